@@ -1,0 +1,259 @@
+//! The contract between a driver and the two machines of a proxy.
+//!
+//! A driver owns clocks, sockets and bodies. It hands each machine `(now, Input)` and carries out
+//! the [`Action`]s appended to [`Out`], in order. A machine never calls back, never waits, and
+//! `handle` is never re-entered. Times handed to one machine never decrease.
+//!
+//! Bodies never enter: [`Action::Respond`] with [`Body::Relay`] makes the driver stream an
+//! upstream response downstream, [`Action::Buffer`] tells it how much of a request to keep for a
+//! retry.
+
+use crate::head::{RequestHead, ResponseHead};
+use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
+use crate::messages::{ToMain, ToWorker};
+use crate::telemetry::AccessLog;
+use crate::time::Nanos;
+use crate::xds::{Name, XdsDelta};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What [`crate::Worker::handle`] is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// A downstream connection was accepted.
+    Opened(Opened),
+    /// A downstream connection is gone. Its unfinished exchanges end as `DC`.
+    DownstreamClosed { downstream: DownstreamId },
+    /// The head of a request is complete. With `ends` the request has no body.
+    Request {
+        exchange: ExchangeId,
+        downstream: DownstreamId,
+        /// hash(source, ordinal, call path): what every draw for this exchange is keyed by.
+        key: u64,
+        head: Arc<RequestHead>,
+        ends: bool,
+    },
+    /// The request body has been received in full.
+    RequestEnd { exchange: ExchangeId },
+    /// The request body outgrew the replay buffer that [`Action::Buffer`] allowed: no retry.
+    BufferFull { exchange: ExchangeId },
+    /// The client gave up on one exchange.
+    Cancelled { exchange: ExchangeId },
+    /// A connection asked for by [`Action::Connect`] is usable.
+    Connected { conn: ConnId },
+    /// A connection asked for by [`Action::Connect`] could not be made.
+    ConnectFailed {
+        conn: ConnId,
+        reason: ConnectFailure,
+    },
+    /// A connection that was up is gone; an attempt on it that has no full response is reset.
+    ConnClosed { conn: ConnId },
+    /// The head of an attempt's response. With `ends` the response has no body.
+    ResponseHead {
+        attempt: AttemptId,
+        head: Arc<ResponseHead>,
+        ends: bool,
+    },
+    /// The body of an attempt's response has been received in full.
+    ResponseEnd { attempt: AttemptId },
+    /// The endpoint ended one attempt without ending the connection's others.
+    Reset {
+        attempt: AttemptId,
+        reason: ResetReason,
+    },
+    /// A message from the proxy's main machine or a sibling worker.
+    Message(ToWorker),
+    /// The driver's one timer for this machine went off.
+    Tick,
+}
+
+/// What [`crate::Main::handle`] is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MainInput {
+    /// An update from the control plane.
+    Xds { delta: XdsDelta, version: u64 },
+    /// The answer to [`Action::Resolve`]; empty when the name does not exist.
+    Resolved {
+        host: Name,
+        addresses: Vec<std::net::IpAddr>,
+    },
+    /// A message from worker `worker`.
+    Message { worker: u32, message: ToMain },
+    /// The driver's one timer for this machine went off.
+    Tick,
+}
+
+/// A downstream connection as the listener sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    pub downstream: DownstreamId,
+    /// The client's address and port.
+    pub peer: SocketAddr,
+    /// Where the client was connecting to (before any redirection).
+    pub original_dst: SocketAddr,
+    pub direction: Direction,
+    /// `None`: plain text.
+    pub tls: Option<DownstreamTls>,
+}
+
+/// Which way a connection goes through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// From the application beside the proxy.
+    Outbound,
+    /// To the application beside the proxy.
+    Inbound,
+    /// At a gateway.
+    Gateway,
+}
+
+/// What the client offered in its TLS handshake.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DownstreamTls {
+    pub sni: Option<Name>,
+    /// Istio's mutual TLS (ALPN `istio...`).
+    pub mutual: bool,
+}
+
+/// Why a connection could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectFailure {
+    /// The peer refused.
+    Refused,
+    /// The attempt failed before it left this machine.
+    Local,
+}
+
+/// Why an attempt ended without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResetReason {
+    RemoteReset,
+    RefusedStream,
+    ConnectionTermination,
+    ProtocolError,
+}
+
+/// What a machine asks of its driver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Open a connection; answer with `Connected` or `ConnectFailed`. The core times it out itself,
+    /// by `CloseConn`.
+    Connect {
+        conn: ConnId,
+        endpoint: EndpointId,
+        address: SocketAddr,
+        transport: ConnTransport,
+    },
+    /// Close a connection, usable or not yet; no answer.
+    CloseConn { conn: ConnId },
+    /// Send an attempt: `head`, then the request's body (from its buffer on a retry).
+    Send {
+        attempt: AttemptId,
+        conn: ConnId,
+        source: BodySource,
+        head: Arc<RequestHead>,
+        /// 1 for the first try of an exchange. Bytes drivers send it as `x-envoy-attempt-count`
+        /// where `announce_ordinal`.
+        ordinal: u32,
+        announce_ordinal: bool,
+    },
+    /// Give up an attempt that was sent; its HTTP/1 connection is closed by a `CloseConn` of its own.
+    Cancel { attempt: AttemptId },
+    /// Answer the client.
+    Respond {
+        exchange: ExchangeId,
+        head: Arc<ResponseHead>,
+        body: Body,
+    },
+    /// Break off a response that has already begun.
+    Abort { exchange: ExchangeId },
+    /// Keep up to `limit` bytes of the request for a retry.
+    Buffer { exchange: ExchangeId, limit: u64 },
+    /// Refuse a downstream connection that no filter chain takes.
+    CloseDownstream { downstream: DownstreamId },
+    /// Look up a name; answer with `Resolved`.
+    Resolve { host: Name },
+    /// The update was taken over.
+    Ack { version: u64 },
+    /// The update was refused whole; what was before stays.
+    Nack { version: u64, reason: Name },
+}
+
+/// Whose body an attempt carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodySource {
+    /// The exchange's own request.
+    Exchange(ExchangeId),
+    /// A copy of the exchange's request (a mirror); its response is thrown away. The exchange may
+    /// end first: the copy goes on.
+    Mirror(ExchangeId),
+}
+
+/// The body of a response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Body {
+    Empty,
+    /// Written by the proxy.
+    Local(Name),
+    /// Streamed from an attempt; the core is told of its end by `ResponseEnd`.
+    Relay(AttemptId),
+}
+
+/// How a connection is secured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ConnTransport {
+    Plaintext,
+    MutualTls,
+    Tls { sni: Option<Name> },
+}
+
+/// What a machine appends to while handling an input; it is never cleared by the machine.
+#[derive(Debug, Default)]
+pub struct Out {
+    pub actions: Vec<Action>,
+    /// One for each exchange that ended.
+    pub logs: Vec<AccessLog>,
+    pub to_main: Vec<ToMain>,
+    /// To one worker, or to all but the sender.
+    pub to_workers: Vec<(WorkerSet, ToWorker)>,
+    /// Changes of state worth a line in a report.
+    pub changes: Vec<StateChange>,
+}
+
+/// The receivers of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerSet {
+    All,
+    /// From a worker: all but itself.
+    Others,
+}
+
+/// A change of a proxy's state that is not an exchange.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum StateChange {
+    Ejected {
+        cluster: ClusterId,
+        address: SocketAddr,
+        reason: EjectionReason,
+        until_at_least: Nanos,
+    },
+    EjectionOverflow {
+        cluster: ClusterId,
+        address: SocketAddr,
+    },
+    Unejected {
+        cluster: ClusterId,
+        address: SocketAddr,
+    },
+    /// A cluster has all it needs and is used from now on.
+    Warmed { cluster: ClusterId },
+}
+
+/// Which outlier detector fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EjectionReason {
+    Consecutive5xx,
+    ConsecutiveGatewayFailure,
+    ConsecutiveLocalOriginFailure,
+}

@@ -1,0 +1,18 @@
+//! The data plane of a service mesh without I/O: routing, load balancing, connection pools and
+//! resilience as Envoy does them, as two state machines that are handed time and events.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`xds`] | the resources a proxy is configured with |
+//! | [`contract`] | what a driver tells a machine and what it is asked to do |
+//! | [`router`] | host to virtual host to route, rewrites, header changes, hash policies |
+//! | [`telemetry`] | response flags, details and the access-log record |
+
+pub mod contract;
+pub mod head;
+pub mod ids;
+pub mod messages;
+pub mod router;
+pub mod telemetry;
+pub mod time;
+pub mod xds;

@@ -1,0 +1,76 @@
+//! Listeners and filter chains.
+
+use super::{Name, RouteTable};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Envoy `config.listener.v3.Listener`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    pub name: Name,
+    /// `None` is the wildcard address (`0.0.0.0`).
+    pub address: Option<IpAddr>,
+    pub port: u16,
+    /// In Envoy order of definition; the most specific match wins, not the first.
+    pub filter_chains: Vec<FilterChain>,
+    /// Takes what no other chain matches.
+    pub default_filter_chain: Option<FilterChain>,
+    /// Hands a redirected connection to the listener of its original destination, if there is one.
+    pub use_original_dst: bool,
+}
+
+/// Envoy `config.listener.v3.FilterChain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FilterChain {
+    /// Empty where Istio leaves it out.
+    pub name: Name,
+    pub matches: FilterChainMatch,
+    /// The chain terminates TLS itself.
+    pub terminates_tls: bool,
+    pub filter: NetworkFilter,
+}
+
+/// Envoy `config.listener.v3.FilterChainMatch`; an empty condition holds always.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FilterChainMatch {
+    pub destination_port: Option<u16>,
+    /// Address and prefix length.
+    pub prefix_ranges: Vec<(IpAddr, u8)>,
+    /// SNI: exact, or `*.suffix`.
+    pub server_names: Vec<Name>,
+    /// `tls` or `raw_buffer`.
+    pub transport_protocol: Option<Name>,
+    pub application_protocols: Vec<Name>,
+}
+
+/// The terminal network filter of a chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NetworkFilter {
+    Http(HttpConnectionManager),
+    Tcp(TcpProxy),
+}
+
+/// Envoy `HttpConnectionManager`: what the router needs of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpConnectionManager {
+    pub routes: RouteSource,
+    /// Istio's `pathNormalization` (default BASE: Envoy's `normalize_path`).
+    pub normalize_path: bool,
+    pub merge_slashes: bool,
+}
+
+/// Where a connection manager takes its routes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RouteSource {
+    /// A route table by name, delivered on its own.
+    Rds(Name),
+    Inline(Arc<RouteTable>),
+}
+
+/// Envoy `TcpProxy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TcpProxy {
+    /// Cluster and weight; a single cluster has its weight ignored.
+    pub clusters: Vec<(Name, u32)>,
+}

@@ -1,0 +1,141 @@
+//! String, header and query matchers.
+
+use super::Name;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A full-match regular expression with RE2's syntax over Latin-1 bytes, as Envoy 1.40 matches.
+#[derive(Clone, Debug)]
+pub struct Regex {
+    source: Box<str>,
+    whole: regex::bytes::Regex,
+    part: regex::bytes::Regex,
+}
+
+impl Regex {
+    /// Compiles `source`; the error is the engine's own explanation.
+    pub fn new(source: &str) -> Result<Regex, String> {
+        let build = |pattern: &str| {
+            regex::bytes::RegexBuilder::new(pattern)
+                .unicode(false)
+                .build()
+                .map_err(|e| e.to_string())
+        };
+        let part = build(source)?;
+        let whole = build(&format!("^(?:{source})$"))?;
+        Ok(Regex {
+            source: source.into(),
+            whole,
+            part,
+        })
+    }
+
+    /// The expression as written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the whole of `text` matches.
+    pub fn is_full_match(&self, text: &[u8]) -> bool {
+        self.whole.is_match(text)
+    }
+
+    /// Every match in `text` replaced; `substitution` holds RE2 groups (`\1`).
+    pub fn replace_all(&self, text: &str, substitution: &str) -> String {
+        let replaced = self
+            .part
+            .replace_all(text.as_bytes(), |groups: &regex::bytes::Captures<'_>| {
+                expand_re2(substitution, groups)
+            });
+        String::from_utf8_lossy(&replaced).into_owned()
+    }
+}
+
+fn expand_re2(substitution: &str, groups: &regex::bytes::Captures<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut bytes = substitution.bytes();
+    while let Some(byte) = bytes.next() {
+        match (byte, byte == b'\\') {
+            (_, false) => out.push(byte),
+            (_, true) => match bytes.next() {
+                Some(digit @ b'0'..=b'9') => {
+                    if let Some(group) = groups.get(usize::from(digit - b'0')) {
+                        out.extend_from_slice(group.as_bytes());
+                    }
+                }
+                Some(other) => out.push(other),
+                None => out.push(b'\\'),
+            },
+        }
+    }
+    out
+}
+
+impl PartialEq for Regex {
+    fn eq(&self, other: &Regex) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Serialize for Regex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl<'de> Deserialize<'de> for Regex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Regex, D::Error> {
+        let source = String::deserialize(deserializer)?;
+        Regex::new(&source).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Envoy `type.matcher.v3.StringMatcher`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum StringMatch {
+    Exact(Name),
+    Prefix(Name),
+    Suffix(Name),
+    Contains(Name),
+    Regex(Regex),
+}
+
+impl StringMatch {
+    /// Whether `text` matches, byte for byte.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        match self {
+            StringMatch::Exact(want) => text == want.as_bytes(),
+            StringMatch::Prefix(want) => text.starts_with(want.as_bytes()),
+            StringMatch::Suffix(want) => text.ends_with(want.as_bytes()),
+            StringMatch::Contains(want) => {
+                want.is_empty() || text.windows(want.len()).any(|w| w == want.as_bytes())
+            }
+            StringMatch::Regex(regex) => regex.is_full_match(text),
+        }
+    }
+}
+
+/// What a header or query parameter must be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ValueMatch {
+    /// Present (`true`) or absent (`false`), whatever the value.
+    Present(bool),
+    String(StringMatch),
+}
+
+/// Envoy `config.route.v3.HeaderMatcher`. Pseudo-headers are `:method`, `:authority`, `:scheme`, `:path`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeaderMatch {
+    /// Lower case.
+    pub name: Name,
+    pub value: ValueMatch,
+    pub invert: bool,
+    /// A missing header counts as the empty string; otherwise it never matches, inverted or not.
+    pub treat_missing_as_empty: bool,
+}
+
+/// Envoy `config.route.v3.QueryParameterMatcher`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryMatch {
+    pub name: Name,
+    pub value: ValueMatch,
+}

@@ -1,0 +1,345 @@
+//! Route tables: virtual hosts, routes and what they do with a request.
+
+use super::{ConfigRef, HeaderMatch, Name, QueryMatch, Regex};
+use crate::router::TableIndex;
+use crate::time::Nanos;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
+
+/// Envoy `config.route.v3.RouteConfiguration`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RouteTable {
+    pub name: Name,
+    pub virtual_hosts: Vec<VirtualHost>,
+    /// `ignore_port_in_host_matching`: the port in `:authority` is left out of the domain match.
+    pub ignore_port_in_host: bool,
+    /// Built on first use and shared by every proxy that holds the table.
+    #[serde(skip)]
+    pub(crate) index: OnceLock<TableIndex>,
+}
+
+impl RouteTable {
+    /// A table of `virtual_hosts`; domains are expected in lower case.
+    pub fn new(
+        name: Name,
+        virtual_hosts: Vec<VirtualHost>,
+        ignore_port_in_host: bool,
+    ) -> RouteTable {
+        RouteTable {
+            name,
+            virtual_hosts,
+            ignore_port_in_host,
+            index: OnceLock::new(),
+        }
+    }
+}
+
+impl PartialEq for RouteTable {
+    fn eq(&self, other: &RouteTable) -> bool {
+        self.name == other.name
+            && self.ignore_port_in_host == other.ignore_port_in_host
+            && self.virtual_hosts == other.virtual_hosts
+    }
+}
+
+/// Envoy `config.route.v3.VirtualHost`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VirtualHost {
+    pub name: Name,
+    /// Exact, `*suffix`, `prefix*` or `*`; lower case.
+    pub domains: Vec<Name>,
+    pub routes: Vec<Arc<Route>>,
+    /// Plaintext requests get a 301 to https.
+    pub require_tls: bool,
+    pub request_headers: HeaderMutations,
+    pub response_headers: HeaderMutations,
+    /// Sends `x-envoy-attempt-count` upstream.
+    pub include_attempt_count: bool,
+}
+
+/// Envoy `config.route.v3.Route`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// Empty where Istio leaves it out.
+    pub name: Name,
+    pub matches: RouteMatch,
+    pub action: RouteAction,
+    pub request_headers: HeaderMutations,
+    pub response_headers: HeaderMutations,
+    /// The per-route configuration of the fault filter.
+    pub fault: Option<Fault>,
+    pub origin: Option<ConfigRef>,
+}
+
+/// All conditions hold together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteMatch {
+    pub path: PathMatch,
+    /// Exact and prefix only.
+    pub case_sensitive: bool,
+    pub headers: Vec<HeaderMatch>,
+    pub query: Vec<QueryMatch>,
+}
+
+impl Default for RouteMatch {
+    fn default() -> RouteMatch {
+        RouteMatch {
+            path: PathMatch::Prefix("/".into()),
+            case_sensitive: true,
+            headers: Vec::new(),
+            query: Vec::new(),
+        }
+    }
+}
+
+/// Matched against the path without query or fragment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PathMatch {
+    Exact(Name),
+    Prefix(Name),
+    /// `/p` matches `/p` and `/p/...`, not `/pq`.
+    SeparatedPrefix(Name),
+    Regex(Regex),
+}
+
+/// What a matched route does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RouteAction {
+    Forward(Forward),
+    Redirect(Redirect),
+    DirectResponse { status: u16, body: Name },
+}
+
+/// Envoy `config.route.v3.RouteAction`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forward {
+    /// At least one; with several the stream's random value picks by weight.
+    pub clusters: Vec<WeightedCluster>,
+    pub path_rewrite: PathRewrite,
+    pub host_rewrite: Option<Name>,
+    /// `None`: no limit.
+    pub timeout: Option<Nanos>,
+    pub retry: Option<RetryPolicy>,
+    pub hash_policies: Vec<HashPolicy>,
+    pub mirrors: Vec<Mirror>,
+    /// `cluster_not_found_response_code`: 503, or 500 for Gateway API routes.
+    pub cluster_not_found_status: u16,
+}
+
+impl Forward {
+    /// Everything to `cluster`, with no rewrite, timeout or retry.
+    pub fn to(cluster: Name) -> Forward {
+        Forward {
+            clusters: vec![WeightedCluster::new(cluster, 1)],
+            path_rewrite: PathRewrite::None,
+            host_rewrite: None,
+            timeout: None,
+            retry: None,
+            hash_policies: Vec::new(),
+            mirrors: Vec::new(),
+            cluster_not_found_status: 503,
+        }
+    }
+}
+
+/// Envoy `WeightedCluster.ClusterWeight`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightedCluster {
+    pub cluster: Name,
+    pub weight: u32,
+    pub request_headers: HeaderMutations,
+    pub response_headers: HeaderMutations,
+    pub host_rewrite: Option<Name>,
+}
+
+impl WeightedCluster {
+    /// An entry that changes nothing but the cluster.
+    pub fn new(cluster: Name, weight: u32) -> WeightedCluster {
+        WeightedCluster {
+            cluster,
+            weight,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            host_rewrite: None,
+        }
+    }
+}
+
+/// How the path is changed before forwarding; the query is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PathRewrite {
+    None,
+    /// Replaces the matched prefix, or the whole path of an exact or regex match.
+    Prefix(Name),
+    Regex {
+        pattern: Regex,
+        substitution: Name,
+    },
+}
+
+/// Envoy `RedirectAction`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Redirect {
+    pub status: u16,
+    pub scheme: Option<Name>,
+    pub host: Option<Name>,
+    pub port: Option<u16>,
+    pub path: RedirectPath,
+}
+
+/// Which path a redirect names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RedirectPath {
+    Keep,
+    /// The whole path; keeps the request's query unless it has its own.
+    Replace(Name),
+    /// Replaces the matched prefix.
+    Prefix(Name),
+}
+
+/// Removals first, then overwrites and appends, in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeaderMutations {
+    pub remove: Vec<Name>,
+    pub add: Vec<HeaderValue>,
+}
+
+impl HeaderMutations {
+    /// Changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.add.is_empty()
+    }
+}
+
+/// Envoy `HeaderValueOption`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeaderValue {
+    /// Lower case.
+    pub name: Name,
+    pub value: Name,
+    /// Adds a line instead of overwriting.
+    pub append: bool,
+}
+
+/// Envoy `config.route.v3.RetryPolicy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    pub retry_on: RetryOn,
+    pub num_retries: u32,
+    pub retriable_status_codes: Vec<u16>,
+    pub per_try_timeout: Option<Nanos>,
+    /// The `previous_hosts` predicate.
+    pub avoid_previous_hosts: bool,
+    /// Further picks when the predicate rejects one; Istio sends 5.
+    pub host_selection_retry_max_attempts: u32,
+    pub back_off_base: Nanos,
+    pub back_off_max: Nanos,
+}
+
+/// The conditions of `retry_on` as flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RetryOn(pub u16);
+
+impl RetryOn {
+    pub const FIVE_XX: RetryOn = RetryOn(1);
+    pub const GATEWAY_ERROR: RetryOn = RetryOn(1 << 1);
+    pub const RESET: RetryOn = RetryOn(1 << 2);
+    pub const RESET_BEFORE_REQUEST: RetryOn = RetryOn(1 << 3);
+    pub const CONNECT_FAILURE: RetryOn = RetryOn(1 << 4);
+    pub const REFUSED_STREAM: RetryOn = RetryOn(1 << 5);
+    pub const RETRIABLE_4XX: RetryOn = RetryOn(1 << 6);
+    pub const RETRIABLE_STATUS_CODES: RetryOn = RetryOn(1 << 7);
+    pub const GRPC_CANCELLED: RetryOn = RetryOn(1 << 8);
+    pub const GRPC_DEADLINE_EXCEEDED: RetryOn = RetryOn(1 << 9);
+    pub const GRPC_INTERNAL: RetryOn = RetryOn(1 << 10);
+    pub const GRPC_RESOURCE_EXHAUSTED: RetryOn = RetryOn(1 << 11);
+    pub const GRPC_UNAVAILABLE: RetryOn = RetryOn(1 << 12);
+
+    /// One token of Envoy's `retry_on`; `None` for tokens it does not know (Envoy ignores them).
+    pub fn from_token(token: &str) -> Option<RetryOn> {
+        Some(match token {
+            "5xx" => Self::FIVE_XX,
+            "gateway-error" => Self::GATEWAY_ERROR,
+            "reset" => Self::RESET,
+            "reset-before-request" => Self::RESET_BEFORE_REQUEST,
+            "connect-failure" => Self::CONNECT_FAILURE,
+            "refused-stream" => Self::REFUSED_STREAM,
+            "retriable-4xx" => Self::RETRIABLE_4XX,
+            "retriable-status-codes" => Self::RETRIABLE_STATUS_CODES,
+            "cancelled" => Self::GRPC_CANCELLED,
+            "deadline-exceeded" => Self::GRPC_DEADLINE_EXCEEDED,
+            "internal" => Self::GRPC_INTERNAL,
+            "resource-exhausted" => Self::GRPC_RESOURCE_EXHAUSTED,
+            "unavailable" => Self::GRPC_UNAVAILABLE,
+            _ => return None,
+        })
+    }
+
+    /// Whether any condition of `other` is set.
+    pub fn any(self, other: RetryOn) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl std::ops::BitOr for RetryOn {
+    type Output = RetryOn;
+    fn bitor(self, other: RetryOn) -> RetryOn {
+        RetryOn(self.0 | other.0)
+    }
+}
+
+/// Envoy `RouteAction.HashPolicy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HashPolicy {
+    pub input: HashInput,
+    /// Stop once any hash exists.
+    pub terminal: bool,
+}
+
+/// What a hash policy reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HashInput {
+    Header(Name),
+    /// With a `ttl` (zero: session) a missing cookie is made and set.
+    Cookie {
+        name: Name,
+        path: Name,
+        ttl: Option<Nanos>,
+    },
+    SourceIp,
+    Query(Name),
+}
+
+/// Envoy `RequestMirrorPolicy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mirror {
+    pub cluster: Name,
+    /// Parts per million of the streams.
+    pub fraction_ppm: u32,
+    /// Istio turns Envoy's `-shadow` host suffix off.
+    pub shadow_suffix: bool,
+}
+
+/// Envoy `HTTPFault`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    pub delay: Option<FaultDelay>,
+    pub abort: Option<FaultAbort>,
+}
+
+/// Holds the request back before it is routed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultDelay {
+    pub fixed: Nanos,
+    pub fraction_ppm: u32,
+}
+
+/// Answers the request locally.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultAbort {
+    pub status: u16,
+    /// Answers 200 with this `grpc-status` instead.
+    pub grpc_status: Option<u32>,
+    pub fraction_ppm: u32,
+}
