@@ -1,9 +1,8 @@
 //! Response flags, response-code details and the access-log record.
 
-use crate::head::RequestHead;
 use crate::ids::{ClusterId, DownstreamId, EndpointId, ExchangeId};
+use crate::router::Decision;
 use crate::time::Nanos;
-use crate::xds::Route;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -222,10 +221,10 @@ pub struct AccessLog {
     pub status: u16,
     pub flags: Flags,
     pub details: Details,
-    /// As received.
-    pub head: Arc<RequestHead>,
-    /// `None`: no route matched.
-    pub route: Option<Arc<Route>>,
+    /// What routing made of the request; `None` when the client left before that.
+    pub decision: Option<Arc<Decision>>,
+    /// Index of the chosen entry among the route's weighted clusters.
+    pub weighted_choice: u32,
     /// The cluster chosen, known or not to the worker.
     pub cluster: Option<ClusterId>,
     /// The last endpoint chosen.

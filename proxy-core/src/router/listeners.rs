@@ -1,0 +1,148 @@
+//! Which listener and filter chain take a downstream connection.
+
+use crate::contract::{Direction, DownstreamTls, Opened};
+use crate::xds::{FilterChain, FilterChainMatch, Listener};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The listener that takes a connection, and its chain if one matches.
+#[derive(Clone, Debug)]
+pub struct ChainChoice {
+    pub listener: Arc<Listener>,
+    /// Index into the listener's chains; `None` is the default chain, absent if there is none.
+    chain: Option<usize>,
+}
+
+impl ChainChoice {
+    /// `None`: the connection is closed.
+    pub fn chain(&self) -> Option<&FilterChain> {
+        match self.chain {
+            Some(at) => self.listener.filter_chains.get(at),
+            None => self.listener.default_filter_chain.as_ref(),
+        }
+    }
+}
+
+/// Finds the listener as iptables and `use_original_dst` would: outbound connections arrive at
+/// `virtualOutbound`, inbound ones at `virtualInbound`, those of a gateway at the port itself.
+pub fn find_chain(listeners: &[Arc<Listener>], opened: &Opened, http: bool) -> Option<ChainChoice> {
+    let port = opened.original_dst.port();
+    let by_name = |name: &str| listeners.iter().find(|l| &*l.name == name);
+    let by_address = |ip: Option<IpAddr>| {
+        listeners.iter().find(|l| {
+            l.port == port && l.address == ip && !l.use_original_dst && &*l.name != "virtualInbound"
+        })
+    };
+    let exact = || by_address(Some(opened.original_dst.ip())).or_else(|| by_address(None));
+    let listener = match opened.direction {
+        Direction::Outbound => exact().or_else(|| by_name("virtualOutbound"))?,
+        Direction::Inbound => by_name("virtualInbound")?,
+        Direction::Gateway => exact()?,
+    };
+    Some(ChainChoice {
+        listener: Arc::clone(listener),
+        chain: best_chain(listener, opened, http),
+    })
+}
+
+/// Envoy narrows by one condition after another, in this order: destination port, destination
+/// address, server name, transport protocol, application protocol; at each step the most specific
+/// match wins, and there is no way back.
+fn best_chain(listener: &Listener, opened: &Opened, http: bool) -> Option<usize> {
+    let port = opened.original_dst.port();
+    let candidates: Vec<usize> = (0..listener.filter_chains.len()).collect();
+    let chain = |at: &usize| &listener.filter_chains[*at].matches;
+    let candidates = narrow(candidates, |at| match chain(at).destination_port {
+        Some(p) => (p == port).then_some(1),
+        None => Some(0),
+    });
+    let candidates = narrow(candidates, |at| {
+        address_score(chain(at), opened.original_dst.ip())
+    });
+    let sni = opened.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    let candidates = narrow(candidates, |at| server_name_score(chain(at), sni));
+    let transport = if opened.tls.is_some() {
+        "tls"
+    } else {
+        "raw_buffer"
+    };
+    let candidates = narrow(candidates, |at| {
+        match chain(at).transport_protocol.as_deref() {
+            Some(want) => (want == transport).then_some(1),
+            None => Some(0),
+        }
+    });
+    let offered = application_protocols(opened.tls.as_ref(), http);
+    let candidates = narrow(candidates, |at| {
+        let wanted = &chain(at).application_protocols;
+        match wanted.is_empty() {
+            true => Some(0),
+            false => wanted.iter().any(|w| offered.contains(&&**w)).then_some(1),
+        }
+    });
+    candidates.first().copied()
+}
+
+/// Keeps the candidates of the highest score; those without one are out.
+fn narrow(candidates: Vec<usize>, score: impl Fn(&usize) -> Option<usize>) -> Vec<usize> {
+    let best = candidates.iter().filter_map(&score).max();
+    candidates
+        .into_iter()
+        .filter(|at| score(at).is_some() && score(at) == best)
+        .collect()
+}
+
+fn address_score(matches: &FilterChainMatch, ip: IpAddr) -> Option<usize> {
+    if matches.prefix_ranges.is_empty() {
+        return Some(0);
+    }
+    matches
+        .prefix_ranges
+        .iter()
+        .filter(|(net, len)| in_prefix(ip, *net, *len))
+        .map(|(_, len)| 1 + usize::from(*len))
+        .max()
+}
+
+fn in_prefix(ip: IpAddr, net: IpAddr, len: u8) -> bool {
+    let same = |a: u128, b: u128, width: u32| {
+        let shift = width.saturating_sub(u32::from(len));
+        a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
+    };
+    match (ip, net) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
+        _ => false,
+    }
+}
+
+/// Exact names beat wildcards, longer wildcards beat shorter ones.
+fn server_name_score(matches: &FilterChainMatch, sni: Option<&str>) -> Option<usize> {
+    if matches.server_names.is_empty() {
+        return Some(0);
+    }
+    let sni = sni?;
+    let score = |name: &str| match name.strip_prefix('*') {
+        None => name.eq_ignore_ascii_case(sni).then_some(usize::MAX),
+        Some(suffix) => sni
+            .to_ascii_lowercase()
+            .ends_with(&suffix.to_ascii_lowercase())
+            .then_some(1 + suffix.len()),
+    };
+    matches
+        .server_names
+        .iter()
+        .filter_map(|name| score(name))
+        .max()
+}
+
+/// What ALPN, or the inspector of plain text, would find.
+fn application_protocols(tls: Option<&DownstreamTls>, http: bool) -> &'static [&'static str] {
+    match (tls, http) {
+        (Some(tls), true) if tls.mutual => &["istio", "istio-http/1.1", "istio-http/1.0"],
+        (Some(tls), false) if tls.mutual => &["istio", "istio-peer-exchange"],
+        (Some(_), true) => &["http/1.1"],
+        (None, true) => &["http/1.1", "http/1.0"],
+        (_, false) => &[],
+    }
+}

@@ -1,0 +1,274 @@
+//! What a route does to the heads that pass: rewrites, header changes, redirects.
+
+use super::matching::path_of;
+use crate::head::{Headers, RequestHead, ResponseHead};
+use crate::xds::{
+    Forward, HeaderMutations, PathMatch, PathRewrite, Redirect, RedirectPath, Route, VirtualHost,
+    WeightedCluster,
+};
+use std::sync::Arc;
+
+/// The head that goes upstream: the same one if nothing changes it.
+pub(crate) fn upstream_head(
+    head: &Arc<RequestHead>,
+    host: &VirtualHost,
+    route: &Route,
+    forward: &Forward,
+    entry: &WeightedCluster,
+) -> Arc<RequestHead> {
+    // The most specific level is applied first, so that the outer ones have the last word.
+    let levels = [
+        &entry.request_headers,
+        &route.request_headers,
+        &host.request_headers,
+    ];
+    let authority = forward
+        .host_rewrite
+        .as_ref()
+        .or(entry.host_rewrite.as_ref());
+    let unchanged = levels.iter().all(|m| m.is_empty())
+        && authority.is_none()
+        && forward.path_rewrite == PathRewrite::None;
+    if unchanged {
+        return Arc::clone(head);
+    }
+    let mut changed = RequestHead {
+        id: None,
+        ..(**head).clone()
+    };
+    for mutations in levels {
+        mutate(&mut changed.headers, mutations);
+    }
+    if let Some(authority) = authority {
+        changed
+            .headers
+            .set("x-envoy-original-host".into(), head.authority.as_bytes());
+        changed.authority = Arc::clone(authority);
+    }
+    let path = rewritten_path(&head.path, &route.matches.path, &forward.path_rewrite);
+    if let Some(path) = path {
+        changed
+            .headers
+            .set("x-envoy-original-path".into(), head.path.as_bytes());
+        changed.path = path.into();
+    }
+    Arc::new(changed)
+}
+
+/// The response as the client gets it, if the route changes it.
+pub(crate) fn response_head(
+    head: &Arc<ResponseHead>,
+    host: &VirtualHost,
+    route: &Route,
+    entry: Option<&WeightedCluster>,
+) -> Arc<ResponseHead> {
+    let levels = [
+        entry.map(|e| &e.response_headers),
+        Some(&route.response_headers),
+        Some(&host.response_headers),
+    ];
+    if levels.iter().flatten().all(|m| m.is_empty()) {
+        return Arc::clone(head);
+    }
+    let mut changed = (**head).clone();
+    for mutations in levels.into_iter().flatten() {
+        mutate(&mut changed.headers, mutations);
+    }
+    Arc::new(changed)
+}
+
+fn mutate(headers: &mut Headers, mutations: &HeaderMutations) {
+    for name in &mutations.remove {
+        headers.remove(name);
+    }
+    for overwrite in mutations
+        .add
+        .iter()
+        .filter(|m| !m.append && !m.value.is_empty())
+    {
+        headers.set(Arc::clone(&overwrite.name), overwrite.value.as_bytes());
+    }
+    for append in mutations
+        .add
+        .iter()
+        .filter(|m| m.append && !m.value.is_empty())
+    {
+        headers.append(Arc::clone(&append.name), append.value.as_bytes());
+    }
+}
+
+fn rewritten_path(path: &str, matched: &PathMatch, rewrite: &PathRewrite) -> Option<String> {
+    match rewrite {
+        PathRewrite::None => None,
+        PathRewrite::Prefix(by) => Some(replace_matched(path, matched, by)),
+        PathRewrite::Regex {
+            pattern,
+            substitution,
+        } => {
+            let bare = path_of(path);
+            Some(format!(
+                "{}{}",
+                pattern.replace_all(bare, substitution),
+                &path[bare.len()..]
+            ))
+        }
+    }
+}
+
+/// The matched prefix (or the whole path of an exact or regex match) replaced; the query stays.
+fn replace_matched(path: &str, matched: &PathMatch, by: &str) -> String {
+    let bare = path_of(path);
+    let matched_len = match matched {
+        PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => prefix.len(),
+        PathMatch::Exact(_) | PathMatch::Regex(_) => bare.len(),
+    };
+    format!("{by}{}", &path[matched_len.min(path.len())..])
+}
+
+/// Where a redirect points.
+pub(crate) fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead) -> String {
+    let scheme = redirect.scheme.as_ref().unwrap_or(&head.scheme);
+    let mut host = redirect
+        .host
+        .as_ref()
+        .unwrap_or(&head.authority)
+        .to_string();
+    if let Some(port) = redirect.port {
+        let bare = host
+            .rsplit_once(':')
+            .map_or(host.as_str(), |(name, _)| name)
+            .to_owned();
+        let default = (&**scheme == "http" && port == 80) || (&**scheme == "https" && port == 443);
+        host = if default {
+            bare
+        } else {
+            format!("{bare}:{port}")
+        };
+    } else if redirect.scheme.as_ref().is_some_and(|s| *s != head.scheme) {
+        let old_default = if &**scheme == "https" { ":80" } else { ":443" };
+        host = host
+            .strip_suffix(old_default)
+            .map(str::to_owned)
+            .unwrap_or(host);
+    }
+    let path = match &redirect.path {
+        RedirectPath::Keep => head.path.to_string(),
+        RedirectPath::Prefix(by) => replace_matched(&head.path, &route.matches.path, by),
+        RedirectPath::Replace(path) if path.contains('?') => path.to_string(),
+        RedirectPath::Replace(path) => {
+            let query = head.path.find('?').map_or("", |at| &head.path[at..]);
+            format!("{path}{query}")
+        }
+    };
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xds::{HeaderValue, Regex, RouteAction, RouteMatch};
+
+    fn head(path: &str) -> Arc<RequestHead> {
+        let mut headers = Headers::default();
+        headers.append("x-old".into(), b"1");
+        Arc::new(RequestHead {
+            method: "GET".into(),
+            scheme: "http".into(),
+            authority: "a.example:80".into(),
+            path: path.into(),
+            headers,
+            id: None,
+        })
+    }
+
+    fn route(path: PathMatch, forward: Forward) -> Route {
+        Route {
+            name: "r".into(),
+            matches: RouteMatch {
+                path,
+                ..RouteMatch::default()
+            },
+            action: RouteAction::Forward(forward),
+            request_headers: HeaderMutations {
+                remove: vec!["x-old".into()],
+                add: vec![HeaderValue {
+                    name: "x-new".into(),
+                    value: "r".into(),
+                    append: false,
+                }],
+            },
+            response_headers: HeaderMutations::default(),
+            fault: None,
+            origin: None,
+        }
+    }
+
+    #[test]
+    fn rewrites_keep_the_query_and_tell_the_old_path() {
+        let forward = Forward {
+            path_rewrite: PathRewrite::Prefix("/v2".into()),
+            host_rewrite: Some("b".into()),
+            ..Forward::to("c".into())
+        };
+        let route = route(PathMatch::Prefix("/v1".into()), forward.clone());
+        let up = upstream_head(
+            &head("/v1/x?q=1"),
+            &VirtualHost::default(),
+            &route,
+            &forward,
+            &forward.clusters[0],
+        );
+        assert_eq!((&*up.path, &*up.authority), ("/v2/x?q=1", "b"));
+        assert_eq!(
+            up.headers.get("x-envoy-original-path"),
+            Some(&b"/v1/x?q=1"[..])
+        );
+        assert_eq!(up.headers.get("x-old"), None);
+        assert_eq!(up.headers.get("x-new"), Some(&b"r"[..]));
+    }
+
+    #[test]
+    fn regex_rewrite_replaces_every_match_by_re2_groups() {
+        let rewrite = PathRewrite::Regex {
+            pattern: Regex::new("a(b+)").unwrap(),
+            substitution: "<\\1>".into(),
+        };
+        let path = rewritten_path("/ab/abb?ab", &PathMatch::Prefix("/".into()), &rewrite);
+        assert_eq!(path.as_deref(), Some("/<b>/<bb>?ab"));
+    }
+
+    #[test]
+    fn redirects() {
+        let route = route(PathMatch::Prefix("/v1".into()), Forward::to("c".into()));
+        let redirect = |scheme: Option<&str>, port, path| Redirect {
+            status: 301,
+            scheme: scheme.map(Into::into),
+            host: None,
+            port,
+            path,
+        };
+        for (redirect, want) in [
+            (
+                redirect(Some("https"), None, RedirectPath::Keep),
+                "https://a.example/v1/x?q=1",
+            ),
+            (
+                redirect(None, Some(8080), RedirectPath::Prefix("/v2".into())),
+                "http://a.example:8080/v2/x?q=1",
+            ),
+            (
+                redirect(None, Some(80), RedirectPath::Replace("/p".into())),
+                "http://a.example/p?q=1",
+            ),
+            (
+                redirect(None, None, RedirectPath::Replace("/p?z".into())),
+                "http://a.example:80/p?z",
+            ),
+        ] {
+            assert_eq!(
+                redirect_location(&redirect, &route, &head("/v1/x?q=1")),
+                want
+            );
+        }
+    }
+}
