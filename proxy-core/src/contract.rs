@@ -209,7 +209,7 @@ pub enum ConnTransport {
 }
 
 /// What a machine appends to while handling an input; it is never cleared by the machine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Out {
     pub actions: Vec<Action>,
     /// One for each exchange that ended.
@@ -221,8 +221,23 @@ pub struct Out {
     pub changes: Vec<StateChange>,
 }
 
+impl Out {
+    /// Adds what `other` holds at the end.
+    pub fn append(&mut self, mut other: Out) {
+        self.actions.append(&mut other.actions);
+        self.logs.append(&mut other.logs);
+        self.to_main.append(&mut other.to_main);
+        self.to_workers.append(&mut other.to_workers);
+        self.changes.append(&mut other.changes);
+    }
+
+    pub(crate) fn overflow(&mut self, cluster: ClusterId) {
+        self.changes.push(StateChange::Overflow { cluster });
+    }
+}
+
 /// The receivers of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerSet {
     All,
     /// From a worker: all but itself.
@@ -246,6 +261,8 @@ pub enum StateChange {
         cluster: ClusterId,
         address: SocketAddr,
     },
+    /// A circuit breaker refused a request or a retry.
+    Overflow { cluster: ClusterId },
     /// A cluster has all it needs and is used from now on.
     Warmed { cluster: ClusterId },
 }

@@ -8,14 +8,25 @@
 //! | [`router`] | host to virtual host to route, rewrites, header changes, hash policies |
 //! | [`telemetry`] | response flags, details and the access-log record |
 
+mod balancer;
+mod cluster;
 pub mod contract;
 pub mod head;
 pub mod ids;
+pub mod journal;
+mod main_thread;
 pub mod messages;
+pub mod proxy;
 pub mod random;
+mod resilience;
 pub mod router;
 pub(crate) mod slab;
 pub mod telemetry;
 pub mod time;
 pub(crate) mod timers;
+mod worker;
 pub mod xds;
+
+pub use main_thread::Main;
+pub use proxy::Proxy;
+pub use worker::{Identity, Worker};

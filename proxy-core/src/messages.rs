@@ -43,10 +43,11 @@ pub enum ToWorker {
         id: ClusterId,
         address: SocketAddr,
     },
-    /// The consecutive-error counters of a host start afresh.
+    /// A consecutive-error counter of a host starts afresh; `None`: all of them.
     ResetCounters {
         id: ClusterId,
         address: SocketAddr,
+        which: Option<EjectionReason>,
     },
     /// A count that the workers of a proxy share was changed by a sibling.
     Shared {

@@ -64,6 +64,11 @@ impl<T> Slab<T> {
         self.slots[index as usize].generation
     }
 
+    /// The indices in use, in order.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = u32> {
+        (0..self.slots.len() as u32).filter(|&index| self.slots[index as usize].taken)
+    }
+
     /// Slots in use.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -65,7 +65,7 @@ fn header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
     if lines.peek().is_none() {
         // A missing header fails even an inverted match, unless it is absence that is asked for.
         return match &matcher.value {
-            ValueMatch::Present(present) => !present != matcher.invert,
+            ValueMatch::Present(present) => *present == matcher.invert,
             ValueMatch::String(_) => {
                 matcher.treat_missing_as_empty
                     && value_matches(&matcher.value, Some(b"")) != matcher.invert

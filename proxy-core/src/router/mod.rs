@@ -13,8 +13,10 @@ pub use matching::matches;
 pub(crate) use rewrite::{redirect_location, response_head, upstream_head};
 
 use crate::head::RequestHead;
+use crate::ids::ClusterId;
 use crate::xds::{
-    HttpConnectionManager, Name, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
+    HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable, VirtualHost,
+    WeightedCluster,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -52,12 +54,14 @@ pub enum Outcome {
 pub struct Matched {
     pub virtual_host: Name,
     pub route: Arc<Route>,
-    /// Index of the virtual host in its table.
-    pub host_index: u32,
+    /// The virtual host's own changes to responses.
+    pub response_headers: HeaderMutations,
     pub include_attempt_count: bool,
     /// The head for each weighted cluster, in order; empty unless the route forwards.
     pub upstream_heads: Vec<Arc<RequestHead>>,
     pub total_weight: u64,
+    /// Those clusters as the worker knows them; filled in by the worker.
+    pub cluster_ids: Vec<Option<ClusterId>>,
 }
 
 impl Decision {
@@ -67,6 +71,11 @@ impl Decision {
             Outcome::Matched(matched) => Some(&matched.route),
             _ => None,
         }
+    }
+
+    /// Whether attempts carry `x-envoy-attempt-count`.
+    pub(crate) fn announces_attempts(&self) -> bool {
+        matches!(&self.outcome, Outcome::Matched(matched) if matched.include_attempt_count)
     }
 
     /// The virtual host reached, if any.
@@ -83,10 +92,10 @@ impl Decision {
 
 impl RouteTable {
     /// The virtual host that `authority` selects.
-    pub fn virtual_host(&self, authority: &str) -> Option<(u32, &VirtualHost)> {
+    pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
         let index = self.index.get_or_init(|| TableIndex::build(self));
         let number = index.find(authority, self.ignore_port_in_host)?;
-        Some((number, &self.virtual_hosts[number as usize]))
+        Some(&self.virtual_hosts[number as usize])
     }
 }
 
@@ -105,7 +114,7 @@ pub fn route(
     let Some(head) = normalized(manager, head) else {
         return done(head, Outcome::BadPath);
     };
-    let Some((host_index, host)) = table.virtual_host(&head.authority) else {
+    let Some(host) = table.virtual_host(&head.authority) else {
         return done(&head, Outcome::NoVirtualHost);
     };
     let virtual_host = Arc::clone(&host.name);
@@ -144,10 +153,11 @@ pub fn route(
     let matched = Matched {
         virtual_host,
         route: Arc::clone(route),
-        host_index,
+        response_headers: host.response_headers.clone(),
         include_attempt_count: host.include_attempt_count,
         upstream_heads,
         total_weight,
+        cluster_ids: Vec::new(),
     };
     done(&head, Outcome::Matched(Box::new(matched)))
 }

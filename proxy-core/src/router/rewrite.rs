@@ -58,14 +58,14 @@ pub(crate) fn upstream_head(
 /// The response as the client gets it, if the route changes it.
 pub(crate) fn response_head(
     head: &Arc<ResponseHead>,
-    host: &VirtualHost,
+    host: &HeaderMutations,
     route: &Route,
     entry: Option<&WeightedCluster>,
 ) -> Arc<ResponseHead> {
     let levels = [
         entry.map(|e| &e.response_headers),
         Some(&route.response_headers),
-        Some(&host.response_headers),
+        Some(host),
     ];
     if levels.iter().flatten().all(|m| m.is_empty()) {
         return Arc::clone(head);

@@ -102,7 +102,8 @@ pub enum PathMatch {
     Regex(Regex),
 }
 
-/// What a matched route does.
+/// What a matched route does. Nearly every route forwards, so the size of that variant is no waste.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RouteAction {
     Forward(Forward),

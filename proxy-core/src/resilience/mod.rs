@@ -1,0 +1,5 @@
+//! What keeps a caller going when an endpoint does not: the rules, without the exchange they
+//! are applied to.
+
+pub(crate) mod outlier;
+pub(crate) mod retry;

@@ -1,0 +1,221 @@
+//! One try: a host is picked, and the attempt goes to its pool.
+
+use super::Worker;
+use super::state::{Attempt, Expiry, NONE, Owner, Stage};
+use crate::cluster::Selection;
+use crate::contract::Out;
+use crate::ids::{ClusterId, EndpointId, ExchangeId};
+use crate::random::{Purpose, mix};
+use crate::router::{Matched, Outcome};
+use crate::telemetry::{Details, Flag};
+use crate::timers::TimerId;
+use crate::xds::{Discovery, Forward, Mirror, RetryPolicy, RouteAction};
+use std::sync::Arc;
+
+impl Worker {
+    /// Starts the next try of an exchange that has a cluster.
+    pub(super) fn try_host(&mut self, x: u32, out: &mut Out) {
+        let exchange = &mut self.exchanges[x as usize];
+        let (Some(id), Some(decision)) = (exchange.cluster, exchange.decision.clone()) else {
+            return;
+        };
+        let Outcome::Matched(matched) = &decision.outcome else {
+            return;
+        };
+        let RouteAction::Forward(forward) = &matched.route.action else {
+            return;
+        };
+        let Some(host) = self.select_host(x, id, forward.retry.as_ref()) else {
+            self.local_reply(
+                x,
+                503,
+                "no healthy upstream",
+                Details::NoHealthyUpstream,
+                Some(Flag::UH),
+                out,
+            );
+            return;
+        };
+        let endpoint = self.cluster(id).hosts[host as usize].endpoint;
+        let exchange = &mut self.exchanges[x as usize];
+        let first = exchange.attempts == 0;
+        exchange.attempts += 1;
+        exchange.endpoint = Some(endpoint);
+        exchange.tried.push(endpoint);
+        let (id_of_exchange, choice) = (exchange.id, exchange.weighted_choice as usize);
+        let head = Arc::clone(&matched.upstream_heads[choice]);
+        let attempt = self.new_attempt(Owner::Exchange(x), id, host);
+        self.attempts[attempt].head = Some(head);
+        self.exchanges[x as usize].attempt = Some(attempt);
+        self.queue_or_send(attempt, out);
+        if first && !forward.mirrors.is_empty() {
+            self.mirror_all(id_of_exchange, x, matched, forward, out);
+        }
+    }
+
+    fn select_host(&mut self, x: u32, id: ClusterId, retry: Option<&RetryPolicy>) -> Option<u32> {
+        if let Discovery::OriginalDst { port } = self.cluster(id).config.discovery {
+            return self.original_host(x, id, port);
+        }
+        let exchange = &self.exchanges[x as usize];
+        // The predicate looks only at retries.
+        let avoid = retry.filter(|retry| retry.avoid_previous_hosts && exchange.attempts > 0);
+        let selection = Selection {
+            now: self.now,
+            key: exchange.key,
+            attempt: exchange.attempts,
+            hash: exchange.hash,
+            tried: exchange.tried.as_slice(),
+            max_repicks: avoid.map_or(0, |retry| retry.host_selection_retry_max_attempts),
+        };
+        let cluster = self.clusters[id.0 as usize].as_mut()?;
+        cluster.select(&self.draws, selection)
+    }
+
+    /// The host at the address the client was connecting to.
+    fn original_host(&mut self, x: u32, id: ClusterId, port: Option<u16>) -> Option<u32> {
+        let downstream = self.exchanges[x as usize].downstream;
+        let mut address = self.downstream(downstream)?.opened.original_dst;
+        if let Some(port) = port {
+            address.set_port(port);
+        }
+        let now = self.now;
+        if let Some(host) = self.cluster(id).member(address) {
+            return Some(host);
+        }
+        let endpoint = EndpointId(self.endpoints.insert_full(address).0 as u32);
+        Some(self.cluster_mut(id).add_host(endpoint, address, now))
+    }
+
+    fn new_attempt(&mut self, owner: Owner, cluster: ClusterId, host: u32) -> u32 {
+        let attempt = Attempt {
+            owner,
+            cluster,
+            host,
+            stage: Stage::Pending,
+            conn: NONE,
+            sent_at: self.now,
+            timer: TimerId::NONE,
+            head: None,
+            previous: NONE,
+            next: NONE,
+        };
+        self.attempts.insert(attempt).0
+    }
+
+    /// Copies of the request, each decided by the stream's one random value.
+    fn mirror_all(
+        &mut self,
+        id: ExchangeId,
+        x: u32,
+        matched: &Matched,
+        forward: &Forward,
+        out: &mut Out,
+    ) {
+        let stream_value = self.exchanges[x as usize].stream_value;
+        let (key, choice) = (
+            self.exchanges[x as usize].key,
+            self.exchanges[x as usize].weighted_choice,
+        );
+        // Nothing is mirrored if the first attempt was answered on the spot.
+        if !self.exchanges[x as usize].live {
+            return;
+        }
+        for (number, mirror) in forward.mirrors.iter().enumerate() {
+            if stream_value % 1_000_000 < u64::from(mirror.fraction_ppm) {
+                let key = mix(key ^ mix(number as u64 + 1));
+                let head = &matched.upstream_heads[choice as usize];
+                self.mirror(id, key, mirror, Arc::clone(head), forward, out);
+            }
+        }
+    }
+
+    fn mirror(
+        &mut self,
+        of: ExchangeId,
+        key: u64,
+        mirror: &Mirror,
+        head: Arc<crate::head::RequestHead>,
+        forward: &Forward,
+        out: &mut Out,
+    ) {
+        let Some(id) = self.usable(&mirror.cluster) else {
+            return;
+        };
+        let selection = Selection {
+            now: self.now,
+            key,
+            attempt: 0,
+            hash: None,
+            tried: &[],
+            max_repicks: 0,
+        };
+        let Some(cluster) = self.clusters[id.0 as usize].as_mut() else {
+            return;
+        };
+        let Some(host) = cluster.select(&self.draws, selection) else {
+            return;
+        };
+        let attempt = self.new_attempt(Owner::Mirror(of), id, host);
+        self.attempts[attempt].head = Some(if mirror.shadow_suffix {
+            shadow(&head)
+        } else {
+            head
+        });
+        if let Some(timeout) = forward.timeout {
+            self.attempts[attempt].timer =
+                self.timers
+                    .start(self.now, timeout, Expiry::Attempt(attempt));
+        }
+        self.queue_or_send(attempt, out);
+    }
+
+    /// The per-try timeout runs from the later of "on a connection" and "request complete".
+    pub(super) fn start_per_try(&mut self, x: u32) {
+        let exchange = &self.exchanges[x as usize];
+        let (Some(attempt), Some(decision)) = (exchange.attempt, &exchange.decision) else {
+            return;
+        };
+        let Some(RouteAction::Forward(forward)) = decision.route().map(|route| &route.action)
+        else {
+            return;
+        };
+        let Some(per_try) = forward
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.per_try_timeout)
+        else {
+            return;
+        };
+        let shorter = forward.timeout.is_none_or(|timeout| per_try < timeout);
+        if shorter
+            && exchange.request_complete
+            && self.attempts[attempt].stage == Stage::Sent
+            && self.attempts[attempt].timer == TimerId::NONE
+        {
+            self.attempts[attempt].timer =
+                self.timers
+                    .start(self.now, per_try, Expiry::Attempt(attempt));
+        }
+    }
+
+    /// The draw behind a back-off.
+    pub(super) fn back_off_draw(&self, x: u32) -> u64 {
+        let exchange = &self.exchanges[x as usize];
+        self.draws
+            .draw(exchange.key, Purpose::BackOff, u64::from(exchange.retries))
+    }
+}
+
+/// The head of a mirrored request: `host-shadow`, before the port.
+fn shadow(head: &crate::head::RequestHead) -> Arc<crate::head::RequestHead> {
+    let authority = match head.authority.rsplit_once(':') {
+        Some((host, port)) => format!("{host}-shadow:{port}"),
+        None => format!("{}-shadow", head.authority),
+    };
+    Arc::new(crate::head::RequestHead {
+        authority: authority.into(),
+        id: None,
+        ..head.clone()
+    })
+}

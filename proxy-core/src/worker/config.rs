@@ -1,0 +1,203 @@
+//! What the main machine and the siblings tell a worker.
+
+use super::Worker;
+use super::state::{ConnStage, NONE};
+use crate::cluster::ClusterState;
+use crate::contract::{Action, EjectionReason, Out};
+use crate::ids::{ClusterId, EndpointId};
+use crate::messages::{SharedCounter, ToWorker};
+use crate::xds::{Cluster, Listener, LoadAssignment, Name};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+impl Worker {
+    pub(super) fn on_message(&mut self, message: ToWorker, out: &mut Out) {
+        match message {
+            ToWorker::Cluster { id, cluster } => self.on_cluster(id, cluster, out),
+            ToWorker::RemoveCluster { id } => self.on_remove_cluster(id, out),
+            ToWorker::Endpoints { id, assignment } => self.on_endpoints(id, &assignment, out),
+            ToWorker::Listener(listener) => self.on_listener(listener, out),
+            ToWorker::RemoveListener { name } => {
+                self.listeners.retain(|listener| listener.name != name);
+                self.drain_downstreams(&name, out);
+            }
+            ToWorker::Routes(table) => {
+                self.epoch += 1;
+                self.tables.insert(Arc::clone(&table.name), table);
+            }
+            ToWorker::RemoveRoutes { name } => {
+                self.epoch += 1;
+                self.tables.swap_remove(&name);
+            }
+            ToWorker::Ejected {
+                id,
+                address,
+                ejected,
+            } => {
+                let cluster = self.cluster_mut(id);
+                if let Some(host) = cluster.member(address) {
+                    cluster.hosts[host as usize].ejected = ejected;
+                    cluster.health_changed();
+                }
+            }
+            ToWorker::Drain { id, address } => {
+                if let Some(host) = self.cluster(id).member(address) {
+                    self.drain_host(id, host, out);
+                }
+            }
+            ToWorker::ResetCounters { id, address, which } => {
+                self.on_reset_counters(id, address, which)
+            }
+            ToWorker::Shared { counter, change } => self.on_shared(counter, change),
+        }
+    }
+
+    fn on_cluster(&mut self, id: ClusterId, cluster: Arc<Cluster>, out: &mut Out) {
+        self.epoch += 1;
+        self.cluster_ids.insert(Arc::clone(&cluster.name), id);
+        if self.clusters.len() <= id.0 as usize {
+            self.clusters.resize_with(id.0 as usize + 1, || None);
+        }
+        match &mut self.clusters[id.0 as usize] {
+            None => self.clusters[id.0 as usize] = Some(ClusterState::new(cluster)),
+            Some(state) => {
+                // A changed cluster starts with new hosts; requests in flight finish on the old.
+                state.config = cluster;
+                state.removed = false;
+                for host in state.clear() {
+                    self.drain_host(id, host, out);
+                }
+            }
+        }
+    }
+
+    fn on_remove_cluster(&mut self, id: ClusterId, out: &mut Out) {
+        self.epoch += 1;
+        let cluster = self.cluster_mut(id);
+        cluster.removed = true;
+        for host in cluster.clear() {
+            self.drain_host(id, host, out);
+        }
+    }
+
+    fn on_endpoints(&mut self, id: ClusterId, assignment: &LoadAssignment, out: &mut Out) {
+        let now = self.now;
+        let endpoints = &mut self.endpoints;
+        let Some(Some(cluster)) = self.clusters.get_mut(id.0 as usize) else {
+            return;
+        };
+        let gone = cluster.assign(assignment, now, |address| {
+            EndpointId(endpoints.insert_full(address).0 as u32)
+        });
+        for host in gone {
+            self.drain_host(id, host, out);
+        }
+    }
+
+    fn on_listener(&mut self, listener: Arc<Listener>, out: &mut Out) {
+        let name = Arc::clone(&listener.name);
+        match self.listeners.iter_mut().find(|old| old.name == name) {
+            Some(old) if *old == listener => return,
+            Some(old) => *old = listener,
+            None => self.listeners.push(listener),
+        }
+        self.drain_downstreams(&name, out);
+    }
+
+    /// Connections accepted by an earlier version of a listener take no further requests.
+    fn drain_downstreams(&mut self, listener: &Name, out: &mut Out) {
+        for downstream in self.downstreams.iter_mut().flatten() {
+            if downstream.open && downstream.chain.listener.name == *listener {
+                downstream.open = false;
+                out.actions.push(Action::CloseDownstream {
+                    downstream: downstream.id,
+                });
+            }
+        }
+    }
+
+    /// Idle connections of the host are closed, busy ones when they are done.
+    fn drain_host(&mut self, id: ClusterId, host: u32, out: &mut Out) {
+        while let Some(conn) = self.pop_idle(id, host) {
+            self.close_conn(conn, out);
+        }
+        if self.cluster(id).hosts[host as usize].connections == 0 {
+            return;
+        }
+        for conn in self.conns_of(id, host) {
+            if self.conns[conn].stage == ConnStage::Busy {
+                self.conns[conn].draining = true;
+            }
+        }
+    }
+
+    fn on_reset_counters(
+        &mut self,
+        id: ClusterId,
+        address: SocketAddr,
+        which: Option<EjectionReason>,
+    ) {
+        let cluster = self.cluster_mut(id);
+        let Some(host) = cluster.member(address) else {
+            return;
+        };
+        let host = &mut cluster.hosts[host as usize];
+        let all = which.is_none();
+        if all || which == Some(EjectionReason::Consecutive5xx) {
+            host.consecutive_5xx = 0;
+        }
+        if all || which == Some(EjectionReason::ConsecutiveGatewayFailure) {
+            host.consecutive_gateway = 0;
+        }
+        if all || which == Some(EjectionReason::ConsecutiveLocalOriginFailure) {
+            host.consecutive_local_origin = 0;
+        }
+    }
+
+    fn on_shared(&mut self, counter: SharedCounter, change: i32) {
+        let (SharedCounter::Connections(id)
+        | SharedCounter::Pending(id)
+        | SharedCounter::Requests(id)
+        | SharedCounter::Retries(id)
+        | SharedCounter::HostActive(id, _)
+        | SharedCounter::Consecutive5xx(id, _)
+        | SharedCounter::ConsecutiveGateway(id, _)
+        | SharedCounter::ConsecutiveLocalOrigin(id, _)) = counter;
+        let cluster = self.cluster_mut(id);
+        let mut unlisted = 0;
+        let host =
+            |cluster: &ClusterState, address| cluster.member(address).unwrap_or(NONE) as usize;
+        let count = match counter {
+            SharedCounter::Connections(_) => &mut cluster.counts.connections,
+            SharedCounter::Pending(_) => &mut cluster.counts.pending,
+            SharedCounter::Requests(_) => &mut cluster.counts.requests,
+            SharedCounter::Retries(_) => &mut cluster.counts.retries,
+            SharedCounter::HostActive(_, address) => {
+                let host = host(cluster, address);
+                cluster.active.get_mut(host).unwrap_or(&mut unlisted)
+            }
+            SharedCounter::Consecutive5xx(_, address) => {
+                let host = host(cluster, address);
+                cluster
+                    .hosts
+                    .get_mut(host)
+                    .map_or(&mut unlisted, |h| &mut h.consecutive_5xx)
+            }
+            SharedCounter::ConsecutiveGateway(_, address) => {
+                let host = host(cluster, address);
+                cluster
+                    .hosts
+                    .get_mut(host)
+                    .map_or(&mut unlisted, |h| &mut h.consecutive_gateway)
+            }
+            SharedCounter::ConsecutiveLocalOrigin(_, address) => {
+                let host = host(cluster, address);
+                cluster
+                    .hosts
+                    .get_mut(host)
+                    .map_or(&mut unlisted, |h| &mut h.consecutive_local_origin)
+            }
+        };
+        *count = count.saturating_add_signed(change);
+    }
+}

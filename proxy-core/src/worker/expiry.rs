@@ -1,0 +1,76 @@
+//! Timers that went off.
+
+use super::Worker;
+use super::state::{ConnStage, Expiry, Owner};
+use crate::contract::{Action, Out};
+use crate::telemetry::{Details, Flag, UpstreamReset};
+use crate::timers::TimerId;
+
+impl Worker {
+    pub(super) fn on_tick(&mut self, out: &mut Out) {
+        while let Some(expiry) = self.timers.pop(self.now) {
+            match expiry {
+                Expiry::Route(x) => {
+                    self.exchanges[x as usize].timeout = TimerId::NONE;
+                    self.route_timed_out(x, out);
+                }
+                Expiry::FaultDelay(x) => {
+                    self.exchanges[x as usize].pause = TimerId::NONE;
+                    self.after_fault_delay(x, out);
+                }
+                Expiry::BackOff(x) => {
+                    self.exchanges[x as usize].pause = TimerId::NONE;
+                    self.try_host(x, out);
+                }
+                Expiry::Attempt(a) => {
+                    self.attempts[a].timer = TimerId::NONE;
+                    self.attempt_timed_out(a, out);
+                }
+                Expiry::Conn(conn) => {
+                    self.conns[conn].timer = TimerId::NONE;
+                    self.conn_timed_out(conn, out);
+                }
+            }
+        }
+    }
+
+    /// A per-try timeout: a local reset of the attempt, which may be tried again.
+    fn attempt_timed_out(&mut self, a: u32, out: &mut Out) {
+        let Owner::Exchange(x) = self.attempts[a].owner else {
+            self.drop_mirror(a, out);
+            return;
+        };
+        self.drop_attempt(x, true, out);
+        self.release_retry_slot(x, out);
+        let sent = self.exchanges[x as usize].request_sent;
+        let reset = UpstreamReset::LocalReset;
+        let wants = |policy: &crate::xds::RetryPolicy| {
+            crate::resilience::retry::retries_reset(policy, reset, sent)
+        };
+        if !self.retry_scheduled(x, wants, out) {
+            let (body, details) = ("upstream request timeout", Details::UpstreamPerTryTimeout);
+            self.local_reply(x, 504, body, details, Some(Flag::UT), out);
+        }
+    }
+
+    fn drop_mirror(&mut self, a: u32, out: &mut Out) {
+        if self.attempts[a].stage == super::state::Stage::Pending {
+            self.dequeue(a, out);
+            self.forget_attempt(a);
+        } else {
+            self.end_attempt(a, false, out);
+        }
+    }
+
+    fn conn_timed_out(&mut self, conn: u32, out: &mut Out) {
+        if self.conns[conn].stage == ConnStage::Connecting {
+            let generation = self.conns.generation(conn);
+            out.actions.push(Action::CloseConn {
+                conn: super::state::conn_id(conn, generation),
+            });
+            self.fail_connecting(conn, UpstreamReset::ConnectionTimeout, out);
+        } else {
+            self.close_conn(conn, out);
+        }
+    }
+}

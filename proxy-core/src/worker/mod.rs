@@ -1,0 +1,304 @@
+//! The worker machine: downstream connections, exchanges, balancers and pools.
+//!
+//! The life of a request: [`request`] routes it and applies faults, [`attempt`] picks a host and
+//! hands the try to [`pool`], [`response`] takes what comes back and decides on retries, [`reply`]
+//! answers the client and writes the access log. [`config`] takes over what the main machine sends,
+//! [`expiry`] is the clock.
+
+mod attempt;
+mod config;
+mod expiry;
+mod pool;
+mod reply;
+mod request;
+mod response;
+mod state;
+
+use crate::cluster::ClusterState;
+use crate::contract::{Input, Opened, Out};
+use crate::ids::{ClusterId, DownstreamId, EndpointId, ExchangeId};
+use crate::messages::ToWorker;
+use crate::random::Draws;
+use crate::router::{Decision, find_chain};
+use crate::slab::Slab;
+use crate::time::Nanos;
+use crate::timers::Timers;
+use crate::xds::{HttpConnectionManager, Listener, Name, NetworkFilter, RouteSource, RouteTable};
+use indexmap::{IndexMap, IndexSet};
+use rustc_hash::FxBuildHasher;
+use serde::{Deserialize, Serialize};
+use state::{Attempt, Conn, Downstream, Exchange, Expiry, LocalHeads};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Who a machine is: everything it knows before its first input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Name of the proxy (its pod), unique in the run.
+    pub proxy: Name,
+    /// Workers of the proxy (Envoy's `concurrency`).
+    pub workers: u32,
+}
+
+/// What routing depends on besides the head.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Scope {
+    table: Name,
+    secure: bool,
+    normalize_path: bool,
+    merge_slashes: bool,
+}
+
+/// A decision remembered for an interned head.
+#[derive(Clone, Debug)]
+struct Remembered {
+    scope: u32,
+    epoch: u64,
+    decision: Arc<Decision>,
+}
+
+/// One worker of a proxy.
+#[derive(Debug)]
+pub struct Worker {
+    draws: Draws,
+    /// Has siblings to share counts with.
+    shares: bool,
+    now: Nanos,
+    listeners: Vec<Arc<Listener>>,
+    tables: IndexMap<Name, Arc<RouteTable>, FxBuildHasher>,
+    cluster_ids: IndexMap<Name, ClusterId, FxBuildHasher>,
+    /// By cluster id; `None` until first delivered.
+    clusters: Vec<Option<ClusterState>>,
+    endpoints: IndexSet<SocketAddr, FxBuildHasher>,
+    scopes: IndexSet<Scope, FxBuildHasher>,
+    downstreams: Vec<Option<Downstream>>,
+    exchanges: Vec<Exchange>,
+    attempts: Slab<Attempt>,
+    conns: Slab<Conn>,
+    timers: Timers<Expiry>,
+    local_heads: LocalHeads,
+    /// Counts changes of routes and of the set of clusters.
+    epoch: u64,
+    remembered: Vec<Option<Remembered>>,
+}
+
+impl Worker {
+    /// A worker that has been told nothing yet.
+    pub fn new(identity: &Identity) -> Worker {
+        Worker {
+            draws: Draws::new(identity.seed, &identity.proxy),
+            shares: identity.workers > 1,
+            now: Nanos::ZERO,
+            listeners: Vec::new(),
+            tables: IndexMap::default(),
+            cluster_ids: IndexMap::default(),
+            clusters: Vec::new(),
+            endpoints: IndexSet::default(),
+            scopes: IndexSet::default(),
+            downstreams: Vec::new(),
+            exchanges: Vec::new(),
+            attempts: Slab::new(),
+            conns: Slab::new(),
+            timers: Timers::new(),
+            local_heads: LocalHeads::default(),
+            epoch: 0,
+            remembered: Vec::new(),
+        }
+    }
+
+    /// Takes in one input. `now` never decreases; actions and logs are appended to `out`.
+    #[inline]
+    pub fn handle(&mut self, now: Nanos, input: Input, out: &mut Out) {
+        assert!(now >= self.now, "time never runs backwards");
+        self.now = now;
+        match input {
+            Input::Request {
+                exchange,
+                downstream,
+                key,
+                head,
+                ends,
+            } => {
+                self.on_request(exchange, downstream, key, head, ends, out);
+            }
+            Input::ResponseHead {
+                attempt,
+                head,
+                ends,
+            } => self.on_response_head(attempt, head, ends, out),
+            Input::ResponseEnd { attempt } => self.on_response_end(attempt, out),
+            Input::Tick => self.on_tick(out),
+            Input::RequestEnd { exchange } => self.on_request_end(exchange),
+            Input::BufferFull { exchange } => {
+                if let Some(x) = self.exchange(exchange) {
+                    self.exchanges[x as usize].buffer_full = true;
+                }
+            }
+            Input::Cancelled { exchange } => {
+                if let Some(x) = self.exchange(exchange) {
+                    self.client_left(x, out);
+                }
+            }
+            Input::Connected { conn } => self.on_connected(conn, out),
+            Input::ConnectFailed { conn, reason } => self.on_connect_failed(conn, reason, out),
+            Input::ConnClosed { conn } => self.on_conn_closed(conn, out),
+            Input::Reset { attempt, reason } => self.on_reset(attempt, reason, out),
+            Input::Opened(opened) => self.on_opened(opened, out),
+            Input::DownstreamClosed { downstream } => self.on_downstream_closed(downstream, out),
+            Input::Message(message) => self.on_message(message, out),
+        }
+    }
+
+    /// When [`Input::Tick`] is next needed: may be early, never late.
+    #[inline]
+    pub fn deadline(&self) -> Option<Nanos> {
+        self.timers.deadline()
+    }
+
+    /// The address behind an endpoint id.
+    pub fn endpoint_address(&self, endpoint: EndpointId) -> Option<SocketAddr> {
+        self.endpoints.get_index(endpoint.0 as usize).copied()
+    }
+
+    /// The name behind a cluster id.
+    pub fn cluster_name(&self, cluster: ClusterId) -> Option<&Name> {
+        self.clusters
+            .get(cluster.0 as usize)?
+            .as_ref()
+            .map(|state| &state.config.name)
+    }
+
+    /// The id behind a cluster name, if the cluster was ever delivered.
+    pub fn cluster_id(&self, name: &str) -> Option<ClusterId> {
+        self.cluster_ids.get(name).copied()
+    }
+
+    /// Slots taken that only live exchanges may hold: attempts, pending, requests, retries. All
+    /// zero when no exchange is in progress.
+    pub fn slots_taken(&self) -> [u64; 4] {
+        let sum = |count: fn(&crate::cluster::BreakerCounts) -> u32| {
+            self.clusters
+                .iter()
+                .flatten()
+                .map(|c| u64::from(count(&c.counts)))
+                .sum()
+        };
+        [
+            self.attempts.len() as u64,
+            sum(|c| c.pending),
+            sum(|c| c.requests),
+            sum(|c| c.retries),
+        ]
+    }
+
+    fn on_opened(&mut self, opened: Opened, out: &mut Out) {
+        let id = opened.downstream;
+        let found = find_chain(&self.listeners, &opened, true);
+        let manager = found
+            .as_ref()
+            .and_then(|choice| match &choice.chain()?.filter {
+                NetworkFilter::Http(manager) => Some((manager, choice.chain()?.terminates_tls)),
+                NetworkFilter::Tcp(_) => None,
+            });
+        let Some((manager, secure)) = manager else {
+            out.actions
+                .push(crate::contract::Action::CloseDownstream { downstream: id });
+            return;
+        };
+        let scope = Scope {
+            table: table_name(manager),
+            secure,
+            normalize_path: manager.normalize_path,
+            merge_slashes: manager.merge_slashes,
+        };
+        let scope = self.scopes.insert_full(scope).0 as u32;
+        let Some(chain) = found else { return };
+        let at = id.index as usize;
+        if self.downstreams.len() <= at {
+            self.downstreams.resize_with(at + 1, || None);
+        }
+        self.downstreams[at] = Some(Downstream {
+            id,
+            opened,
+            chain,
+            scope,
+            open: true,
+        });
+    }
+
+    fn on_downstream_closed(&mut self, id: DownstreamId, out: &mut Out) {
+        if let Some(Some(downstream)) = self.downstreams.get_mut(id.index as usize)
+            && downstream.id == id
+        {
+            downstream.open = false;
+        }
+        for x in 0..self.exchanges.len() as u32 {
+            let exchange = &self.exchanges[x as usize];
+            if exchange.live && exchange.downstream == id {
+                self.client_left(x, out);
+            }
+        }
+    }
+
+    fn downstream(&self, id: DownstreamId) -> Option<&Downstream> {
+        self.downstreams
+            .get(id.index as usize)?
+            .as_ref()
+            .filter(|downstream| downstream.id == id)
+    }
+
+    /// The slot of a live exchange.
+    #[inline]
+    fn exchange(&self, id: ExchangeId) -> Option<u32> {
+        let exchange = self.exchanges.get(id.index as usize)?;
+        (exchange.live && exchange.id == id).then_some(id.index)
+    }
+
+    #[inline]
+    fn cluster(&self, id: ClusterId) -> &ClusterState {
+        self.clusters[id.0 as usize]
+            .as_ref()
+            .unwrap_or_else(|| unknown_cluster(id))
+    }
+
+    #[inline]
+    fn cluster_mut(&mut self, id: ClusterId) -> &mut ClusterState {
+        self.clusters[id.0 as usize]
+            .as_mut()
+            .unwrap_or_else(|| unknown_cluster(id))
+    }
+
+    /// Tells the siblings of a change to a count that all workers share.
+    #[inline]
+    fn share(
+        &self,
+        counter: impl FnOnce(&Worker) -> crate::messages::SharedCounter,
+        change: i32,
+        out: &mut Out,
+    ) {
+        if self.shares {
+            let message = ToWorker::Shared {
+                counter: counter(self),
+                change,
+            };
+            out.to_workers
+                .push((crate::contract::WorkerSet::Others, message));
+        }
+    }
+}
+
+/// Ids are only handed out for clusters that have a state, and states are never dropped.
+#[cold]
+#[allow(clippy::panic)]
+fn unknown_cluster(id: ClusterId) -> ! {
+    panic!("cluster {} has no state", id.0)
+}
+
+fn table_name(manager: &HttpConnectionManager) -> Name {
+    match &manager.routes {
+        RouteSource::Rds(name) => Arc::clone(name),
+        RouteSource::Inline(table) => Arc::clone(&table.name),
+    }
+}

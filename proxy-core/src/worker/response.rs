@@ -1,0 +1,333 @@
+//! What comes back from an endpoint, and whether to try again.
+
+use super::Worker;
+use super::state::{Expiry, Owner, Stage};
+use crate::contract::{Action, Body, EjectionReason, Out, ResetReason};
+use crate::head::ResponseHead;
+use crate::ids::{AttemptId, ClusterId};
+use crate::messages::{SharedCounter, ToMain};
+use crate::resilience::retry;
+use crate::router::Outcome;
+use crate::telemetry::{Details, Flag, UpstreamReset};
+use crate::xds::{LbPolicy, RetryPolicy, RouteAction};
+use std::sync::Arc;
+
+/// What a try tells outlier detection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Report {
+    Status(u16),
+    /// The proxy's own view: no connection, reset, timeout; with the status it stands for.
+    LocalOrigin(u16),
+}
+
+impl Worker {
+    pub(super) fn on_response_head(
+        &mut self,
+        id: AttemptId,
+        head: Arc<ResponseHead>,
+        ends: bool,
+        out: &mut Out,
+    ) {
+        if !self.attempts.holds(id.index, id.generation) {
+            return;
+        }
+        let a = id.index;
+        self.attempts[a].stage = Stage::Responding;
+        let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
+        self.report(cluster, host, Report::Status(reported_status(&head)), out);
+        let Owner::Exchange(x) = self.attempts[a].owner else {
+            if ends {
+                self.end_attempt(a, true, out);
+            }
+            return;
+        };
+        let mut timer = self.attempts[a].timer;
+        self.timers.stop(&mut timer);
+        self.attempts[a].timer = timer;
+        self.release_retry_slot(x, out);
+        let wants = |policy: &RetryPolicy| retry::retries_response(policy, &head);
+        if self.retry_scheduled(x, wants, out) {
+            self.end_attempt(a, ends, out);
+            return;
+        }
+        self.relay(x, a, head, ends, out);
+    }
+
+    /// Forwards the response head; the driver streams the rest.
+    fn relay(&mut self, x: u32, a: u32, head: Arc<ResponseHead>, ends: bool, out: &mut Out) {
+        let exchange = &mut self.exchanges[x as usize];
+        exchange.responded = true;
+        exchange.status = head.status;
+        exchange.details = Details::ViaUpstream;
+        let head = self.mutated(x, head);
+        let attempt = super::state::attempt_id(a, self.attempts.generation(a));
+        let body = if ends {
+            Body::Empty
+        } else {
+            Body::Relay(attempt)
+        };
+        out.actions.push(Action::Respond {
+            exchange: self.exchanges[x as usize].id,
+            head,
+            body,
+        });
+        if ends {
+            self.end_attempt(a, true, out);
+            self.finish(x, out);
+        }
+    }
+
+    pub(super) fn on_response_end(&mut self, id: AttemptId, out: &mut Out) {
+        if !self.attempts.holds(id.index, id.generation) {
+            return;
+        }
+        let owner = self.attempts[id.index].owner;
+        self.end_attempt(id.index, true, out);
+        if let Owner::Exchange(x) = owner {
+            self.finish(x, out);
+        }
+    }
+
+    pub(super) fn on_reset(&mut self, id: AttemptId, reason: ResetReason, out: &mut Out) {
+        if !self.attempts.holds(id.index, id.generation) {
+            return;
+        }
+        let reset = match reason {
+            ResetReason::RemoteReset => UpstreamReset::RemoteReset,
+            ResetReason::RefusedStream => UpstreamReset::RemoteRefusedStreamReset,
+            ResetReason::ConnectionTermination => UpstreamReset::ConnectionTermination,
+            ResetReason::ProtocolError => UpstreamReset::ProtocolError,
+        };
+        self.detach(id.index, false, out);
+        self.attempt_failed(id.index, reset, out);
+    }
+
+    /// An attempt that is off its connection, or never had one, ended without a response.
+    pub(super) fn attempt_failed(&mut self, a: u32, reset: UpstreamReset, out: &mut Out) {
+        let (cluster, host, owner) = (
+            self.attempts[a].cluster,
+            self.attempts[a].host,
+            self.attempts[a].owner,
+        );
+        if reset != UpstreamReset::Overflow {
+            let status = if reset == UpstreamReset::LocalReset {
+                504
+            } else {
+                503
+            };
+            self.report(cluster, host, Report::LocalOrigin(status), out);
+        }
+        self.forget_attempt(a);
+        let Owner::Exchange(x) = owner else { return };
+        let exchange = &mut self.exchanges[x as usize];
+        exchange.attempt = None;
+        if exchange.responded {
+            exchange.flags.set(reset_flag(reset));
+            exchange.details = Details::ResetAfterResponse(reset);
+            out.actions.push(Action::Abort {
+                exchange: exchange.id,
+            });
+            self.finish(x, out);
+            return;
+        }
+        self.release_retry_slot(x, out);
+        let sent = self.exchanges[x as usize].request_sent;
+        if self.retry_scheduled(x, |policy| retry::retries_reset(policy, reset, sent), out) {
+            return;
+        }
+        self.reset_reply(x, reset, out);
+    }
+
+    /// Takes the decision in Envoy's order: condition, limit, circuit breaker, back-off.
+    pub(super) fn retry_scheduled(
+        &mut self,
+        x: u32,
+        wants: impl Fn(&RetryPolicy) -> bool,
+        out: &mut Out,
+    ) -> bool {
+        let exchange = &self.exchanges[x as usize];
+        let (Some(id), Some(decision)) = (exchange.cluster, exchange.decision.clone()) else {
+            return false;
+        };
+        let Outcome::Matched(matched) = &decision.outcome else {
+            return false;
+        };
+        let RouteAction::Forward(forward) = &matched.route.action else {
+            return false;
+        };
+        let Some(policy) = &forward.retry else {
+            return false;
+        };
+        if exchange.responded || exchange.buffer_full || !wants(policy) {
+            return false;
+        }
+        let exchange = &mut self.exchanges[x as usize];
+        if exchange.retries_left == 0 {
+            exchange.flags.set(Flag::URX);
+            return false;
+        }
+        exchange.retries_left -= 1;
+        let cluster = self.cluster_mut(id);
+        if cluster.counts.retries >= cluster.config.circuit_breakers.max_retries {
+            self.exchanges[x as usize].flags.set(Flag::UO);
+            out.overflow(id);
+            return false;
+        }
+        cluster.counts.retries += 1;
+        self.share(|_| SharedCounter::Retries(id), 1, out);
+        let wait = retry::back_off(
+            policy,
+            self.exchanges[x as usize].retries,
+            self.back_off_draw(x),
+        );
+        let exchange = &mut self.exchanges[x as usize];
+        exchange.retry_slot = true;
+        exchange.retries += 1;
+        exchange.attempt = None;
+        exchange.pause = self.timers.start(self.now, wait, Expiry::BackOff(x));
+        true
+    }
+
+    pub(super) fn release_retry_slot(&mut self, x: u32, out: &mut Out) {
+        let exchange = &mut self.exchanges[x as usize];
+        if std::mem::take(&mut exchange.retry_slot)
+            && let Some(id) = exchange.cluster
+        {
+            self.cluster_mut(id).counts.retries -= 1;
+            self.share(|_| SharedCounter::Retries(id), -1, out);
+        }
+    }
+
+    /// An attempt that was on a connection is over. `clean`: its response was complete, so the
+    /// connection can be used again.
+    pub(super) fn end_attempt(&mut self, a: u32, clean: bool, out: &mut Out) {
+        if !clean {
+            let attempt = super::state::attempt_id(a, self.attempts.generation(a));
+            out.actions.push(Action::Cancel { attempt });
+        }
+        self.observe_latency(a);
+        self.detach(a, clean, out);
+        self.forget_attempt(a);
+    }
+
+    pub(super) fn forget_attempt(&mut self, a: u32) {
+        let mut timer = self.attempts[a].timer;
+        self.timers.stop(&mut timer);
+        self.attempts[a].timer = timer;
+        self.attempts[a].head = None;
+        self.attempts.remove(a);
+    }
+
+    fn observe_latency(&mut self, a: u32) {
+        let (id, host, sent_at) = (
+            self.attempts[a].cluster,
+            self.attempts[a].host,
+            self.attempts[a].sent_at,
+        );
+        let now = self.now;
+        let cluster = self.cluster_mut(id);
+        if let LbPolicy::PeakEwma { decay, .. } = cluster.config.lb_policy {
+            cluster.latencies[host as usize].observe(now, now - sent_at, decay);
+        }
+    }
+
+    /// Counts a result for outlier detection; a threshold just reached is told to the main machine.
+    pub(super) fn report(&mut self, id: ClusterId, host: u32, report: Report, out: &mut Out) {
+        let cluster = self.cluster_mut(id);
+        let Some(config) = &cluster.config.outlier_detection else {
+            return;
+        };
+        let (n_gateway, n_5xx, n_local) = (
+            config.consecutive_gateway_failure,
+            config.consecutive_5xx,
+            config.consecutive_local_origin_failure,
+        );
+        let split = config.split_external_local_origin_errors;
+        let state = &mut cluster.hosts[host as usize];
+        let before = [
+            state.consecutive_gateway,
+            state.consecutive_5xx,
+            state.consecutive_local_origin,
+        ];
+        match report {
+            Report::LocalOrigin(_) if split => state.consecutive_local_origin += 1,
+            Report::LocalOrigin(status) | Report::Status(status) => {
+                if split {
+                    state.consecutive_local_origin = 0;
+                }
+                let gateway = (502..=504).contains(&status);
+                state.consecutive_gateway = if gateway {
+                    state.consecutive_gateway + 1
+                } else {
+                    0
+                };
+                let failed = (500..600).contains(&status);
+                state.consecutive_5xx = if failed { state.consecutive_5xx + 1 } else { 0 };
+            }
+        }
+        let after = [
+            state.consecutive_gateway,
+            state.consecutive_5xx,
+            state.consecutive_local_origin,
+        ];
+        let address = state.address;
+        let reasons = [
+            (EjectionReason::ConsecutiveGatewayFailure, n_gateway),
+            (EjectionReason::Consecutive5xx, n_5xx),
+            (EjectionReason::ConsecutiveLocalOriginFailure, n_local),
+        ];
+        let counters = [
+            SharedCounter::ConsecutiveGateway(id, address),
+            SharedCounter::Consecutive5xx(id, address),
+            SharedCounter::ConsecutiveLocalOrigin(id, address),
+        ];
+        for i in 0..3 {
+            if after[i] != before[i] {
+                self.share(|_| counters[i], after[i] as i32 - before[i] as i32, out);
+            }
+            // Fires on equality only.
+            if after[i] > before[i] && after[i] == reasons[i].1 {
+                out.to_main.push(ToMain::Outlier {
+                    id,
+                    address,
+                    reason: reasons[i].0,
+                });
+            }
+        }
+    }
+}
+
+/// gRPC trailers-only responses report the status their code stands for.
+fn reported_status(head: &ResponseHead) -> u16 {
+    let Some(code) = head.headers.get("grpc-status") else {
+        return head.status;
+    };
+    match code {
+        b"0" => 200,
+        b"1" => 499,
+        b"3" | b"9" | b"11" => 400,
+        b"4" => 504,
+        b"5" => 404,
+        b"6" | b"10" => 409,
+        b"7" => 403,
+        b"8" => 429,
+        b"12" => 501,
+        b"14" => 503,
+        b"16" => 401,
+        _ => 500,
+    }
+}
+
+/// The response flag of a reset.
+pub(super) fn reset_flag(reset: UpstreamReset) -> Flag {
+    match reset {
+        UpstreamReset::RemoteConnectionFailure
+        | UpstreamReset::LocalConnectionFailure
+        | UpstreamReset::ConnectionTimeout => Flag::UF,
+        UpstreamReset::ConnectionTermination => Flag::UC,
+        UpstreamReset::RemoteReset | UpstreamReset::RemoteRefusedStreamReset => Flag::UR,
+        UpstreamReset::LocalReset => Flag::LR,
+        UpstreamReset::ProtocolError => Flag::UPE,
+        UpstreamReset::Overflow => Flag::UO,
+    }
+}
