@@ -1,0 +1,180 @@
+//! Errors and warnings, and their rendering.
+
+use crate::text::Span;
+use annotate_snippets::{AnnotationKind, Group, Level as SnippetLevel, Renderer, Snippet};
+use std::fmt;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Note,
+    Warning,
+    Error,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        })
+    }
+}
+
+/// Something to tell the user about their input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnostic {
+    pub level: Level,
+    /// A stable code (`IST0101`), where there is one.
+    pub code: Option<&'static str>,
+    pub message: String,
+    pub span: Option<Span>,
+    /// Stands under the snippet: what was expected.
+    pub label: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The object it is about: `Kind namespace/name`.
+    pub resource: Option<String>,
+}
+
+impl Diagnostic {
+    fn new(level: Level, message: String) -> Diagnostic {
+        let label = String::new();
+        Diagnostic { level, code: None, message, span: None, label, help: None, resource: None }
+    }
+
+    /// The input cannot be used.
+    pub fn error(message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Level::Error, message.into())
+    }
+
+    /// The input is used, but not as its author may think.
+    pub fn warning(message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Level::Warning, message.into())
+    }
+
+    /// Worth knowing.
+    pub fn note(message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Level::Note, message.into())
+    }
+
+    /// Where, and what stands under the snippet.
+    pub fn at(mut self, span: &Span, label: impl Into<String>) -> Diagnostic {
+        self.span = Some(span.clone());
+        self.label = label.into();
+        self
+    }
+
+    /// What to do about it.
+    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// "did you mean", if one of `names` is near to `word`.
+    pub fn nearest<'a>(self, word: &str, names: impl IntoIterator<Item = &'a str>) -> Diagnostic {
+        match nearest(word, names) {
+            Some(name) => {
+                let help = format!("did you mean `{name}`?");
+                self.help(help)
+            }
+            None => self,
+        }
+    }
+
+    /// A stable code.
+    pub fn code(mut self, code: &'static str) -> Diagnostic {
+        self.code = Some(code);
+        self
+    }
+}
+
+/// The name nearest to `word`, if any is near enough to be what was meant.
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= (word.len().max(name.len()) / 3).max(1))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// All diagnostics as people read them, worst count last.
+pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        text += &renderer.render(&[group(diagnostic)]);
+        text += "\n\n";
+    }
+    text + &summary(diagnostics)
+}
+
+fn group(diagnostic: &Diagnostic) -> Group<'_> {
+    let level = match diagnostic.level {
+        Level::Error => SnippetLevel::ERROR,
+        Level::Warning => SnippetLevel::WARNING,
+        Level::Note => SnippetLevel::NOTE,
+    };
+    let mut title = level.primary_title(diagnostic.message.as_str());
+    if let Some(code) = diagnostic.code {
+        title = title.id(code);
+    }
+    let mut group = Group::with_title(title);
+    if let Some(span) = &diagnostic.span {
+        let mut annotation = AnnotationKind::Primary.span(first_line(span));
+        if !diagnostic.label.is_empty() {
+            annotation = annotation.label(diagnostic.label.as_str());
+        }
+        let snippet = Snippet::source(&*span.file.text).path(&*span.file.name).annotation(annotation);
+        group = group.element(snippet);
+    }
+    if let Some(help) = &diagnostic.help {
+        group = group.element(SnippetLevel::HELP.message(help.as_str()));
+    }
+    group
+}
+
+/// A long value is shown by its first line.
+fn first_line(span: &Span) -> std::ops::Range<usize> {
+    let range = span.range();
+    let end = span.text().find('\n').map_or(range.end, |at| range.start + at);
+    range.start..end
+}
+
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    let count = |level| diagnostics.iter().filter(|d| d.level == level).count();
+    let one = |n: usize, word: &str| (n > 0).then(|| format!("{n} {word}{}", if n == 1 { "" } else { "s" }));
+    let parts: Vec<String> = [
+        one(count(Level::Error), "error"),
+        one(count(Level::Warning), "warning"),
+        one(count(Level::Note), "note"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { String::new() } else { parts.join(", ") + "\n" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::SourceFile;
+
+    #[test]
+    fn nearest_is_near() {
+        assert_eq!(nearest("serivce_time", ["service_time", "workers"]), Some("service_time"));
+        assert_eq!(nearest("v4", ["v1", "v2"]), Some("v1"));
+        assert_eq!(nearest("something", ["else", "other"]), None);
+    }
+
+    #[test]
+    fn shows_the_place() {
+        let file = SourceFile::new("a.yaml", "one: 1\nserivce_time: 3ms\n");
+        let diagnostic = Diagnostic::error("unknown key `serivce_time`")
+            .at(&file.span(7..19), "not a key of a behaviour")
+            .nearest("serivce_time", ["service_time"]);
+        insta::assert_snapshot!(render(&[diagnostic, Diagnostic::warning("no place")], false));
+    }
+}

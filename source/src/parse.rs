@@ -1,0 +1,298 @@
+//! From text to trees. Depth and the growth that aliases can cause are bounded.
+
+use crate::diagnostic::Diagnostic;
+use crate::node::{Entry, Map, Node, Value};
+use crate::text::{SourceFile, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ScanSpan, StrInput};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const DEPTH_MAX: usize = 64;
+/// Of one stream, aliases expanded.
+const NODES_MAX: usize = 2_000_000;
+
+/// How plain scalars are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Only `true` and `false` are booleans.
+    Yaml12,
+    /// As Kubernetes reads YAML 1.1: `y`, `yes`, `on`, `n`, `no`, `off` are booleans too.
+    Kubernetes,
+}
+
+/// Every document of a stream that is not empty. Reading stops at the first malformed one; what
+/// came before it is returned.
+pub fn parse(file: &Arc<SourceFile>, dialect: Dialect) -> (Vec<Node>, Vec<Diagnostic>) {
+    let mut builder = Builder {
+        file,
+        dialect,
+        offsets: offsets_of(&file.text),
+        parser: Parser::new_from_str(&file.text),
+        anchors: BTreeMap::new(),
+        nodes: 0,
+        diagnostics: Vec::new(),
+    };
+    let mut documents = Vec::new();
+    if let Err(stop) = builder.stream(&mut documents) {
+        builder.diagnostics.push(*stop);
+    }
+    (documents, builder.diagnostics)
+}
+
+/// Byte offset of every character; the parser counts characters.
+fn offsets_of(text: &str) -> Vec<u32> {
+    if text.is_ascii() {
+        return Vec::new();
+    }
+    text.char_indices().map(|(at, _)| at as u32).chain([text.len() as u32]).collect()
+}
+
+struct Builder<'a> {
+    file: &'a Arc<SourceFile>,
+    dialect: Dialect,
+    offsets: Vec<u32>,
+    parser: Parser<'a, StrInput<'a>>,
+    anchors: BTreeMap<usize, (Node, usize)>,
+    nodes: usize,
+    diagnostics: Vec<Diagnostic>,
+}
+
+type Stop = Box<Diagnostic>;
+
+impl<'a> Builder<'a> {
+    fn stream(&mut self, documents: &mut Vec<Node>) -> Result<(), Stop> {
+        loop {
+            match self.next()?.0 {
+                Event::StreamEnd => return Ok(()),
+                Event::DocumentStart(_) => {
+                    let (event, span) = self.next()?;
+                    let node = self.node(event, span, 0)?;
+                    self.anchors.clear();
+                    if node.value != Value::Null {
+                        documents.push(node);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, ScanSpan), Stop> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(self.malformed(&error)),
+            None => Ok((Event::StreamEnd, ScanSpan::default())),
+        }
+    }
+
+    fn malformed(&self, error: &ScanError) -> Stop {
+        let at = self.offset(error.marker().index());
+        let span = self.file.span(at..at + 1);
+        Box::new(Diagnostic::error(format!("not YAML: {}", error.info())).at(&span, "here"))
+    }
+
+    fn offset(&self, character: usize) -> usize {
+        if self.offsets.is_empty() {
+            return character;
+        }
+        self.offsets.get(character).map_or(self.file.text.len(), |&at| at as usize)
+    }
+
+    fn span(&self, span: ScanSpan) -> Span {
+        self.file.span(self.offset(span.start.index())..self.offset(span.end.index()))
+    }
+
+    fn node(&mut self, event: Event<'a>, at: ScanSpan, depth: usize) -> Result<Node, Stop> {
+        let span = self.span(at);
+        self.nodes += 1;
+        if depth > DEPTH_MAX || self.nodes > NODES_MAX {
+            return Err(Box::new(Diagnostic::error("too deep or too large to be configuration").at(&span, "here")));
+        }
+        let before = self.nodes;
+        let (node, anchor) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && tag.is_none();
+                let value = if plain { self.plain(&text) } else { Value::String(text.to_string()) };
+                (Node { value, span, raw: text.into_owned() }, anchor)
+            }
+            Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
+            Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
+            Event::Alias(anchor) => return self.alias(anchor, &span),
+            _ => (Node { value: Value::Null, span, raw: String::new() }, 0),
+        };
+        if anchor > 0 {
+            let size = self.nodes - before + 1;
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(node)
+    }
+
+    fn alias(&mut self, anchor: usize, span: &Span) -> Result<Node, Stop> {
+        let Some((node, size)) = self.anchors.get(&anchor) else {
+            return Err(Box::new(Diagnostic::error("an alias inside its own anchor").at(span, "here")));
+        };
+        self.nodes += size;
+        Ok(node.clone())
+    }
+
+    fn sequence(&mut self, span: Span, depth: usize) -> Result<Node, Stop> {
+        let mut items = Vec::new();
+        loop {
+            let (event, at) = self.next()?;
+            if matches!(event, Event::SequenceEnd | Event::StreamEnd) {
+                let span = self.through(span, at, items.last());
+                return Ok(Node { value: Value::Seq(items), span, raw: String::new() });
+            }
+            items.push(self.node(event, at, depth + 1)?);
+        }
+    }
+
+    fn mapping(&mut self, span: Span, depth: usize) -> Result<Node, Stop> {
+        let mut map = Map::default();
+        loop {
+            let (event, at) = self.next()?;
+            if matches!(event, Event::MappingEnd | Event::StreamEnd) {
+                let span = self.through(span, at, map.entries.last().map(|entry| &entry.value));
+                return Ok(Node { value: Value::Map(map), span, raw: String::new() });
+            }
+            let key = self.node(event, at, depth + 1)?;
+            let (event, at) = self.next()?;
+            let value = self.node(event, at, depth + 1)?;
+            self.entry(&mut map, key, value);
+        }
+    }
+
+    fn entry(&mut self, map: &mut Map, key: Node, value: Node) {
+        let name = match &key.value {
+            Value::Bool(value) => value.to_string(),
+            Value::Null => "null".to_owned(),
+            Value::Seq(_) | Value::Map(_) => {
+                self.diagnostics.push(Diagnostic::error("a key must be text").at(&key.span, key.kind()));
+                return;
+            }
+            Value::Int(_) | Value::Float(_) | Value::String(_) => key.raw.clone(),
+        };
+        if name == "<<" {
+            let merged = value.as_map().map(|m| m.entries.clone()).unwrap_or_default();
+            for entry in merged {
+                if map.get(&entry.key).is_none() {
+                    map.entries.push(entry);
+                }
+            }
+        } else if map.get(&name).is_some() {
+            let message = format!("`{name}` stands here twice");
+            self.diagnostics.push(Diagnostic::error(message).at(&key.span, "the second one"));
+        } else {
+            map.entries.push(Entry { key: name, key_span: key.span, value });
+        }
+    }
+
+    /// A collection reaches to its end mark, or to its last value in block style.
+    fn through(&self, start: Span, end: ScanSpan, last: Option<&Node>) -> Span {
+        let flow = start.text().starts_with(['[', '{']);
+        let end = match last {
+            Some(last) if !flow => last.span.range().end,
+            _ => self.span(end).range().end,
+        };
+        self.file.span(start.range().start..end)
+    }
+
+    fn plain(&self, text: &str) -> Value {
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+            "true" | "True" | "TRUE" => return Value::Bool(true),
+            "false" | "False" | "FALSE" => return Value::Bool(false),
+            _ => {}
+        }
+        if self.dialect == Dialect::Kubernetes {
+            match text {
+                "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
+                "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Value::Bool(false),
+                _ => {}
+            }
+        }
+        number(text).unwrap_or_else(|| Value::String(text.to_owned()))
+    }
+}
+
+fn number(text: &str) -> Option<Value> {
+    let first = *text.as_bytes().first()?;
+    if !(first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.')) {
+        return None;
+    }
+    let radix = |prefix: &str, radix| {
+        text.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok()).map(Value::Int)
+    };
+    let numeric = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
+    radix("0x", 16)
+        .or_else(|| radix("0o", 8))
+        .or_else(|| text.parse().ok().map(Value::Int))
+        .or_else(|| text.parse().ok().filter(|_| numeric).map(Value::Float))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(text: &str) -> Node {
+        let (mut documents, diagnostics) = parse(&SourceFile::new("t", text), Dialect::Yaml12);
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        documents.remove(0)
+    }
+
+    #[test]
+    fn values_know_their_place() {
+        let node = one("a: 1\nbé:\n  - x: 2.5\n    y: 'two'\n");
+        let y = node.at(&["bé"]).and_then(|n| n.as_seq()).and_then(|s| s[0].at(&["y"])).unwrap();
+        assert_eq!((y.span.line(), y.span.column(), y.span.text()), (4, 8, "'two'"));
+        assert_eq!(node.at(&["a"]).unwrap().value, Value::Int(1));
+    }
+
+    #[test]
+    fn documents_before_a_malformed_one_are_kept() {
+        let file = SourceFile::new("t", "a: 1\n---\n---\nb: 2\n---\nc: [1\nd: }\n");
+        let (documents, diagnostics) = parse(&file, Dialect::Yaml12);
+        assert_eq!((documents.len(), diagnostics.len()), (2, 1));
+        assert!(diagnostics[0].message.starts_with("not YAML"), "{diagnostics:?}");
+    }
+
+    #[test]
+    fn kubernetes_reads_yaml_1_1_booleans() {
+        let file = SourceFile::new("t", "n: yes\nv: 'no'");
+        let (documents, _) = parse(&file, Dialect::Kubernetes);
+        assert_eq!(documents[0].at(&["false"]).map(|n| &n.value), Some(&Value::Bool(true)));
+        assert_eq!(documents[0].at(&["v"]).and_then(Node::as_str), Some("no"));
+        assert_eq!(one("n: yes").at(&["n"]).and_then(Node::as_str), Some("yes"));
+    }
+
+    #[test]
+    fn aliases_are_copies_and_cannot_explode() {
+        let node = one("a: &x {k: 1}\nb: *x\nc: {<<: *x, z: 2}\n");
+        assert_eq!(node.at(&["b", "k"]), node.at(&["a", "k"]));
+        assert_eq!(node.at(&["c", "k"]), node.at(&["a", "k"]));
+        let mut bomb = String::from("a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n");
+        for i in 1..12 {
+            bomb += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(","));
+        }
+        let (_, diagnostics) = parse(&SourceFile::new("t", &bomb), Dialect::Yaml12);
+        assert!(diagnostics[0].message.contains("too large"));
+    }
+
+    #[test]
+    fn a_key_stands_once() {
+        let (_, diagnostics) = parse(&SourceFile::new("t", "a: 1\na: 2\n"), Dialect::Yaml12);
+        assert_eq!(diagnostics[0].message, "`a` stands here twice");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "([a-z]{0,3}[:\\-\\[\\]{}&*!|>'\" \n\t#%@,?é0-9.]{0,4}){0,40}") {
+            let (documents, diagnostics) = parse(&SourceFile::new("t", &text), Dialect::Kubernetes);
+            for diagnostic in &diagnostics {
+                let _ = crate::render(std::slice::from_ref(diagnostic), false);
+            }
+            drop(documents);
+        }
+    }
+}
