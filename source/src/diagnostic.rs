@@ -41,7 +41,15 @@ pub struct Diagnostic {
 impl Diagnostic {
     fn new(level: Level, message: String) -> Diagnostic {
         let label = String::new();
-        Diagnostic { level, code: None, message, span: None, label, help: None, resource: None }
+        Diagnostic {
+            level,
+            code: None,
+            message,
+            span: None,
+            label,
+            help: None,
+            resource: None,
+        }
     }
 
     /// The input cannot be used.
@@ -94,7 +102,12 @@ impl Diagnostic {
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase()),
+                name,
+            )
+        })
         .filter(|(distance, name)| *distance <= (word.len().max(name.len()) / 3).max(1))
         .min()
         .map(|(_, name)| name)
@@ -102,7 +115,11 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
 
 /// All diagnostics as people read them, worst count last.
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
-    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if color {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     let mut text = String::new();
     for diagnostic in diagnostics {
         text += &renderer.render(&[group(diagnostic)]);
@@ -127,7 +144,9 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
         if !diagnostic.label.is_empty() {
             annotation = annotation.label(diagnostic.label.as_str());
         }
-        let snippet = Snippet::source(&*span.file.text).path(&*span.file.name).annotation(annotation);
+        let snippet = Snippet::source(&*span.file.text)
+            .path(&*span.file.name)
+            .annotation(annotation);
         group = group.element(snippet);
     }
     if let Some(help) = &diagnostic.help {
@@ -139,13 +158,18 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
 /// A long value is shown by its first line.
 fn first_line(span: &Span) -> std::ops::Range<usize> {
     let range = span.range();
-    let end = span.text().find('\n').map_or(range.end, |at| range.start + at);
+    let end = span
+        .text()
+        .find('\n')
+        .map_or(range.end, |at| range.start + at);
     range.start..end
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
     let count = |level| diagnostics.iter().filter(|d| d.level == level).count();
-    let one = |n: usize, word: &str| (n > 0).then(|| format!("{n} {word}{}", if n == 1 { "" } else { "s" }));
+    let one = |n: usize, word: &str| {
+        (n > 0).then(|| format!("{n} {word}{}", if n == 1 { "" } else { "s" }))
+    };
     let parts: Vec<String> = [
         one(count(Level::Error), "error"),
         one(count(Level::Warning), "warning"),
@@ -154,7 +178,11 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
     .into_iter()
     .flatten()
     .collect();
-    if parts.is_empty() { String::new() } else { parts.join(", ") + "\n" }
+    if parts.is_empty() {
+        String::new()
+    } else {
+        parts.join(", ") + "\n"
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +192,10 @@ mod tests {
 
     #[test]
     fn nearest_is_near() {
-        assert_eq!(nearest("serivce_time", ["service_time", "workers"]), Some("service_time"));
+        assert_eq!(
+            nearest("serivce_time", ["service_time", "workers"]),
+            Some("service_time")
+        );
         assert_eq!(nearest("v4", ["v1", "v2"]), Some("v1"));
         assert_eq!(nearest("something", ["else", "other"]), None);
     }
@@ -175,6 +206,9 @@ mod tests {
         let diagnostic = Diagnostic::error("unknown key `serivce_time`")
             .at(&file.span(7..19), "not a key of a behaviour")
             .nearest("serivce_time", ["service_time"]);
-        insta::assert_snapshot!(render(&[diagnostic, Diagnostic::warning("no place")], false));
+        insta::assert_snapshot!(render(
+            &[diagnostic, Diagnostic::warning("no place")],
+            false
+        ));
     }
 }

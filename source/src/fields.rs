@@ -29,9 +29,19 @@ pub struct Fields<'n, 'd> {
 
 impl<'n, 'd> Fields<'n, 'd> {
     /// Reads `node` as `what`; anything but a map is reported.
-    pub fn of(node: &'n Node, what: &'static str, diagnostics: &'d mut Vec<Diagnostic>) -> Option<Fields<'n, 'd>> {
+    pub fn of(
+        node: &'n Node,
+        what: &'static str,
+        diagnostics: &'d mut Vec<Diagnostic>,
+    ) -> Option<Fields<'n, 'd>> {
         match &node.value {
-            Value::Map(map) => Some(Fields { map, what, span: &node.span, known: Vec::new(), diagnostics }),
+            Value::Map(map) => Some(Fields {
+                map,
+                what,
+                span: &node.span,
+                known: Vec::new(),
+                diagnostics,
+            }),
             _ => {
                 diagnostics.push(expected(node, &format!("{what} is a map")));
                 None
@@ -55,7 +65,8 @@ impl<'n, 'd> Fields<'n, 'd> {
         let found = self.optional(key);
         if found.is_none() {
             let message = format!("{} needs `{key}`", self.what);
-            self.diagnostics.push(Diagnostic::error(message).at(self.span, format!("`{key}` is missing")));
+            self.diagnostics
+                .push(Diagnostic::error(message).at(self.span, format!("`{key}` is missing")));
         }
         found
     }
@@ -75,7 +86,8 @@ impl<'n, 'd> Fields<'n, 'd> {
     fn as_text(&mut self, key: &str, node: &Node) -> Option<String> {
         let text = node.as_scalar().map(str::to_owned);
         if text.is_none() {
-            self.diagnostics.push(expected(node, &format!("`{key}` is text")));
+            self.diagnostics
+                .push(expected(node, &format!("`{key}` is text")));
         }
         text
     }
@@ -86,19 +98,28 @@ impl<'n, 'd> Fields<'n, 'd> {
         match node.value {
             Value::Bool(value) => Some(value),
             _ => {
-                self.diagnostics.push(expected(node, &format!("`{key}` is true or false")));
+                self.diagnostics
+                    .push(expected(node, &format!("`{key}` is true or false")));
                 None
             }
         }
     }
 
     /// A whole number within `range`, if there.
-    pub fn integer(&mut self, key: &'static str, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
+    pub fn integer(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Option<i64> {
         let node = self.optional(key)?;
         match node.value {
             Value::Int(value) if range.contains(&value) => Some(value),
             _ => {
-                let want = format!("`{key}` is a whole number from {} to {}", range.start(), range.end());
+                let want = format!(
+                    "`{key}` is a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                );
                 self.diagnostics.push(expected(node, &want));
                 None
             }
@@ -107,11 +128,14 @@ impl<'n, 'd> Fields<'n, 'd> {
 
     /// A list, if there.
     pub fn list(&mut self, key: &'static str) -> &'n [Node] {
-        let Some(node) = self.optional(key) else { return &[] };
+        let Some(node) = self.optional(key) else {
+            return &[];
+        };
         match &node.value {
             Value::Seq(items) => items,
             _ => {
-                self.diagnostics.push(expected(node, &format!("`{key}` is a list")));
+                self.diagnostics
+                    .push(expected(node, &format!("`{key}` is a list")));
                 &[]
             }
         }
@@ -119,17 +143,26 @@ impl<'n, 'd> Fields<'n, 'd> {
 
     /// A list of texts, if there.
     pub fn texts(&mut self, key: &'static str) -> Vec<String> {
-        self.list(key).iter().filter_map(|node| self.as_text(key, node)).collect()
+        self.list(key)
+            .iter()
+            .filter_map(|node| self.as_text(key, node))
+            .collect()
     }
 
     /// A map from text to text, in the order written.
     pub fn text_map(&mut self, key: &'static str) -> Vec<(String, String)> {
-        let Some(node) = self.optional(key) else { return Vec::new() };
-        let Some(map) = node.as_map() else {
-            self.diagnostics.push(expected(node, &format!("`{key}` is a map")));
+        let Some(node) = self.optional(key) else {
             return Vec::new();
         };
-        map.entries.iter().filter_map(|e| Some((e.key.clone(), self.as_text(&e.key, &e.value)?))).collect()
+        let Some(map) = node.as_map() else {
+            self.diagnostics
+                .push(expected(node, &format!("`{key}` is a map")));
+            return Vec::new();
+        };
+        map.entries
+            .iter()
+            .filter_map(|e| Some((e.key.clone(), self.as_text(&e.key, &e.value)?)))
+            .collect()
     }
 
     /// Keys that have no influence here: read and dropped on purpose.
@@ -143,7 +176,8 @@ impl<'n, 'd> Fields<'n, 'd> {
             self.known.push(key);
             if let Some(entry) = self.map.entries.iter().find(|entry| entry.key == *key) {
                 let message = format!("`{key}` of {} is not supported yet", self.what);
-                self.diagnostics.push(Diagnostic::warning(message).at(&entry.key_span, "has no effect here"));
+                self.diagnostics
+                    .push(Diagnostic::warning(message).at(&entry.key_span, "has no effect here"));
             }
         }
     }
@@ -151,7 +185,10 @@ impl<'n, 'd> Fields<'n, 'd> {
     /// The keys present that nobody asked for.
     pub fn rest(&mut self) -> impl Iterator<Item = &'n crate::node::Entry> + use<'n> {
         let known = std::mem::take(&mut self.known);
-        self.map.entries.iter().filter(move |entry| !known.contains(&entry.key.as_str()))
+        self.map
+            .entries
+            .iter()
+            .filter(move |entry| !known.contains(&entry.key.as_str()))
     }
 
     /// Reports every key never asked for.

@@ -40,7 +40,10 @@ pub struct Entry {
 impl Map {
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| &entry.value)
     }
 }
 
@@ -92,6 +95,7 @@ impl Node {
 
     /// A value inside, by keys one below the other.
     pub fn at(&self, path: &[&str]) -> Option<&Node> {
-        path.iter().try_fold(self, |node, key| node.as_map()?.get(key))
+        path.iter()
+            .try_fold(self, |node, key| node.as_map()?.get(key))
     }
 }

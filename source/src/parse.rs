@@ -44,7 +44,10 @@ fn offsets_of(text: &str) -> Vec<u32> {
     if text.is_ascii() {
         return Vec::new();
     }
-    text.char_indices().map(|(at, _)| at as u32).chain([text.len() as u32]).collect()
+    text.char_indices()
+        .map(|(at, _)| at as u32)
+        .chain([text.len() as u32])
+        .collect()
 }
 
 struct Builder<'a> {
@@ -95,30 +98,53 @@ impl<'a> Builder<'a> {
         if self.offsets.is_empty() {
             return character;
         }
-        self.offsets.get(character).map_or(self.file.text.len(), |&at| at as usize)
+        self.offsets
+            .get(character)
+            .map_or(self.file.text.len(), |&at| at as usize)
     }
 
     fn span(&self, span: ScanSpan) -> Span {
-        self.file.span(self.offset(span.start.index())..self.offset(span.end.index()))
+        self.file
+            .span(self.offset(span.start.index())..self.offset(span.end.index()))
     }
 
     fn node(&mut self, event: Event<'a>, at: ScanSpan, depth: usize) -> Result<Node, Stop> {
         let span = self.span(at);
         self.nodes += 1;
         if depth > DEPTH_MAX || self.nodes > NODES_MAX {
-            return Err(Box::new(Diagnostic::error("too deep or too large to be configuration").at(&span, "here")));
+            return Err(Box::new(
+                Diagnostic::error("too deep or too large to be configuration").at(&span, "here"),
+            ));
         }
         let before = self.nodes;
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let value = if plain { self.plain(&text) } else { Value::String(text.to_string()) };
-                (Node { value, span, raw: text.into_owned() }, anchor)
+                let value = if plain {
+                    self.plain(&text)
+                } else {
+                    Value::String(text.to_string())
+                };
+                (
+                    Node {
+                        value,
+                        span,
+                        raw: text.into_owned(),
+                    },
+                    anchor,
+                )
             }
             Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
             Event::Alias(anchor) => return self.alias(anchor, &span),
-            _ => (Node { value: Value::Null, span, raw: String::new() }, 0),
+            _ => (
+                Node {
+                    value: Value::Null,
+                    span,
+                    raw: String::new(),
+                },
+                0,
+            ),
         };
         if anchor > 0 {
             let size = self.nodes - before + 1;
@@ -129,7 +155,9 @@ impl<'a> Builder<'a> {
 
     fn alias(&mut self, anchor: usize, span: &Span) -> Result<Node, Stop> {
         let Some((node, size)) = self.anchors.get(&anchor) else {
-            return Err(Box::new(Diagnostic::error("an alias inside its own anchor").at(span, "here")));
+            return Err(Box::new(
+                Diagnostic::error("an alias inside its own anchor").at(span, "here"),
+            ));
         };
         self.nodes += size;
         Ok(node.clone())
@@ -141,7 +169,11 @@ impl<'a> Builder<'a> {
             let (event, at) = self.next()?;
             if matches!(event, Event::SequenceEnd | Event::StreamEnd) {
                 let span = self.through(span, at, items.last());
-                return Ok(Node { value: Value::Seq(items), span, raw: String::new() });
+                return Ok(Node {
+                    value: Value::Seq(items),
+                    span,
+                    raw: String::new(),
+                });
             }
             items.push(self.node(event, at, depth + 1)?);
         }
@@ -153,7 +185,11 @@ impl<'a> Builder<'a> {
             let (event, at) = self.next()?;
             if matches!(event, Event::MappingEnd | Event::StreamEnd) {
                 let span = self.through(span, at, map.entries.last().map(|entry| &entry.value));
-                return Ok(Node { value: Value::Map(map), span, raw: String::new() });
+                return Ok(Node {
+                    value: Value::Map(map),
+                    span,
+                    raw: String::new(),
+                });
             }
             let key = self.node(event, at, depth + 1)?;
             let (event, at) = self.next()?;
@@ -167,13 +203,17 @@ impl<'a> Builder<'a> {
             Value::Bool(value) => value.to_string(),
             Value::Null => "null".to_owned(),
             Value::Seq(_) | Value::Map(_) => {
-                self.diagnostics.push(Diagnostic::error("a key must be text").at(&key.span, key.kind()));
+                self.diagnostics
+                    .push(Diagnostic::error("a key must be text").at(&key.span, key.kind()));
                 return;
             }
             Value::Int(_) | Value::Float(_) | Value::String(_) => key.raw.clone(),
         };
         if name == "<<" {
-            let merged = value.as_map().map(|m| m.entries.clone()).unwrap_or_default();
+            let merged = value
+                .as_map()
+                .map(|m| m.entries.clone())
+                .unwrap_or_default();
             for entry in merged {
                 if map.get(&entry.key).is_none() {
                     map.entries.push(entry);
@@ -181,9 +221,14 @@ impl<'a> Builder<'a> {
             }
         } else if map.get(&name).is_some() {
             let message = format!("`{name}` stands here twice");
-            self.diagnostics.push(Diagnostic::error(message).at(&key.span, "the second one"));
+            self.diagnostics
+                .push(Diagnostic::error(message).at(&key.span, "the second one"));
         } else {
-            map.entries.push(Entry { key: name, key_span: key.span, value });
+            map.entries.push(Entry {
+                key: name,
+                key_span: key.span,
+                value,
+            });
         }
     }
 
@@ -207,7 +252,9 @@ impl<'a> Builder<'a> {
         if self.dialect == Dialect::Kubernetes {
             match text {
                 "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-                "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Value::Bool(false),
+                "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+                    return Value::Bool(false);
+                }
                 _ => {}
             }
         }
@@ -221,9 +268,13 @@ fn number(text: &str) -> Option<Value> {
         return None;
     }
     let radix = |prefix: &str, radix| {
-        text.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok()).map(Value::Int)
+        text.strip_prefix(prefix)
+            .and_then(|digits| i64::from_str_radix(digits, radix).ok())
+            .map(Value::Int)
     };
-    let numeric = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
+    let numeric = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
     radix("0x", 16)
         .or_else(|| radix("0o", 8))
         .or_else(|| text.parse().ok().map(Value::Int))
@@ -244,8 +295,15 @@ mod tests {
     #[test]
     fn values_know_their_place() {
         let node = one("a: 1\nbé:\n  - x: 2.5\n    y: 'two'\n");
-        let y = node.at(&["bé"]).and_then(|n| n.as_seq()).and_then(|s| s[0].at(&["y"])).unwrap();
-        assert_eq!((y.span.line(), y.span.column(), y.span.text()), (4, 8, "'two'"));
+        let y = node
+            .at(&["bé"])
+            .and_then(|n| n.as_seq())
+            .and_then(|s| s[0].at(&["y"]))
+            .unwrap();
+        assert_eq!(
+            (y.span.line(), y.span.column(), y.span.text()),
+            (4, 8, "'two'")
+        );
         assert_eq!(node.at(&["a"]).unwrap().value, Value::Int(1));
     }
 
@@ -254,14 +312,20 @@ mod tests {
         let file = SourceFile::new("t", "a: 1\n---\n---\nb: 2\n---\nc: [1\nd: }\n");
         let (documents, diagnostics) = parse(&file, Dialect::Yaml12);
         assert_eq!((documents.len(), diagnostics.len()), (2, 1));
-        assert!(diagnostics[0].message.starts_with("not YAML"), "{diagnostics:?}");
+        assert!(
+            diagnostics[0].message.starts_with("not YAML"),
+            "{diagnostics:?}"
+        );
     }
 
     #[test]
     fn kubernetes_reads_yaml_1_1_booleans() {
         let file = SourceFile::new("t", "n: yes\nv: 'no'");
         let (documents, _) = parse(&file, Dialect::Kubernetes);
-        assert_eq!(documents[0].at(&["false"]).map(|n| &n.value), Some(&Value::Bool(true)));
+        assert_eq!(
+            documents[0].at(&["false"]).map(|n| &n.value),
+            Some(&Value::Bool(true))
+        );
         assert_eq!(documents[0].at(&["v"]).and_then(Node::as_str), Some("no"));
         assert_eq!(one("n: yes").at(&["n"]).and_then(Node::as_str), Some("yes"));
     }
@@ -273,7 +337,10 @@ mod tests {
         assert_eq!(node.at(&["c", "k"]), node.at(&["a", "k"]));
         let mut bomb = String::from("a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n");
         for i in 1..12 {
-            bomb += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(","));
+            bomb += &format!(
+                "a{i}: &a{i} [{}]\n",
+                vec![format!("*a{}", i - 1); 10].join(",")
+            );
         }
         let (_, diagnostics) = parse(&SourceFile::new("t", &bomb), Dialect::Yaml12);
         assert!(diagnostics[0].message.contains("too large"));

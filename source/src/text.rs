@@ -15,7 +15,10 @@ pub struct SourceFile {
 impl SourceFile {
     /// A file of that name and content.
     pub fn new(name: &str, text: &str) -> Arc<SourceFile> {
-        Arc::new(SourceFile { name: name.into(), text: text.into() })
+        Arc::new(SourceFile {
+            name: name.into(),
+            text: text.into(),
+        })
     }
 
     /// The place of the bytes in `range`, cut to the text and to whole characters.
@@ -28,7 +31,11 @@ impl SourceFile {
             at
         };
         let start = whole(range.start);
-        Span { file: Arc::clone(self), start: start as u32, end: whole(range.end).max(start) as u32 }
+        Span {
+            file: Arc::clone(self),
+            start: start as u32,
+            end: whole(range.end).max(start) as u32,
+        }
     }
 }
 
