@@ -308,18 +308,17 @@ pub fn replay(text: &str) -> Result<Coverage, ReplayError> {
     let mut core = Core::new(&header.identity);
     let mut chain = xxh64(first.as_bytes(), 0);
     let mut coverage = Coverage::default();
-    for (number, text) in lines {
+    while let Some((number, text)) = lines.next() {
         let line: Line = serde_json::from_str(text).map_err(|e| unreadable(number, e))?;
         chain = chain_over(&line.entry, chain);
         if chain != line.chain {
             return Err(ReplayError::Tampered { line: number });
         }
         if let Entry::End { entries } = line.entry {
-            let whole = entries == coverage.entries;
-            return if whole {
-                Ok(coverage)
-            } else {
-                Err(ReplayError::Tampered { line: number })
+            return match lines.next() {
+                Some((added, _)) => Err(ReplayError::Tampered { line: added }),
+                None if entries == coverage.entries => Ok(coverage),
+                None => Err(ReplayError::Tampered { line: number }),
             };
         }
         core.step(number, line.entry, &mut coverage)?;

@@ -28,10 +28,11 @@ impl ResponseBody {
 #[derive(Debug)]
 pub(crate) struct Relay {
     pub(crate) body: Incoming,
-    /// Told when the body is complete or broken.
+    /// Told when the body is complete or broken; if it is broken, the core breaks the response off.
     pub(crate) ended: Option<oneshot::Sender<Result<(), hyper::Error>>>,
     /// Breaks the response off.
     pub(crate) abort: Option<oneshot::Receiver<()>>,
+    pub(crate) broken: bool,
 }
 
 impl Relay {
@@ -41,9 +42,12 @@ impl Relay {
         {
             // The sender is dropped, unused, when the exchange ends well.
             self.abort = None;
-            if told.is_ok() {
+            if told.is_ok() || self.broken {
                 return Poll::Ready(Some(Err(BrokenOff)));
             }
+        }
+        if self.broken {
+            return Poll::Pending;
         }
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => return Poll::Pending,
@@ -58,8 +62,9 @@ impl Relay {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
+                self.broken = true;
                 self.end(Err(error));
-                Some(Err(BrokenOff))
+                return Poll::Pending;
             }
             None => {
                 self.end(Ok(()));

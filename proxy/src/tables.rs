@@ -139,6 +139,7 @@ impl Tables {
                     body: response.body,
                     ended: Some(response.ended),
                     abort: Some(aborted),
+                    broken: false,
                 })
             }
         };

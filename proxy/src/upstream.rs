@@ -114,13 +114,11 @@ pub(crate) async fn run_attempt<E: Environment>(
         Err(error) => return failed(&driver, place, attempt, error.as_ref()),
     };
     let (parts, body) = response.into_parts();
-    if heads::closes(&parts) {
-        driver.tell(place.worker, Input::GoAway { conn: place.conn });
-    }
+    let closes = heads::closes(&parts);
     let head = Arc::new(heads::response_head(&parts));
     let ends = body.is_end_stream();
     if ends {
-        free(&driver, place, attempt);
+        free(&driver, place, attempt, closes);
         return driver.tell(
             place.worker,
             Input::ResponseHead {
@@ -158,7 +156,7 @@ pub(crate) async fn run_attempt<E: Environment>(
     };
     match result {
         Ok(()) => {
-            free(&driver, place, attempt);
+            free(&driver, place, attempt, closes);
             driver.tell(place.worker, Input::ResponseEnd { attempt });
         }
         Err(error) => failed(&driver, place, attempt, Some(&error)),
@@ -226,9 +224,9 @@ fn reset<E: Environment>(
     driver.tell(place.worker, Input::Reset { attempt, reason });
 }
 
-/// An attempt is over and its response complete: the connection can take the next one, if the peer
-/// is still there.
-fn free<E: Environment>(driver: &Driver<E>, place: Place, attempt: AttemptId) {
+/// An attempt is over and its response complete: the connection can take the next one, unless the
+/// peer said that it closes it, or has done so.
+fn free<E: Environment>(driver: &Driver<E>, place: Place, attempt: AttemptId, closes: bool) {
     let closed = driver.with_tables(place.worker, |tables| {
         tables.attempts.take(attempt.index, attempt.generation);
         tables.conn(place.conn).is_some_and(|conn| {
@@ -236,7 +234,7 @@ fn free<E: Environment>(driver: &Driver<E>, place: Place, attempt: AttemptId) {
             conn.closed
         })
     });
-    if closed {
+    if closes || closed {
         driver.tell(place.worker, Input::GoAway { conn: place.conn });
     }
 }
