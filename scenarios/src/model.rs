@@ -457,6 +457,8 @@ pub struct Point {
 /// What a point is relative to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Anchor {
+    /// Written as a plain duration.
+    RunStart,
     /// The end of the warm-up.
     Start,
     End,
