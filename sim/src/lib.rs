@@ -4,12 +4,16 @@
 //! |---|---|
 //! | [`plan`] | a scenario made ready to run: names resolved, files read |
 //! | [`distribution`] | sampling of durations |
-//! | [`random`] | the world's own draws |
+//! | [`observe`] | what may be watched of a run |
 //! | [`event`] | the discrete-event engine |
 
 pub mod distribution;
 pub mod event;
+pub mod observe;
 pub mod plan;
 mod random;
+mod tally;
+mod verdict;
 
+pub use observe::{LogLine, Observers, Outcome};
 pub use plan::{Overrides, Plan};

@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     CallProbability,
     Endpoint,
     PushDelay,
+    Latency,
+    Worker,
 }
 
 /// The draws about one subject (a traffic source, a workload) in one run.

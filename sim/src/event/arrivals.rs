@@ -43,15 +43,18 @@ impl Arrivals {
         }
     }
 
-    /// From `now` on the rate is `per_s`.
-    pub(crate) fn change_rate(&mut self, now: Nanos, per_s: f64) {
-        self.pieces = vec![RatePiece {
-            from: now,
+    /// From `now` to `until` the rate is `per_s`; arrival number `ordinal`, and what follows it, is
+    /// drawn anew.
+    pub(crate) fn change_rate(&mut self, now: Nanos, until: Nanos, per_s: f64, ordinal: u64) {
+        let level = |from, per_s| RatePiece {
+            from,
             start_per_s: per_s,
             end_per_s: per_s,
-        }];
+        };
+        self.pieces = vec![level(now, per_s), level(until, 0.0)];
         self.piece = 0;
-        self.at = self.at.max(now);
+        self.at = now;
+        self.next = ordinal;
     }
 
     /// The ordinal and time of the next arrival; `None`: there is none any more.

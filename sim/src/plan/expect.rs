@@ -35,7 +35,7 @@ pub enum Of {
 }
 
 /// Who calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Caller {
     Workload(u32),
     Traffic(u32),

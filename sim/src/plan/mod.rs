@@ -11,10 +11,10 @@ mod topology;
 mod traffic;
 
 pub use behavior::{PlanBehavior, PlanCall, PlanScript};
-pub use expect::{Of, PlanExpectation};
+pub use expect::{Caller, Of, PlanExpectation, PlanMetric};
 pub use files::{read_scenario, read_sources};
 pub use targets::{PlanService, Target};
-pub use timeline::{PlanEvent, PlanHappening};
+pub use timeline::{PlanChange, PlanEvent, PlanHappening};
 pub use topology::{PlanExternal, PlanPod, PlanWorkload};
 pub use traffic::{Entry, PlanLoad, PlanTraffic};
 
