@@ -16,7 +16,6 @@ pub(crate) enum Purpose {
     Endpoint,
     PushDelay,
     Latency,
-    Worker,
 }
 
 /// The draws about one subject (a traffic source, a workload) in one run.

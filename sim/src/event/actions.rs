@@ -1,8 +1,8 @@
 //! What the core asks of its driver.
 
 use super::World;
-use super::event::{Destination, Event, Flight, Requester};
 use super::proxies::{Conn, Exchange, LineEnd};
+use super::schedule::{Destination, Event, Flight, Requester};
 use crate::plan::Plan;
 use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput};
 use proxy_core::head::ResponseHead;

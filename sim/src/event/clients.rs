@@ -1,8 +1,8 @@
 //! Sources of requests, the calls they and applications make, and the connections these go over.
 
 use super::arrivals::Arrivals;
-use super::event::{Destination, Event, Flight, Requester};
 use super::proxies::{LineEnd, ephemeral_port};
+use super::schedule::{Destination, Event, Flight, Requester};
 use super::{Links, World};
 use crate::plan::{Entry, PlanLoad, PlanTraffic, Target};
 use crate::random::{Purpose, WorldDraws};
@@ -692,7 +692,7 @@ impl World<'_, '_> {
         if count == 0 {
             return None;
         }
-        let at = (u128::from(value) * u128::from(count) >> 64) as usize;
+        let at = ((u128::from(value) * u128::from(count)) >> 64) as usize;
         if fits(&self.pods[pods[at] as usize]) {
             return Some(pods[at]);
         }

@@ -1,8 +1,8 @@
 //! The control plane's pushes, and the timeline.
 
 use super::World;
-use super::event::Event;
 use super::proxies::LineEnd;
+use super::schedule::Event;
 use crate::plan::PlanHappening;
 use crate::random::Purpose;
 use proxy_core::contract::MainInput;

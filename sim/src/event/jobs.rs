@@ -2,7 +2,7 @@
 
 use super::World;
 use super::clients::CallFor;
-use super::event::{Event, Requester};
+use super::schedule::{Event, Requester};
 use super::station::Admission;
 use crate::plan::PlanCall;
 use crate::random::Purpose;

@@ -1,7 +1,7 @@
 //! What the core reports: access-log records and changes of state.
 
 use super::World;
-use super::event::Requester;
+use super::schedule::Requester;
 use crate::observe::LogLine;
 use crate::plan::Caller;
 use crate::tally::Ended;

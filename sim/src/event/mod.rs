@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`arrivals`] | when requests of an open-loop source arrive |
 //! | `queue` | the event queue |
-//! | `event` | what is scheduled, and requests on their way |
+//! | `schedule` | what is scheduled, and requests on their way |
 //! | `links` | latencies |
 //! | `station` | applications as queueing stations |
 //! | `jobs` | what applications do for a request |
@@ -18,13 +18,13 @@ mod actions;
 pub mod arrivals;
 mod clients;
 mod control;
-mod event;
 mod heads;
 mod jobs;
 mod links;
 mod logs;
 mod proxies;
 mod queue;
+mod schedule;
 mod station;
 
 use crate::observe::{Observers, Outcome};
@@ -34,7 +34,6 @@ use crate::tally::Tally;
 use clients::{Call, Line, Pool, PoolKey, Source};
 use control::PendingPush;
 use control_plane::ControlPlane;
-use event::{Answer, Event, Flight};
 use heads::Heads;
 use indexmap::IndexMap;
 use jobs::Job;
@@ -44,6 +43,7 @@ use proxy_core::slab::Slab;
 use proxy_core::time::Nanos;
 use queue::EventQueue;
 use rustc_hash::FxBuildHasher;
+use schedule::{Answer, Event, Flight};
 use station::Station;
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! The driver of the core: inputs in, actions carried out, one timer for each proxy.
 
-use super::event::{Answer, Destination, Event, Flight, Requester};
 use super::links::Locality;
+use super::schedule::{Answer, Destination, Event, Flight, Requester};
 use super::{Place, World};
 use control_plane::{ProxyIdentity, ProxyKind};
 use proxy_core::Identity;
