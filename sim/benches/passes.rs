@@ -20,7 +20,10 @@ const REQUESTS: u64 = 3_000_000;
 const UTILISATION: f64 = 0.7;
 
 fn main() {
-    println!("{:>9} {:>14} {:>14} {:>7}", "endpoints", "passes/s", "bare loop/s", "ratio");
+    println!(
+        "{:>9} {:>14} {:>14} {:>7}",
+        "endpoints", "passes/s", "bare loop/s", "ratio"
+    );
     for endpoints in [10u64, 10_000] {
         let plan = plan(endpoints);
         let mut ratios: Vec<(f64, f64, f64)> = (0..5)
@@ -123,7 +126,11 @@ fn bare_loop(servers: u64, seed: u64) -> u64 {
         if server == arrival {
             schedule(-gap_ns * libm::log(unit(draw())), arrival);
             let (a, b) = ((draw() % servers) as usize, (draw() % servers) as usize);
-            let shorter = if queues[b].len() < queues[a].len() { b } else { a };
+            let shorter = if queues[b].len() < queues[a].len() {
+                b
+            } else {
+                a
+            };
             queues[shorter].push_back(now);
             if queues[shorter].len() == 1 {
                 schedule(-1e9 * libm::log(unit(draw())), shorter as u32);
