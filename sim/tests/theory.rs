@@ -3,9 +3,9 @@
 //! `MESHSIM_SLOW=1`, which adds utilisation 0.95 and 10,000 servers). The mean must lie within 1.5
 //! half-widths of the theory, which a right simulator misses once in a hundred cases.
 
-use sim::{Overrides, Plan, run_seeds};
-use source::SourceFile;
-use std::path::Path;
+mod support;
+
+use sim::{Plan, run_seeds};
 
 const SEEDS: u64 = 8;
 /// Student's t for 7 degrees of freedom, 97.5 %.
@@ -16,21 +16,9 @@ fn slow() -> bool {
 }
 
 fn plan(file: &str, sets: &[(&str, String)]) -> Plan {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/theory");
+    let folder = support::root().join("sim/tests/theory");
     let text = std::fs::read_to_string(folder.join(file)).unwrap();
-    let sets: Vec<_> = sets
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), value.clone()))
-        .collect();
-    let mut diagnostics = Vec::new();
-    let scenario = scenarios::parse_with(
-        &SourceFile::new(file, &text),
-        &folder,
-        &sets,
-        &mut diagnostics,
-    );
-    let plan = scenario.and_then(|s| Plan::new(&s, Overrides::default(), &mut diagnostics));
-    plan.unwrap_or_else(|| panic!("{}", source::render(&diagnostics, false)))
+    support::plan_of(file, &text, &folder, sets)
 }
 
 /// Mean and 95 % half-width of the mean time in the system, in milliseconds.
