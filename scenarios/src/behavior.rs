@@ -1,7 +1,7 @@
 //! How applications behave.
 
 use crate::distribution::distribution;
-use crate::fields::{count, entries, items, key, one_of, read};
+use crate::fields::{count, entries, items, key, one_of, read, require};
 use crate::model::{Behavior, Behaviors, Call, CallStep, Discipline, Named, OnError, Script};
 use crate::request::{header_name, headers, request};
 use crate::units::{WHOLE_PPM, positive_duration, ppm};
@@ -187,18 +187,21 @@ fn step(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<CallStep> {
         return Some(CallStep { calls });
     }
     let mut fields = Fields::of(node, "parallel calls", diagnostics)?;
-    let calls: Vec<Call> = read(&mut fields, "parallel", |node, what, diagnostics| {
+    let calls = require(&mut fields, "parallel", |node, what, diagnostics| {
         let items = items(node, what, diagnostics);
+        if items.is_empty() && node.as_seq().is_some() {
+            let message = format!("`{what}` has at least one call");
+            diagnostics.push(Diagnostic::error(message).at(&node.span, "none is here"));
+        }
         Some(
             items
                 .iter()
                 .filter_map(|item| call(item, diagnostics))
                 .collect(),
         )
-    })
-    .unwrap_or_default();
+    });
     fields.finish();
-    Some(CallStep { calls })
+    calls.map(|calls| CallStep { calls })
 }
 
 fn call(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Call> {

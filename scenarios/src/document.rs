@@ -237,18 +237,17 @@ fn check_timeline(
     }
 }
 
+/// Where there is no source at all, that is reported already.
 fn check_source(name: &Named, sources: &[&str], diagnostics: &mut Vec<Diagnostic>) {
-    if sources.contains(&name.text.as_str()) {
+    if sources.is_empty() || sources.contains(&name.text.as_str()) {
         return;
     }
     let diagnostic = Diagnostic::error(format!("no traffic source `{}`", name.text))
         .at(&name.span, "not a key of `traffic`")
         .nearest(&name.text, sources.iter().copied());
     diagnostics.push(match diagnostic.help {
-        None if !sources.is_empty() => {
-            diagnostic.help(format!("known sources: {}", sources.join(", ")))
-        }
-        _ => diagnostic,
+        None => diagnostic.help(format!("known sources: {}", sources.join(", "))),
+        Some(_) => diagnostic,
     });
 }
 
@@ -268,6 +267,9 @@ fn check_expectations(
         else {
             continue;
         };
+        if times.warmup >= duration {
+            continue;
+        }
         let label = if from >= to {
             "ends before it begins"
         } else if from < i128::from(times.warmup.0) {

@@ -133,22 +133,29 @@ fn metric(fields: &mut Fields<'_, '_>) -> Option<(Metric, Bound)> {
         .map(|(_, unit)| *unit)?;
     let node = fields.required(key)?;
     if node.as_map().is_none() {
+        if plain_metric(key).is_some() {
+            let help = format!("like `{key}: {{at_least: ...}}` or `{key}: {{at_most: ...}}`");
+            let diagnostic = expected(node, &format!("`{key}` holds its bound")).help(help);
+            fields.diagnostics.push(diagnostic);
+            fields.ignore(&BOUNDS);
+            return None;
+        }
         let metric = named_metric(key, node, fields.diagnostics);
         let bound = bound(fields, unit);
         return Some((metric?, bound?));
     }
     let mut inner = Fields::of(node, "a metric with its bound", fields.diagnostics)?;
-    let metric = match key {
-        "code_share" => require(&mut inner, "code", |node, _, diagnostics| {
+    let about = match key {
+        "code_share" => Some("code"),
+        "flag_share" => Some("flag"),
+        "share_of" | "requests_of" => Some("version"),
+        _ => None,
+    };
+    let metric = match about {
+        Some(about) => require(&mut inner, about, |node, _, diagnostics| {
             named_metric(key, node, diagnostics)
         }),
-        "flag_share" => require(&mut inner, "flag", |node, _, diagnostics| {
-            named_metric(key, node, diagnostics)
-        }),
-        "share_of" | "requests_of" => require(&mut inner, "version", |node, _, diagnostics| {
-            named_metric(key, node, diagnostics)
-        }),
-        _ => plain_metric(key),
+        None => plain_metric(key),
     };
     let bound = bound(&mut inner, unit);
     inner.finish();
@@ -168,21 +175,17 @@ fn no_bound_beside(fields: &mut Fields<'_, '_>) {
     }
 }
 
-/// A metric about a code, a flag or a version; the other metrics have nothing but a bound.
+/// A metric about a code, a flag or a version.
 fn named_metric(key: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Metric> {
     match key {
         "code_share" => code(node, diagnostics).map(Metric::CodeShare),
         "flag_share" => flag(node, diagnostics).map(Metric::FlagShare),
         "share_of" => named(node, key, diagnostics).map(Metric::ShareOf),
-        "requests_of" => named(node, key, diagnostics).map(Metric::RequestsOf),
-        _ => {
-            let want = format!("`{key}` holds its bound");
-            diagnostics.push(expected(node, &want).help(format!("like `{key}: {{at_most: ...}}`")));
-            None
-        }
+        _ => named(node, key, diagnostics).map(Metric::RequestsOf),
     }
 }
 
+/// A metric that is about nothing but its bound.
 fn plain_metric(key: &str) -> Option<Metric> {
     Some(match key {
         "success_rate" => Metric::SuccessRate,
@@ -232,7 +235,7 @@ fn bound(fields: &mut Fields<'_, '_>, unit: Unit) -> Option<Bound> {
     let at_least = read(fields, "at_least", one);
     let at_most = read(fields, "at_most", one);
     let between = read(fields, "between", |node, what, diagnostics| {
-        let want = format!("`{what}` is two times {} with `..` in between", unit.want());
+        let want = format!("`{what}` is {} here", unit.want_two());
         by_text(node, want, diagnostics, |text| {
             range_of(text, |text| unit.read(text))
         })
@@ -279,6 +282,15 @@ impl Unit {
             Unit::Count => "a whole number",
             Unit::Number => "a plain number, like `0.1`,",
             Unit::Milliseconds => "a duration, like `400ms`,",
+        }
+    }
+
+    fn want_two(self) -> &'static str {
+        match self {
+            Unit::Share => "two percentages, like `9%..11%`,",
+            Unit::Count => "two whole numbers, like `1..9`,",
+            Unit::Number => "two plain numbers, like `0.1..0.2`,",
+            Unit::Milliseconds => "two durations, like `1ms..9ms`,",
         }
     }
 

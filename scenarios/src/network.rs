@@ -63,25 +63,18 @@ pub(crate) fn network(node: &Node, _: &str, diagnostics: &mut Vec<Diagnostic>) -
 
 fn link(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<(Named, Named, Link)> {
     let mut fields = Fields::of(node, "a link", diagnostics)?;
-    let between = require(
-        &mut fields,
-        "between",
-        |node, what, diagnostics| match items(node, what, diagnostics) {
-            [from, to] => {
-                let from = locality(from, what, diagnostics);
-                let to = locality(to, what, diagnostics);
-                Some((from?, to?))
-            }
-            [] => None,
-            _ => {
-                diagnostics.push(expected(
-                    node,
-                    &format!("`{what}` is a list of two localities"),
-                ));
-                None
-            }
-        },
-    );
+    let between = require(&mut fields, "between", |node, what, diagnostics| {
+        let Some([from, to]) = node.as_seq() else {
+            diagnostics.push(expected(
+                node,
+                &format!("`{what}` is a list of two localities"),
+            ));
+            return None;
+        };
+        let from = locality(from, what, diagnostics);
+        let to = locality(to, what, diagnostics);
+        Some((from?, to?))
+    });
     let latency = require(&mut fields, "latency", distribution);
     fields.finish();
     let (from, to) = between?;

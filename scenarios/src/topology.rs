@@ -35,6 +35,11 @@ pub(crate) fn topology(
             services: Vec::new(),
         });
     }
+    if node.as_map().is_none() {
+        let want = format!("`{what}` is a list of manifests, or a map");
+        diagnostics.push(expected(node, &want).help("like `[kubernetes/app.yaml]`"));
+        return None;
+    }
     let mut fields = Fields::of(node, "the topology", diagnostics)?;
     let manifests = read(&mut fields, "kubernetes", paths).unwrap_or_default();
     let services = read(&mut fields, "services", services).unwrap_or_default();
@@ -171,6 +176,10 @@ pub(crate) fn config_source(
     match &node.value {
         Value::Map(_) => object(node, diagnostics).map(ConfigSource::Inline),
         Value::Seq(objects) => {
+            if objects.is_empty() {
+                let message = format!("`{what}` is a path or at least one object");
+                diagnostics.push(Diagnostic::error(message).at(&node.span, "none is here"));
+            }
             let all: Vec<Node> = objects
                 .iter()
                 .filter_map(|node| object(node, diagnostics))

@@ -1,5 +1,7 @@
 //! What a scenario file says, as it is read.
 
+#![allow(clippy::unwrap_used)]
+
 use proxy_core::time::Nanos;
 use scenarios::model::*;
 use source::{Diagnostic, SourceFile, render};
