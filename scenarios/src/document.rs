@@ -189,7 +189,7 @@ struct Times<'a> {
 impl Times<'_> {
     fn ns(&self, point: &Point) -> Option<i128> {
         let anchor = match &point.anchor {
-            Anchor::Zero => Nanos::ZERO,
+            Anchor::RunStart => Nanos::ZERO,
             Anchor::Start => self.warmup,
             Anchor::End => self.duration?,
             Anchor::Event(name) => {

@@ -331,7 +331,7 @@ fn point(
     if let Ok(after) = duration_of(text) {
         let offset_ns = i64::try_from(after.0).ok()?;
         return Some(Point {
-            anchor: Anchor::Zero,
+            anchor: Anchor::RunStart,
             offset_ns,
         });
     }

@@ -460,7 +460,7 @@ pub struct Point {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Anchor {
     /// The start of the run; what plain durations are relative to.
-    Zero,
+    RunStart,
     /// The end of the warm-up.
     Start,
     End,

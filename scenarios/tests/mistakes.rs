@@ -21,7 +21,7 @@ fn told(mistakes: &[(&str, &str)]) -> String {
         assert!(!read, "{path}={value} is no mistake");
         let places: Vec<String> = diagnostics
             .iter()
-            .map(|diagnostic| line(diagnostic))
+            .map(line)
             .collect();
         text += &format!("{path}={value}\n{}\n", places.join("\n"));
     }

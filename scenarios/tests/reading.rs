@@ -266,7 +266,7 @@ fn expectations() {
     assert_eq!(
         expect[4].during.from,
         Point {
-            anchor: Anchor::Zero,
+            anchor: Anchor::RunStart,
             offset_ns: 10_000_000_000
         }
     );
