@@ -19,10 +19,7 @@ fn told(mistakes: &[(&str, &str)]) -> String {
     for (path, value) in mistakes {
         let (read, diagnostics) = read(EVERYTHING, &[(path.to_string(), value.to_string())]);
         assert!(!read, "{path}={value} is no mistake");
-        let places: Vec<String> = diagnostics
-            .iter()
-            .map(line)
-            .collect();
+        let places: Vec<String> = diagnostics.iter().map(line).collect();
         text += &format!("{path}={value}\n{}\n", places.join("\n"));
     }
     text
