@@ -56,7 +56,9 @@ impl<'n, 'd> Fields<'n, 'd> {
 
     /// The value of `key`, if there; an explicit null counts as absent.
     pub fn optional(&mut self, key: &'static str) -> Option<&'n Node> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.map.get(key).filter(|node| node.value != Value::Null)
     }
 
