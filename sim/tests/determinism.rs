@@ -4,8 +4,7 @@ mod support;
 
 use proxy_core::time::Nanos;
 use sim::{Observers, Plan, event, run_seeds};
-use std::path::Path;
-use support::{library, plan_of};
+use support::{library, plan_of, root};
 
 fn digest(plan: &Plan, seed: u64) -> String {
     event::run(plan, seed, Observers::default()).record.digest
@@ -32,82 +31,26 @@ fn shipped_scenarios_have_one_digest() {
     }
 }
 
-/// A small mesh in which everything happens: calls, retries, ejections, a crash, a rule change.
-const MESH: &str = r#"
-name: mesh
-duration: 12s
-control_plane: {push_cost: 0s}
-topology:
-  services:
-    gateway: {port: 80, proxy: gateway}
-    front: {port: 8080, replicas: 2}
-    back: {port: 8080, versions: {v1: 3, v2: 1}}
-EXTRA_SERVICE
-config:
-  - apiVersion: networking.istio.io/v1
-    kind: Gateway
-    metadata: {name: gateway, namespace: default}
-    spec:
-      selector: {istio: gateway}
-      servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
-  - apiVersion: networking.istio.io/v1
-    kind: VirtualService
-    metadata: {name: front, namespace: default}
-    spec:
-      hosts: ["*"]
-      gateways: [gateway]
-      http: [{route: [{destination: {host: front, port: {number: 8080}}}]}]
-  - apiVersion: networking.istio.io/v1
-    kind: DestinationRule
-    metadata: {name: back, namespace: default}
-    spec:
-      host: back
-      subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
-      trafficPolicy:
-        outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 2s, maxEjectionPercent: 100}
-  - apiVersion: networking.istio.io/v1
-    kind: VirtualService
-    metadata: {name: back, namespace: default}
-    spec:
-      hosts: [back]
-      http:
-        - retries: {attempts: 2, retryOn: 5xx}
-          route:
-            - {destination: {host: back, subset: v1}, weight: 80}
-            - {destination: {host: back, subset: v2}, weight: 20}
-behavior:
-  default: {workers: 8, service_time: {exponential: 2ms}}
-  front: {calls: [{get: "back:8080/", on_error: degrade}]}
-EXTRA_BEHAVIOR
-traffic:
-  web: {get: "http://shop.example/", via: gateway, rate: 200/s}
-EXTRA_TRAFFIC
-timeline:
-  sick: {at: 2s, workload: back-v1, pods: 1, respond: {500: 90%}, for: 4s}
-  crash: {at: 7s, crash: back-v1, pods: 1, noticed_after: 1s, restart_after: 3s}
-  shift:
-    at: 9s
-    patch:
-      kind: VirtualService
-      name: back
-      merge: {spec: {http: [{route: [{destination: {host: back, subset: v2}}]}]}}
-"#;
-
-fn mesh(with_more: bool) -> Plan {
-    let (service, behavior, traffic) = match with_more {
-        false => ("", "", ""),
-        true => (
-            "    other: {port: 9000, replicas: 3}",
-            "  other: {service_time: 5ms, calls: []}",
-            "  more: {get: \"http://other:9000/\", from: other, rate: 50/s}",
-        ),
-    };
-    let text = MESH
-        .replace("EXTRA_SERVICE", service)
-        .replace("EXTRA_BEHAVIOR", behavior)
-        .replace("EXTRA_TRAFFIC", traffic);
-    plan_of("mesh.yaml", &text, Path::new("."), &[])
+/// A small mesh in which everything happens, with `sets` written over it.
+fn mesh(sets: &[(&str, &str)]) -> Plan {
+    let folder = root().join("sim/tests/scenarios/everything");
+    let text = std::fs::read_to_string(folder.join("scenario.yaml")).unwrap();
+    let sets: Vec<_> = sets
+        .iter()
+        .map(|(key, value)| (*key, (*value).to_owned()))
+        .collect();
+    plan_of("everything", &text, &folder, &sets)
 }
+
+/// A workload that has nothing to do with the others, and its own traffic.
+const UNRELATED: [(&str, &str); 3] = [
+    ("topology.services.other", "{port: 9000, replicas: 3}"),
+    ("behavior.other", "{service_time: 5ms, calls: []}"),
+    (
+        "traffic.more",
+        "{get: 'http://other:9000/', from: other, rate: 50/s}",
+    ),
+];
 
 fn access_log(plan: &Plan, seed: u64) -> Vec<String> {
     let mut lines = Vec::new();
@@ -122,8 +65,8 @@ fn access_log(plan: &Plan, seed: u64) -> Vec<String> {
 
 #[test]
 fn an_unrelated_workload_changes_no_line() {
-    let alone = access_log(&mesh(false), 7);
-    let with_more = access_log(&mesh(true), 7);
+    let alone = access_log(&mesh(&[]), 7);
+    let with_more = access_log(&mesh(&UNRELATED), 7);
     let of_first: Vec<&String> = with_more
         .iter()
         .filter(|line| !line.contains("] other-"))
@@ -150,7 +93,7 @@ fn an_unrelated_workload_changes_no_line() {
 /// Every exchange leaves one line, and the record agrees with the log.
 #[test]
 fn the_record_counts_what_the_log_shows() {
-    let plan = mesh(false);
+    let plan = mesh(&[]);
     let mut at_gateway = 0u64;
     let mut count = |line: &sim::LogLine<'_>| {
         at_gateway += u64::from(line.proxy.starts_with("gateway"));
@@ -182,14 +125,8 @@ fn the_record_counts_what_the_log_shows() {
 /// The digest is no mere count: what changes one decision changes it.
 #[test]
 fn one_changed_decision_changes_the_digest() {
-    let before = digest(&mesh(false), 7);
-    let changed = |sets: &[(&str, &str)]| {
-        let text = ["EXTRA_SERVICE", "EXTRA_BEHAVIOR", "EXTRA_TRAFFIC"]
-            .iter()
-            .fold(MESH.to_owned(), |text, part| text.replace(part, ""));
-        let sets: Vec<_> = sets.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
-        digest(&plan_of("mesh.yaml", &text, Path::new("."), &sets), 7)
-    };
+    let before = digest(&mesh(&[]), 7);
+    let changed = |sets: &[(&str, &str)]| digest(&mesh(sets), 7);
     assert_eq!(changed(&[]), before);
     // Ejections a sweep later; answers that are another status a millisecond later.
     assert_ne!(
