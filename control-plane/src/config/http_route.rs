@@ -243,7 +243,10 @@ impl Destination {
 impl Retries {
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Retries> {
         let mut fields = Fields::of(node, "a retry policy", diagnostics)?;
-        let attempts = count(&mut fields, "attempts").unwrap_or(0);
+        let stated = fields.optional("attempts").is_some();
+        let attempts = count(&mut fields, "attempts");
+        let off = attempts == Some(0) || !stated;
+        let attempts = attempts.unwrap_or(0);
         let retry_on_node = fields.optional("retryOn");
         let retries = Retries {
             attempts,
@@ -259,7 +262,7 @@ impl Retries {
             || retries.retry_on.is_some()
             || retries.back_off.is_some()
             || remote.is_some();
-        if attempts == 0 && others {
+        if off && others {
             fields.diagnostics.push(
                 Diagnostic::error(
                     "`attempts` is 0, so no other field of the retry policy can be set",
