@@ -16,7 +16,7 @@ mod state;
 
 use crate::cluster::ClusterState;
 use crate::contract::{Input, Opened, Out};
-use crate::ids::{ClusterId, DownstreamId, EndpointId, ExchangeId};
+use crate::ids::{ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
 use crate::messages::ToWorker;
 use crate::random::Draws;
 use crate::router::{Decision, find_chain};
@@ -27,7 +27,7 @@ use crate::xds::{HttpConnectionManager, Listener, Name, NetworkFilter, RouteSour
 use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
-use state::{Attempt, Conn, Downstream, Exchange, Expiry, LocalHeads};
+use state::{Attempt, Conn, ConnStage, Downstream, Exchange, Expiry, LocalHeads};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -160,6 +160,12 @@ impl Worker {
     /// The address behind an endpoint id.
     pub fn endpoint_address(&self, endpoint: EndpointId) -> Option<SocketAddr> {
         self.endpoints.get_index(endpoint.0 as usize).copied()
+    }
+
+    /// Whether a connection is up and carries no request.
+    pub fn is_idle(&self, conn: ConnId) -> bool {
+        self.conns.holds(conn.index, conn.generation)
+            && self.conns[conn.index].stage == ConnStage::Idle
     }
 
     /// The name behind a cluster id.
