@@ -129,7 +129,9 @@ fn seeds(text: &str) -> Result<SeedRange, String> {
     let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
-        return Err(format!("the first seed, {first}, is beyond the last, {last}"));
+        return Err(format!(
+            "the first seed, {first}, is beyond the last, {last}"
+        ));
     }
     Ok(SeedRange { first, last })
 }
@@ -137,6 +139,8 @@ fn seeds(text: &str) -> Result<SeedRange, String> {
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not KEY=VALUE, such as traffic.web.rate=800/s")),
+        _ => Err(format!(
+            "`{text}` is not KEY=VALUE, such as traffic.web.rate=800/s"
+        )),
     }
 }

@@ -30,7 +30,9 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
     if configuration > 0 {
         objects.check_references(&mut diagnostics);
     }
-    let failed = diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error);
+    let failed = diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.level == Level::Error);
     match args.format {
         Format::Json => print!("{}", json(&diagnostics)),
         Format::Text => {
@@ -52,8 +54,12 @@ fn check_scenario(path: &Path, diagnostics: &mut Vec<Diagnostic>) {
 /// A scenario has none of the keys that every object of a cluster has.
 fn is_scenario(file: &std::sync::Arc<SourceFile>) -> bool {
     let (documents, _) = source::parse(file, Dialect::Yaml12);
-    let [document] = &documents[..] else { return false };
-    let Some(map) = document.as_map() else { return false };
+    let [document] = &documents[..] else {
+        return false;
+    };
+    let Some(map) = document.as_map() else {
+        return false;
+    };
     map.get("kind").is_none() && (map.get("traffic").is_some() || map.get("topology").is_some())
 }
 
@@ -63,7 +69,6 @@ fn json(diagnostics: &[Diagnostic]) -> String {
         .map(|d| {
             serde_json::json!({
                 "code": d.code,
-                "name": d.name,
                 "level": d.level.to_string(),
                 "message": d.message,
                 "resource": d.resource,

@@ -26,8 +26,10 @@ fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
-        Command::Explain(args) => explain::explain(&args),
-        Command::Schema { name: SchemaName::Scenario } => {
+        Command::Explain(args) => explain::explain_requests(&args),
+        Command::Schema {
+            name: SchemaName::Scenario,
+        } => {
             print!("{:#}\n", scenarios::json_schema());
             Exit::Held
         }
@@ -41,5 +43,7 @@ pub(crate) fn report(diagnostics: &[Diagnostic]) -> bool {
         let color = std::io::stderr().is_terminal();
         eprint!("{}", source::render(diagnostics, color));
     }
-    diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error)
+    diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.level == Level::Error)
 }

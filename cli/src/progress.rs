@@ -32,13 +32,22 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent}%  {eta} left") {
             bar.set_style(style);
         }
-        let state = State { began: Instant::now(), done: 0.0, shown: false };
-        Progress { bar, state: Mutex::new(state) }
+        let state = State {
+            began: Instant::now(),
+            done: 0.0,
+            shown: false,
+        };
+        Progress {
+            bar,
+            state: Mutex::new(state),
+        }
     }
 
     /// So much more, in runs, is done.
     pub(crate) fn more(&self, done: f64) {
-        let Ok(mut state) = self.state.lock() else { return };
+        let Ok(mut state) = self.state.lock() else {
+            return;
+        };
         state.done += done;
         if !state.shown && state.began.elapsed() > PATIENCE {
             state.shown = true;

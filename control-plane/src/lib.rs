@@ -25,7 +25,9 @@ mod rules;
 mod translate;
 
 pub use config::{MeshConfig, OutboundTrafficMode};
-pub use explain::{Explanation, Request, explain};
+pub use explain::{
+    Action, Explanation, Request, RequestDirection, RequestProtocol, RequestTls, explain,
+};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };

@@ -173,7 +173,8 @@ impl Resolver<'_> {
     ) -> PlanScript {
         let steps = script.calls.iter().flatten().map(|step| {
             let calls = step.calls.iter().filter_map(|call| {
-                match lookup.find(&call.host, call.port, namespace, &call.target) {
+                let host = call.host.split(':').next().unwrap_or_default();
+                match lookup.find(host, call.port, namespace, &call.target) {
                     Ok(target) => Some(plan_call(call, target)),
                     Err(diagnostic) => {
                         if !diagnostics.contains(&diagnostic) {
