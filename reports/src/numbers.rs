@@ -50,13 +50,16 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
 
 /// `mean ± half-width`, to the digits that the half-width leaves meaning to.
 pub(crate) fn interval(mean: f64, half_width: f64) -> String {
+    if half_width == 0.0 {
+        return format!("{mean:.*}", decimals(mean));
+    }
     let decimals = match half_width {
         _ if half_width >= 10.0 => 0,
         _ if half_width >= 1.0 => 1,
         _ if half_width >= 0.1 => 2,
         _ => 3,
     };
-    if half_width > 0.0 && half_width < 0.0005 {
+    if half_width < 0.0005 {
         return format!("{mean:.decimals$} ± <0.001");
     }
     format!("{mean:.decimals$} ± {half_width:.decimals$}")

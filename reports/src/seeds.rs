@@ -39,16 +39,24 @@ fn traffic(records: &[RunRecord], color: bool) -> String {
             let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
             mean_and_half_width(&values)
         };
-        let shown = |figure, unit: &str| match over(figure) {
-            Some((mean, half_width)) => interval(mean, half_width) + unit,
+        let millis = |figure| match over(figure) {
+            Some((mean, half_width)) => interval(mean, half_width),
+            None => "-".to_owned(),
+        };
+        let success = match over(|run| Some(run.success_rate? * 100.0)) {
+            // 100 % is all of them.
+            Some((mean, half_width)) if mean < 100.0 => {
+                interval(mean.min(99.999), half_width) + " %"
+            }
+            Some(_) => "100 %".to_owned(),
             None => "-".to_owned(),
         };
         vec![
             name.clone(),
             count(runs.iter().map(|run| run.requests).sum()),
-            shown(|run| Some(run.success_rate? * 100.0), " %"),
-            shown(|run| run.latency_ms.p50, ""),
-            shown(|run| run.latency_ms.p99, ""),
+            success,
+            millis(|run| run.latency_ms.p50),
+            millis(|run| run.latency_ms.p99),
         ]
     });
     let headings = ["traffic", "requests in all", "success", "p50 ms", "p99 ms"];
@@ -135,20 +143,25 @@ fn seeds(records: &[&RunRecord]) -> String {
 
 fn footer(records: &[RunRecord], color: bool, repeat: &str) -> String {
     let failing: Vec<&RunRecord> = records.iter().filter(|record| !record.passed).collect();
-    let verdict = if failing.is_empty() {
-        paint(
-            &format!("all held with all {} seeds", records.len()),
+    let all = records.len();
+    let verdict = match all - failing.len() {
+        held if held == all => paint(
+            &format!("all expectations held with all {all} seeds"),
             GOOD,
             color,
-        )
-    } else {
-        let held = records.len() - failing.len();
-        let text = format!(
-            "all held with {held} of {} seeds, not with {}",
-            records.len(),
-            seeds(&failing)
-        );
-        paint(&text, BAD, color)
+        ),
+        0 => paint(
+            &format!("not all expectations held with any of {all} seeds"),
+            BAD,
+            color,
+        ),
+        held => {
+            let text = format!(
+                "all expectations held with {held} of {all} seeds; not with {}",
+                seeds(&failing)
+            );
+            paint(&text, BAD, color)
+        }
     };
     format!("{verdict}\n{}\n", again(repeat, color))
 }

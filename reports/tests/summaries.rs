@@ -153,18 +153,21 @@ fn canary(seed: u64, failing: bool) -> RunRecord {
 
 #[test]
 fn a_run_that_holds() {
-    insta::assert_snapshot!(reports::summary(&[canary(1, false)], false, REPEAT));
+    let text = reports::summary(&[canary(1, false)], false, REPEAT);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
 fn a_run_that_does_not_hold() {
-    insta::assert_snapshot!(reports::summary(&[canary(1, true)], false, REPEAT));
+    let text = reports::summary(&[canary(1, true)], false, REPEAT);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
 fn colours_mark_what_matters() {
     let text = reports::summary(&[canary(1, true)], true, REPEAT);
-    insta::assert_snapshot!(text.replace('\u{1b}', "ESC"));
+    let text = text.replace('\u{1b}', "ESC");
+    insta::assert_snapshot!(text);
 }
 
 #[test]
@@ -190,17 +193,35 @@ fn no_requests_and_many_consequences() {
         )
     });
     record.timeline.splice(2..2, ejections);
-    insta::assert_snapshot!(reports::summary(&[record], false, REPEAT));
+    let text = reports::summary(&[record], false, REPEAT);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
 fn several_seeds() {
     let records: Vec<RunRecord> = (1..=20).map(|seed| canary(seed, seed % 7 == 3)).collect();
-    insta::assert_snapshot!(reports::summary(
+    let text = reports::summary(
         &records,
         false,
-        "meshsim run scenarios/library/bookinfo-canary/scenario.yaml --seeds 1..20"
-    ));
+        "meshsim run scenarios/library/bookinfo-canary/scenario.yaml --seeds 1..20",
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn several_seeds_of_which_none_holds_or_all_are_alike() {
+    let mut records: Vec<RunRecord> = (1..=12).map(|seed| canary(seed, true)).collect();
+    let none = reports::summary(&records, false, REPEAT);
+    for record in &mut records {
+        *record = RunRecord {
+            seed: record.seed,
+            ..canary(1, false)
+        };
+        record.traffic["web"] = source(1_000, &[("200", 1_000)], &[], 14.0);
+    }
+    let alike = reports::summary(&records, false, REPEAT);
+    let text = none + "\n" + &alike;
+    insta::assert_snapshot!(text);
 }
 
 #[test]

@@ -224,7 +224,7 @@ fn call(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Call> {
     Some(Call {
         method: request.method,
         target: request.target,
-        host: request.authority,
+        host: request.host,
         port: request.port,
         path: request.path,
         headers,

@@ -181,7 +181,7 @@ pub struct Call {
     pub method: String,
     /// As written after the method; for messages.
     pub target: Named,
-    /// `details` or `details.default:9080`, as in the Host header: with the port if one was written.
+    /// `details` or `details.default`: without the port.
     pub host: String,
     pub port: u16,
     /// With query.

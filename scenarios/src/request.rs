@@ -22,6 +22,8 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: Named,
     pub(crate) scheme: String,
+    /// Without the port.
+    pub(crate) host: String,
     /// Host, with the port if one was written.
     pub(crate) authority: String,
     pub(crate) port: u16,
@@ -56,6 +58,7 @@ fn target(method: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Optio
                     span: node.span.clone(),
                 },
                 scheme: uri.scheme_str().unwrap_or("http").to_owned(),
+                host: uri.host().unwrap_or_default().to_owned(),
                 authority: uri.authority().map_or("", |a| a.as_str()).to_owned(),
                 port,
                 path: if path.starts_with('/') {

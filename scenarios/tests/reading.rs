@@ -93,7 +93,7 @@ fn behavior() {
     let call = &steps[1].calls[0];
     assert_eq!(
         (call.host.as_str(), call.port, call.path.as_str()),
-        ("reviews:9080", 9080, "/reviews/0")
+        ("reviews", 9080, "/reviews/0")
     );
     assert_eq!(
         (call.on_error, call.probability_ppm),
