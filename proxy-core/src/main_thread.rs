@@ -384,7 +384,9 @@ fn refusal(delta: &XdsDelta) -> Option<String> {
 /// A walk by any step visits every slot of a table only if its size is prime.
 fn is_maglev_size(size: u64) -> bool {
     (2..=MAXIMUM_MAGLEV_SIZE).contains(&size)
-        && (2..).take_while(|n| n * n <= size).all(|n| size % n != 0)
+        && (2..)
+            .take_while(|n| n * n <= size)
+            .all(|n| !size.is_multiple_of(n))
 }
 
 fn table_refusal(table: &RouteTable) -> Option<String> {

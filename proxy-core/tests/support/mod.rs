@@ -1,5 +1,6 @@
 //! A proxy with one worker on a scripted network, in virtual time.
-#![allow(dead_code)] // Each test binary uses its own part.
+// Each test binary uses its own part, and a broken script may stop it.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use proxy_core::Identity;
 use proxy_core::contract::*;
