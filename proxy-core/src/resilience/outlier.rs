@@ -218,12 +218,13 @@ impl Detector {
         let Some(window) = self.windows.get_mut(priority) else {
             return;
         };
-        let quiet = now - window.delivered_at > UPDATE_MERGE_WINDOW;
-        if quiet && window.deliver_at.is_none() {
+        window.waiting.push((address, ejected));
+        // Whole milliseconds, as Envoy compares them.
+        if (now - window.delivered_at).as_millis() > UPDATE_MERGE_WINDOW.as_millis() {
+            verdicts.deliver.append(&mut window.waiting);
+            window.deliver_at = None;
             window.delivered_at = now;
-            verdicts.deliver.push((address, ejected));
         } else {
-            window.waiting.push((address, ejected));
             window.deliver_at.get_or_insert(now + UPDATE_MERGE_WINDOW);
         }
     }
@@ -349,5 +350,24 @@ mod tests {
         assert!(tick(&mut three, 3299).deliver.is_empty());
         assert_eq!(three.deadline(), Nanos::from_millis(3300));
         assert_eq!(tick(&mut three, 3300).deliver, [(address(1), true)]);
+    }
+
+    /// A second of quiet delivers at once whatever is held back, even with a timer running.
+    #[test]
+    fn quiet_beats_a_running_window() {
+        let config = OutlierDetection {
+            max_ejection_percent: 100,
+            ..OutlierDetection::default()
+        };
+        let mut three = detector(3, config);
+        assert_eq!(detect(&mut three, 2000, 0).deliver, [(address(0), true)]);
+        assert!(detect(&mut three, 2900, 1).deliver.is_empty());
+        let third = detect(&mut three, 3100, 2).deliver;
+        assert_eq!(third, [(address(1), true), (address(2), true)]);
+        assert_eq!(
+            three.deadline(),
+            Nanos::from_secs(10),
+            "only the sweep is left"
+        );
     }
 }

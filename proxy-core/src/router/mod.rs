@@ -188,6 +188,9 @@ fn normalized(
     manager: &HttpConnectionManager,
     head: &Arc<RequestHead>,
 ) -> Option<Arc<RequestHead>> {
+    if head.path.contains('#') {
+        return None;
+    }
     let plain = (!manager.normalize_path || path::is_plain(&head.path))
         && (!manager.merge_slashes || !head.path.contains("//"));
     if plain {
