@@ -9,7 +9,7 @@ use proxy_core::router::{
 };
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
-    Name, NetworkFilter, RouteAction, RouteSource, RouteTable, TcpProxy,
+    Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -103,6 +103,9 @@ pub struct Explanation {
     pub config: Vec<ConfigRef>,
     /// The decisions in order, in words.
     pub trail: Vec<String>,
+    /// The route that matched, as the proxy has it.
+    #[serde(skip)]
+    pub matched: Option<Arc<Route>>,
 }
 
 /// What a proxy does with a request.
@@ -146,6 +149,7 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         response_headers: Vec::new(),
         config: Vec::new(),
         trail: Vec::new(),
+        matched: None,
     };
     let opened = connection(resources, request);
     let http = request.protocol == RequestProtocol::Http;
@@ -329,6 +333,7 @@ impl Explanation {
     ) {
         let route = &matched.route;
         self.route = Some(route.name.clone());
+        self.matched = Some(Arc::clone(route));
         self.configured_by(route.origin.as_ref());
         let by = route.origin.as_ref().map_or_else(
             || "built in".to_owned(),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
-//! | `objects` | reading, applying, deleting, patching |
+//! | `object`, `objects` | reading, applying, deleting, patching |
 //! | `registry`, `rules` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push` | the state machine that tells proxies what changed |
@@ -16,6 +16,7 @@ mod explain;
 mod kubernetes;
 mod model;
 mod names;
+mod object;
 mod objects;
 mod protocol;
 mod push;

@@ -2,7 +2,8 @@
 
 use crate::config::{Destination, DestinationRule, Named, VirtualService};
 use crate::names::{DOMAIN, full_name, gateway_name, is_within, overlap};
-use crate::objects::{Body, Object, Objects};
+use crate::object::{Body, Object};
+use crate::objects::Objects;
 use crate::registry::{Registry, Service};
 use proxy_core::xds::Name;
 use source::Diagnostic;

@@ -4,7 +4,8 @@ use crate::config::{ExportTo, Labels, Location, Resolution, WorkloadEntry, has_l
 use crate::kubernetes::{ClusterIp, EndpointSubset, Target};
 use crate::model::{Pod, ServiceInfo, ServicePortInfo, service_address};
 use crate::names::DOMAIN;
-use crate::objects::{Age, Body, Object, Objects};
+use crate::object::{Age, Body, Object};
+use crate::objects::Objects;
 use crate::protocol::Protocol;
 use proxy_core::xds::{ConfigRef, Name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -308,7 +309,7 @@ fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>) {
         .collect();
     let addresses: Vec<Option<Address>> = match entry.addresses.is_empty() {
         true => vec![None],
-        false => entry.addresses.iter().map(|text| address(text)).collect(),
+        false => entry.addresses.iter().map(address).collect(),
     };
     for host in &entry.hosts {
         for address in &addresses {

@@ -5,7 +5,8 @@ use crate::config::{
     DestinationRule, ExportTo, Gateway, Labels, Subset, TrafficPolicy, VirtualService, has_labels,
 };
 use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
-use crate::objects::{Age, Body, Object, Objects};
+use crate::object::{Age, Body, Object};
+use crate::objects::Objects;
 use crate::registry::Service;
 use proxy_core::xds::{ConfigRef, Name};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The part of the mesh configuration that is modelled.
 
-use super::http_route::Retries;
+use super::http_extras::Retries;
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
 
 /// Istio `MeshConfig`, as far as it is modelled.

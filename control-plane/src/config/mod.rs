@@ -2,6 +2,7 @@
 
 mod destination_rule;
 mod gateway;
+mod http_extras;
 mod http_match;
 mod http_route;
 mod mesh;
@@ -11,10 +12,9 @@ mod virtual_service;
 
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use gateway::{Gateway, Server, ServerTls};
+pub(crate) use http_extras::Retries;
 pub(crate) use http_match::{HttpMatch, Static};
-pub(crate) use http_route::{
-    Destination, HttpAction, HttpRoute, RedirectPort, Retries, RouteDestination,
-};
+pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, RouteDestination};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use traffic_policy::{

@@ -31,7 +31,9 @@ pub(crate) struct Template {
 pub(crate) enum Injection {
     /// The pod is a gateway.
     Gateway,
-    /// `sidecar.istio.io/inject`, or an explicit `istio-proxy` container.
+    /// An `istio-proxy` container is among the others already.
+    Present,
+    /// `sidecar.istio.io/inject`.
     Stated(bool),
     /// The namespace decides.
     Unstated,
@@ -172,7 +174,7 @@ fn injection(labels: &Labels, annotations: &Labels, containers: &[&str]) -> Inje
         return Injection::Gateway;
     }
     if containers.contains(&"istio-proxy") {
-        return Injection::Stated(true);
+        return Injection::Present;
     }
     let key = "sidecar.istio.io/inject";
     match value(labels, key)
@@ -191,7 +193,8 @@ impl Injection {
     pub(crate) fn proxy(self, namespace: Option<bool>) -> ProxyKind {
         match (self, namespace) {
             (Injection::Gateway, _) => ProxyKind::Gateway,
-            (Injection::Stated(true), _) => ProxyKind::Sidecar,
+            (Injection::Stated(true), Some(false)) => ProxyKind::None,
+            (Injection::Present | Injection::Stated(true), _) => ProxyKind::Sidecar,
             (Injection::Unstated, None | Some(true)) => ProxyKind::Sidecar,
             (Injection::Stated(false), _) | (Injection::Unstated, Some(false)) => ProxyKind::None,
         }

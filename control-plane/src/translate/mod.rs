@@ -219,7 +219,10 @@ fn wildcard_owners(
         return BTreeMap::new();
     }
     patterns.sort_by(|(a, _), (b, _)| by_specificity(a, b));
-    let exact: std::collections::BTreeSet<&Name> = in_mesh().flat_map(|rule| &rule.hosts).collect();
+    let exact: std::collections::BTreeSet<&Name> = in_mesh()
+        .flat_map(|rule| &rule.hosts)
+        .filter(|host| !crate::names::is_wildcard(host))
+        .collect();
     services
         .keys()
         .filter(|host| !exact.contains(host))

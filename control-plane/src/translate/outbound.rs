@@ -35,7 +35,8 @@ pub(crate) fn listeners(
                 }
                 protocol => {
                     add_connections(scope, &mut chains, service, port, pods);
-                    let own = protocol == Protocol::Auto && service.address.is_some();
+                    let own = protocol == Protocol::Auto
+                        && (service.address.is_some() || service.headless());
                     if own
                         && !own_tables
                             .iter()
@@ -148,6 +149,7 @@ fn add_connections(
                 for chain in plain(Vec::new()) {
                     add(chains, Some(ip), port.number, chain);
                 }
+                both(chains, Some(ip));
             }
         }
         None => {

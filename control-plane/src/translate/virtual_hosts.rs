@@ -118,7 +118,9 @@ fn virtual_hosts(scope: &Scope<'_>, groups: Vec<Group>, port: u16) -> Vec<Virtua
             let foreign = domains.short.contains(domain) && full_names.contains(domain);
             !foreign && taken.insert(domain.clone())
         };
-        let domains: Vec<Name> = domains.all.iter().cloned().filter(free).collect();
+        let mut all = domains.all.clone();
+        all.retain(free);
+        let domains = all;
         if !domains.is_empty() {
             hosts.push(VirtualHost {
                 name,

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod detail;
+
 use control_plane::{
-    ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Request, explain,
+    ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Request, Resources,
+    explain,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use source::{Level, SourceFile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,8 +36,142 @@ struct Tally {
     http_right: usize,
     tcp: usize,
     tcp_right: usize,
+    routes: usize,
+    routes_right: usize,
+    resources: usize,
+    resources_right: usize,
     differences: BTreeMap<String, usize>,
     examples: Vec<String>,
+}
+
+impl Tally {
+    /// Whether both say the same; each key that does not is counted.
+    fn same(&mut self, what: &str, case: &Path, want: &Value, got: &Value) -> bool {
+        let pairs = want.as_object().zip(got.as_object());
+        let keys: Vec<String> = match pairs {
+            Some((want, got)) => {
+                let mut keys = want.keys().filter(|key| want.get(*key) != got.get(*key));
+                keys.by_ref().cloned().collect()
+            }
+            None if want == got => Vec::new(),
+            None => vec![String::new()],
+        };
+        if keys.is_empty() {
+            return true;
+        }
+        for key in &keys {
+            let name = format!("{what}: {key}");
+            *self.differences.entry(name).or_default() += 1;
+        }
+        if std::env::var_os("SHOW").is_some() {
+            self.examples.push(format!(
+                "{} {what} {keys:?}\n  want {want}\n  got  {got}",
+                name(case)
+            ));
+        }
+        false
+    }
+
+    fn compare_dump(&mut self, case: &Path, dump: &Value, resources: &Resources) {
+        let section = |key: &str| {
+            let configs = dump["configs"].as_array().unwrap();
+            let found = configs.iter().find_map(|config| config[key].as_array());
+            found.cloned().unwrap_or_default()
+        };
+        let none = Value::Null;
+        let mut compare = |what: &str,
+                           want: BTreeMap<String, Value>,
+                           got: BTreeMap<String, Value>| {
+            let keys: std::collections::BTreeSet<&String> = want.keys().chain(got.keys()).collect();
+            for key in keys {
+                self.resources += 1;
+                let (want, got) = (
+                    want.get(key).unwrap_or(&none),
+                    got.get(key).unwrap_or(&none),
+                );
+                let label = match (want, got) {
+                    (Value::Null, _) => format!("{what} too many"),
+                    (_, Value::Null) => format!("{what} missing"),
+                    _ => what.to_owned(),
+                };
+                self.resources_right += usize::from(self.same(&label, case, want, got));
+            }
+        };
+        let clusters = section("dynamic_active_clusters");
+        let clusters = clusters.iter().map(|c| &c["cluster"]);
+        compare(
+            "cluster",
+            clusters
+                .map(|c| (text(c, "name").to_owned(), detail::recorded_cluster(c)))
+                .collect(),
+            resources
+                .clusters
+                .iter()
+                .map(|c| (c.name.to_string(), detail::our_cluster(c)))
+                .collect(),
+        );
+        let endpoints = section("dynamic_endpoint_configs");
+        let endpoints = endpoints.iter().map(|e| &e["endpoint_config"]);
+        compare(
+            "endpoints",
+            endpoints
+                .map(|e| {
+                    (
+                        text(e, "cluster_name").to_owned(),
+                        detail::recorded_endpoints(e),
+                    )
+                })
+                .collect(),
+            resources
+                .endpoints
+                .iter()
+                .map(|e| (e.cluster.to_string(), detail::our_endpoints(e)))
+                .collect(),
+        );
+        let listeners = section("dynamic_listeners");
+        compare(
+            "listener",
+            listeners
+                .iter()
+                .map(|l| {
+                    (
+                        text(&l["active_state"]["listener"], "name").to_owned(),
+                        json!(1),
+                    )
+                })
+                .collect(),
+            resources
+                .listeners
+                .iter()
+                .map(|l| (l.name.to_string(), json!(1)))
+                .collect(),
+        );
+        let routes = section("dynamic_route_configs");
+        compare(
+            "table",
+            routes.iter().map(|r| table(&r["route_config"])).collect(),
+            resources
+                .routes
+                .iter()
+                .map(|t| {
+                    let hosts = t.virtual_hosts.iter();
+                    (
+                        t.name.to_string(),
+                        hosts.map(|h| json!([h.name, h.domains])).collect(),
+                    )
+                })
+                .collect(),
+        );
+    }
+}
+
+fn table(config: &Value) -> (String, Value) {
+    let hosts = config["virtual_hosts"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let hosts = hosts.iter().map(|h| json!([h["name"], h["domains"]]));
+    (text(config, "name").to_owned(), hosts.collect())
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {
@@ -109,10 +246,25 @@ fn run_case(folder: &Path, tally: &mut Tally) {
             locality: text(proxy, "locality").into(),
         };
         let resources = plane.resources(&identity);
+        let dump = folder.join(format!("{}.config_dump.json", identity.name));
+        if let Ok(text) = std::fs::read_to_string(dump) {
+            tally.compare_dump(folder, &serde_json::from_str(&text).unwrap(), &resources);
+        }
         for pair in proxy["answers"].as_array().unwrap() {
             let request: Request = request(&pair["request"]);
-            let got = serde_json::to_value(explain(&resources, &request)).unwrap();
+            let explanation = explain(&resources, &request);
+            let got = serde_json::to_value(&explanation).unwrap();
             let different = differences(&pair["answer"], &got);
+            if let (Some(route), Some(at), true) = (
+                &explanation.matched,
+                pair["answer"]["envoy_route"].as_u64(),
+                different.is_empty(),
+            ) {
+                let want = detail::recorded(&answers["routes"][at as usize]);
+                tally.routes += 1;
+                tally.routes_right +=
+                    usize::from(tally.same("route", folder, &want, &detail::ours(route)));
+            }
             let http = text(&pair["request"], "protocol") == "http";
             let (all, right) = match http {
                 true => (&mut tally.http, &mut tally.http_right),
@@ -177,6 +329,10 @@ fn report(title: &str, cases: usize, tally: &Tally) {
         tally.tcp_right,
         tally.tcp,
         share(tally.tcp_right, tally.tcp),
+    );
+    eprintln!(
+        "  details of routes {}/{}, resources of config dumps {}/{}",
+        tally.routes_right, tally.routes, tally.resources_right, tally.resources
     );
     for (difference, count) in &tally.differences {
         eprintln!("  {count:6} {difference}");
