@@ -49,6 +49,9 @@ pub enum Input {
     },
     /// A connection that was up is gone; an attempt on it that has no full response is reset.
     ConnClosed { conn: ConnId },
+    /// The peer takes no further request on a connection (HTTP/1 `connection: close`): it is closed
+    /// once the attempt it carries is over.
+    GoAway { conn: ConnId },
     /// The head of an attempt's response. With `ends` the response has no body.
     ResponseHead {
         attempt: AttemptId,

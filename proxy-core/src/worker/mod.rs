@@ -147,6 +147,7 @@ impl Worker {
             Input::Connected { conn } => self.on_connected(conn, out),
             Input::ConnectFailed { conn, reason } => self.on_connect_failed(conn, reason, out),
             Input::ConnClosed { conn } => self.on_conn_closed(conn, out),
+            Input::GoAway { conn } => self.on_go_away(conn, out),
             Input::Reset { attempt, reason } => self.on_reset(attempt, reason, out),
             Input::Opened(opened) => self.on_opened(opened, out),
             Input::DownstreamClosed { downstream } => self.on_downstream_closed(downstream, out),

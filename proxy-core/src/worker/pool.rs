@@ -360,6 +360,17 @@ impl Worker {
         self.connect_as_needed(cluster, host, out);
     }
 
+    pub(super) fn on_go_away(&mut self, id: ConnId, out: &mut Out) {
+        if !self.conns.holds(id.index, id.generation) {
+            return;
+        }
+        if self.conns[id.index].stage == ConnStage::Idle {
+            self.close_conn(id.index, out);
+        } else {
+            self.conns[id.index].draining = true;
+        }
+    }
+
     /// The most recently freed connection of a host.
     pub(super) fn pop_idle(&mut self, id: ClusterId, host: u32) -> Option<u32> {
         let conn = self.cluster(id).hosts[host as usize].idle.last;

@@ -212,14 +212,24 @@ impl Worker {
     }
 
     /// An attempt that was on a connection is over. `clean`: its response was complete, so the
-    /// connection can be used again.
+    /// connection can be used again, unless the request still is on its way.
     pub(super) fn end_attempt(&mut self, a: u32, clean: bool, out: &mut Out) {
+        let clean = clean && self.request_complete(self.attempts[a].owner);
         if !clean {
             let attempt = super::state::attempt_id(a, self.attempts.generation(a));
             out.actions.push(Action::Cancel { attempt });
         }
         self.detach(a, clean, out);
         self.forget_attempt(a);
+    }
+
+    /// Whether the request behind an attempt has been received in full; one that is over counts so.
+    fn request_complete(&self, owner: Owner) -> bool {
+        let x = match owner {
+            Owner::Exchange(x) => Some(x),
+            Owner::Mirror(id) => self.exchange(id),
+        };
+        x.is_none_or(|x| self.exchanges[x as usize].request_complete)
     }
 
     pub(super) fn forget_attempt(&mut self, a: u32) {

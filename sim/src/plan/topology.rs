@@ -77,31 +77,7 @@ fn manifests(service: &Service) -> String {
             true => name.clone(),
             false => format!("{name}-{version}"),
         };
-        let mut labels = format!("app: \"{name}\"");
-        let mut label = |key: &str, value: &str| {
-            let _ = write!(labels, ", \"{key}\": \"{value}\"");
-        };
-        if !version.is_empty() {
-            label("version", version);
-        }
-        if *proxy == ProxyKind::Gateway {
-            label("istio", name);
-        }
-        label(
-            "sidecar.istio.io/inject",
-            if *proxy == ProxyKind::None {
-                "false"
-            } else {
-                "true"
-            },
-        );
-        if let Some((region, zone)) = service.locality.as_ref().and_then(|l| l.split_once('/')) {
-            label("topology.kubernetes.io/region", region);
-            label("topology.kubernetes.io/zone", zone);
-        }
-        for (key, value) in &service.labels {
-            label(key, value);
-        }
+        let labels = labels(service, version);
         let annotations = match proxy {
             ProxyKind::Gateway => ", annotations: {inject.istio.io/templates: gateway}",
             _ => "",
@@ -115,6 +91,34 @@ fn manifests(service: &Service) -> String {
         );
     }
     text
+}
+
+/// The labels of a service's pods, as the inside of a YAML map; those in the file win.
+fn labels(service: &Service, version: &str) -> String {
+    let name = &service.name.text;
+    let mut labels = vec![("app", name.as_str())];
+    if !version.is_empty() {
+        labels.push(("version", version));
+    }
+    if service.proxy == ProxyKind::Gateway {
+        labels.push(("istio", name));
+    }
+    let inject = if service.proxy == ProxyKind::None {
+        "false"
+    } else {
+        "true"
+    };
+    labels.push(("sidecar.istio.io/inject", inject));
+    if let Some((region, zone)) = service.locality.as_ref().and_then(|l| l.split_once('/')) {
+        labels.push(("topology.kubernetes.io/region", region));
+        labels.push(("topology.kubernetes.io/zone", zone));
+    }
+    for (key, value) in &service.labels {
+        labels.retain(|(known, _)| known != key);
+        labels.push((key, value));
+    }
+    let quoted = |(key, value): &(&str, &str)| format!("{key:?}: {value:?}");
+    labels.iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 /// Workloads and pods before their behaviour is known.
