@@ -336,7 +336,8 @@ mod tests {
         );
     }
 
-    /// Measured on Envoy: ejections at 0 and 0.3 s leave the second host in until 1.3 s.
+    /// Measured on Envoy: ejections at 0 and 0.3 s leave the second host in until 1.3 s, at 0 and
+    /// 0.7 s until 1.7 s.
     #[test]
     fn second_ejection_inside_a_second_acts_late() {
         let config = OutlierDetection {
@@ -350,6 +351,17 @@ mod tests {
         assert!(tick(&mut three, 3299).deliver.is_empty());
         assert_eq!(three.deadline(), Nanos::from_millis(3300));
         assert_eq!(tick(&mut three, 3300).deliver, [(address(1), true)]);
+        assert_eq!(detect(&mut three, 5000, 0).deliver, [], "it is out already");
+        let mut later = detector(
+            3,
+            OutlierDetection {
+                max_ejection_percent: 100,
+                ..OutlierDetection::default()
+            },
+        );
+        detect(&mut later, 2000, 0);
+        detect(&mut later, 2700, 1);
+        assert_eq!(later.deadline(), Nanos::from_millis(3700));
     }
 
     /// A second of quiet delivers at once whatever is held back, even with a timer running.
