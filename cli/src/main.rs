@@ -1,1 +1,49 @@
-fn main() {}
+//! The `meshsim` binary: arguments in, results on standard output, everything else on standard
+//! error. Exit codes: 0 all held, 1 something did not hold, 2 the input cannot be used.
+
+mod args;
+mod check;
+mod explain;
+mod progress;
+mod run;
+
+use anstream::{eprint, print};
+use args::{Cli, Command, SchemaName};
+use clap::Parser;
+use source::{Diagnostic, Level};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// How a verb ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Held = 0,
+    DidNotHold = 1,
+    BadInput = 2,
+}
+
+fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain_requests(&args),
+        Command::Schema {
+            name: SchemaName::Scenario,
+        } => {
+            print!("{:#}\n", scenarios::json_schema());
+            Exit::Held
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Shows diagnostics on standard error; true if there is an error among them.
+pub(crate) fn report(diagnostics: &[Diagnostic]) -> bool {
+    if !diagnostics.is_empty() {
+        let color = std::io::stderr().is_terminal();
+        eprint!("{}", source::render(diagnostics, color));
+    }
+    diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.level == Level::Error)
+}

@@ -39,11 +39,20 @@ enum Entry {
     },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Line {
     entry: Entry,
-    /// Over the text of every entry so far, this one included.
-    chain: u64,
+}
+
+impl Entry {
+    /// The entry as a line; `chain` runs over the text of every entry so far, this one included.
+    /// Entries always serialise: no map has keys that are not text.
+    #[allow(clippy::expect_used)]
+    fn line(&self, chain: &mut u64) -> String {
+        let text = serde_json::to_string(self).expect("journal entries serialise");
+        *chain = xxh64(text.as_bytes(), *chain);
+        format!("{{\"entry\":{text},\"chain\":{chain}}}")
+    }
 }
 
 /// Writes a journal into memory; a driver takes the bytes and puts them where it likes.
@@ -66,8 +75,10 @@ impl Journal {
             chain: 0,
             entries: 0,
         };
-        let text = journal.push(&header);
+        #[allow(clippy::expect_used)] // The header holds text and numbers only.
+        let text = serde_json::to_string(&header).expect("the header serialises");
         journal.chain = xxh64(text.as_bytes(), 0);
+        journal.push(&text);
         journal
     }
 
@@ -85,32 +96,14 @@ impl Journal {
 
     fn write(&mut self, entry: Entry) {
         self.entries += 1;
-        self.chain = chain_over(&entry, self.chain);
-        let line = Line {
-            entry,
-            chain: self.chain,
-        };
+        let line = entry.line(&mut self.chain);
         self.push(&line);
     }
 
-    /// The types of this module always serialise: no map has keys that are not text.
-    #[allow(clippy::expect_used)]
-    fn push(&mut self, value: &impl Serialize) -> String {
-        let text = serde_json::to_string(value).expect("journal types serialise");
-        self.bytes.extend_from_slice(text.as_bytes());
+    fn push(&mut self, line: &str) {
+        self.bytes.extend_from_slice(line.as_bytes());
         self.bytes.push(b'\n');
-        text
     }
-}
-
-#[allow(clippy::expect_used)]
-fn chain_over(entry: &Entry, before: u64) -> u64 {
-    xxh64(
-        serde_json::to_string(entry)
-            .expect("journal types serialise")
-            .as_bytes(),
-        before,
-    )
 }
 
 impl Witness for Journal {
@@ -292,7 +285,7 @@ impl std::error::Error for ReplayError {}
 
 /// Gives the inputs of a journal to a bare core and compares every answer.
 pub fn replay(text: &str) -> Result<Coverage, ReplayError> {
-    let mut lines = (1u64..).zip(text.lines());
+    let mut lines = (1u64..).zip(text.split_terminator('\n'));
     let unreadable = |line, why: serde_json::Error| ReplayError::Unreadable {
         line,
         why: why.to_string(),
@@ -310,15 +303,16 @@ pub fn replay(text: &str) -> Result<Coverage, ReplayError> {
     let mut coverage = Coverage::default();
     while let Some((number, text)) = lines.next() {
         let line: Line = serde_json::from_str(text).map_err(|e| unreadable(number, e))?;
-        chain = chain_over(&line.entry, chain);
-        if chain != line.chain {
+        if line.entry.line(&mut chain) != text {
             return Err(ReplayError::Tampered { line: number });
         }
         if let Entry::End { entries } = line.entry {
-            return match lines.next() {
-                Some((added, _)) => Err(ReplayError::Tampered { line: added }),
-                None if entries == coverage.entries => Ok(coverage),
-                None => Err(ReplayError::Tampered { line: number }),
+            // `entries` counts the lines before this one.
+            let whole = entries == coverage.entries && lines.next().is_none();
+            return if whole {
+                Ok(coverage)
+            } else {
+                Err(ReplayError::Tampered { line: number })
             };
         }
         core.step(number, line.entry, &mut coverage)?;
@@ -334,7 +328,7 @@ struct Core {
 impl Core {
     fn new(identity: &Identity) -> Core {
         let workers = (0..identity.workers.max(1))
-            .map(|_| Worker::new(identity))
+            .map(|number| Worker::new(identity, number))
             .collect();
         Core {
             main: Main::new(identity),

@@ -20,7 +20,7 @@ pub mod proxy;
 pub mod random;
 mod resilience;
 pub mod router;
-pub(crate) mod slab;
+pub mod slab;
 pub mod telemetry;
 pub mod time;
 pub(crate) mod timers;

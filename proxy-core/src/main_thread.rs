@@ -17,12 +17,18 @@ use rustc_hash::FxBuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+/// Envoy's own limits.
+const MAXIMUM_RING_SIZE: u64 = 8 * 1024 * 1024;
+const MAXIMUM_MAGLEV_SIZE: u64 = 5_000_011;
+
 #[derive(Debug)]
 struct ClusterEntry {
     cluster: Arc<Cluster>,
     /// Last known endpoints; `None` while warming.
     assignment: Option<Arc<LoadAssignment>>,
     detector: Option<Detector>,
+    /// The workers have a version of it, perhaps an older one.
+    delivered: bool,
     removed: bool,
 }
 
@@ -169,6 +175,7 @@ impl Main {
         };
         let name = Arc::clone(&cluster.name);
         let entry = ClusterEntry {
+            delivered: known.is_some_and(|entry| entry.delivered),
             cluster,
             assignment: None,
             detector: None,
@@ -184,7 +191,7 @@ impl Main {
         let Some((at, _, entry)) = self.clusters.get_full_mut(name) else {
             return;
         };
-        let told = entry.assignment.is_some();
+        let told = std::mem::take(&mut entry.delivered);
         entry.removed = true;
         entry.assignment = None;
         entry.detector = None;
@@ -219,6 +226,7 @@ impl Main {
         let id = ClusterId(at as u32);
         let entry = &mut self.clusters[at];
         entry.assignment = Some(Arc::clone(&assignment));
+        entry.delivered = true;
         entry.detector = entry
             .cluster
             .outlier_detection
@@ -354,8 +362,15 @@ fn refusal(delta: &XdsDelta) -> Option<String> {
                     "cluster {}: minimum ring size {min} exceeds the maximum {max}",
                     cluster.name
                 )),
-                LbPolicy::Maglev { table_size } if table_size < 2 => Some(format!(
-                    "cluster {}: maglev table size {table_size} is not a prime",
+                LbPolicy::RingHash {
+                    maximum_ring_size: max,
+                    ..
+                } if max > MAXIMUM_RING_SIZE => Some(format!(
+                    "cluster {}: ring size {max} exceeds {MAXIMUM_RING_SIZE}",
+                    cluster.name
+                )),
+                LbPolicy::Maglev { table_size } if !is_maglev_size(table_size) => Some(format!(
+                    "cluster {}: maglev table size {table_size} is not a prime up to {MAXIMUM_MAGLEV_SIZE}",
                     cluster.name
                 )),
                 _ => None,
@@ -364,6 +379,14 @@ fn refusal(delta: &XdsDelta) -> Option<String> {
         XdsDelta::Routes { upsert, .. } => upsert.iter().find_map(|table| table_refusal(table)),
         XdsDelta::Endpoints { .. } | XdsDelta::Listeners { .. } => None,
     }
+}
+
+/// A walk by any step visits every slot of a table only if its size is prime.
+fn is_maglev_size(size: u64) -> bool {
+    (2..=MAXIMUM_MAGLEV_SIZE).contains(&size)
+        && (2..)
+            .take_while(|n| n * n <= size)
+            .all(|n| !size.is_multiple_of(n))
 }
 
 fn table_refusal(table: &RouteTable) -> Option<String> {

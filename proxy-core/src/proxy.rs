@@ -3,6 +3,7 @@
 
 use crate::contract::{Input, MainInput, Out, WorkerSet};
 use crate::main_thread::Main;
+use crate::messages::{ToMain, ToWorker};
 use crate::time::Nanos;
 use crate::worker::{Identity, Worker};
 
@@ -41,7 +42,11 @@ impl Outs {
 pub struct Proxy {
     main: Main,
     workers: Vec<Worker>,
+    /// Emptied lists of messages, kept for their capacity.
+    spare: Vec<Messages>,
 }
+
+type Messages = (Vec<ToMain>, Vec<(WorkerSet, ToWorker)>);
 
 impl Proxy {
     /// A proxy that has been told nothing yet.
@@ -49,8 +54,9 @@ impl Proxy {
         Proxy {
             main: Main::new(identity),
             workers: (0..identity.workers.max(1))
-                .map(|_| Worker::new(identity))
+                .map(|number| Worker::new(identity, number))
                 .collect(),
+            spare: Vec::new(),
         }
     }
 
@@ -168,22 +174,25 @@ impl Delivery<'_, '_> {
             None => &mut self.outs.main,
             Some(worker) => &mut self.outs.workers[worker as usize],
         };
-        let (to_main, to_workers) = (
-            std::mem::take(&mut out.to_main),
-            std::mem::take(&mut out.to_workers),
-        );
-        for message in to_main {
+        if out.to_main.is_empty() && out.to_workers.is_empty() {
+            return;
+        }
+        let (mut to_main, mut to_workers) = self.proxy.spare.pop().unwrap_or_default();
+        std::mem::swap(&mut out.to_main, &mut to_main);
+        std::mem::swap(&mut out.to_workers, &mut to_workers);
+        for message in to_main.drain(..) {
             self.main(MainInput::Message {
                 worker: from.unwrap_or(0),
                 message,
             });
         }
-        for (set, message) in to_workers {
+        for (set, message) in to_workers.drain(..) {
             for worker in 0..self.proxy.workers() {
                 if set == WorkerSet::All || Some(worker) != from {
                     self.worker(worker, Input::Message(message.clone()));
                 }
             }
         }
+        self.proxy.spare.push((to_main, to_workers));
     }
 }

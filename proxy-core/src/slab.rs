@@ -1,4 +1,4 @@
-//! Slots reused under a generation.
+//! Slots reused under a generation: what the ids of a worker, and of its driver, are made of.
 
 use std::ops::{Index, IndexMut};
 
@@ -11,21 +11,29 @@ struct Slot<T> {
 }
 
 /// Dense storage that hands out `(index, generation)` pairs.
-#[derive(Debug, Default)]
-pub(crate) struct Slab<T> {
+#[derive(Debug)]
+pub struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
 
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab::new()
+    }
+}
+
 impl<T> Slab<T> {
-    pub(crate) fn new() -> Slab<T> {
+    /// No slots yet.
+    pub fn new() -> Slab<T> {
         Slab {
             slots: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    pub(crate) fn insert(&mut self, value: T) -> (u32, u32) {
+    /// Takes a free slot, or adds one: its index and generation.
+    pub fn insert(&mut self, value: T) -> (u32, u32) {
         match self.free.pop() {
             Some(index) => {
                 let slot = &mut self.slots[index as usize];
@@ -46,7 +54,7 @@ impl<T> Slab<T> {
     }
 
     /// Frees the slot; its value stays until the next tenant.
-    pub(crate) fn remove(&mut self, index: u32) {
+    pub fn remove(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         assert!(slot.taken, "a slot is freed once");
         slot.taken = false;
@@ -54,24 +62,30 @@ impl<T> Slab<T> {
     }
 
     /// Whether the slot is held by this very tenant.
-    pub(crate) fn holds(&self, index: u32, generation: u32) -> bool {
+    pub fn holds(&self, index: u32, generation: u32) -> bool {
         self.slots
             .get(index as usize)
             .is_some_and(|slot| slot.taken && slot.generation == generation)
     }
 
-    pub(crate) fn generation(&self, index: u32) -> u32 {
+    /// The generation of a slot's tenant, or of its last one.
+    pub fn generation(&self, index: u32) -> u32 {
         self.slots[index as usize].generation
     }
 
     /// The indices in use, in order.
-    pub(crate) fn taken(&self) -> impl Iterator<Item = u32> {
+    pub fn taken(&self) -> impl Iterator<Item = u32> {
         (0..self.slots.len() as u32).filter(|&index| self.slots[index as usize].taken)
     }
 
     /// Slots in use.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Whether no slot is in use.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -28,7 +28,8 @@ pub enum Flag {
 }
 
 impl Flag {
-    const ALL: [Flag; 14] = [
+    /// Every flag.
+    pub const ALL: [Flag; 14] = [
         Flag::DC,
         Flag::UH,
         Flag::UT,

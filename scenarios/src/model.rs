@@ -181,7 +181,7 @@ pub struct Call {
     pub method: String,
     /// As written after the method; for messages.
     pub target: Named,
-    /// `details` or `details.default:9080`, as in the Host header.
+    /// `details` or `details.default`: without the port.
     pub host: String,
     pub port: u16,
     /// With query.
@@ -242,7 +242,7 @@ pub struct Traffic {
     pub headers: Vec<(String, String)>,
     pub origin: Origin,
     pub load: Load,
-    /// Weights and what differs; empty: all requests are alike.
+    /// Parts per million (a million in all) and what differs; empty: all requests are alike.
     pub mix: Vec<(u32, Variant)>,
     /// Of the client; `None`: it waits as long as it takes.
     pub timeout: Option<Nanos>,
@@ -444,6 +444,8 @@ pub struct Bound {
 pub struct Window {
     pub from: Point,
     pub to: Point,
+    /// Of the window, or of the expectation that has none of its own.
+    pub span: Span,
 }
 
 /// A point in time.
@@ -457,6 +459,8 @@ pub struct Point {
 /// What a point is relative to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Anchor {
+    /// The start of the run; what plain durations are relative to.
+    RunStart,
     /// The end of the warm-up.
     Start,
     End,

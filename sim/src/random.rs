@@ -15,6 +15,7 @@ pub(crate) enum Purpose {
     CallProbability,
     Endpoint,
     PushDelay,
+    Latency,
 }
 
 /// The draws about one subject (a traffic source, a workload) in one run.
@@ -26,7 +27,9 @@ pub(crate) struct WorldDraws {
 impl WorldDraws {
     pub(crate) fn new(seed: u64, subject: &str) -> WorldDraws {
         // Apart from the proxies' draws about a proxy of the same name.
-        WorldDraws { base: mix(mix(seed ^ 0x776f_726c_6400_0000) ^ hash_text(subject)) }
+        WorldDraws {
+            base: mix(mix(seed ^ 0x776f_726c_6400_0000) ^ hash_text(subject)),
+        }
     }
 
     /// A uniform 64-bit value.
@@ -52,7 +55,12 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(draws: WorldDraws, key: u64, purpose: Purpose) -> Stream {
-        Stream { draws, key, purpose, next: 0 }
+        Stream {
+            draws,
+            key,
+            purpose,
+            next: 0,
+        }
     }
 
     /// Uniform over [0, 1).

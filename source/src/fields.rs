@@ -7,7 +7,7 @@
 //! let (documents, _) = parse(&file, Dialect::Yaml12);
 //! let mut diagnostics = Vec::new();
 //! let mut fields = Fields::of(&documents[0], "a port", &mut diagnostics).expect("it is a map");
-//! assert_eq!(fields.text("name").map(|n| n.as_str()), Some("web"));
+//! assert_eq!(fields.text("name").as_deref(), Some("web"));
 //! assert_eq!(fields.optional("port"), None);
 //! fields.finish();
 //! assert_eq!(diagnostics[0].help.as_deref(), Some("did you mean `port`?"));
@@ -56,7 +56,9 @@ impl<'n, 'd> Fields<'n, 'd> {
 
     /// The value of `key`, if there; an explicit null counts as absent.
     pub fn optional(&mut self, key: &'static str) -> Option<&'n Node> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.map.get(key).filter(|node| node.value != Value::Null)
     }
 

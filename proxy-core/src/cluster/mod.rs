@@ -44,8 +44,9 @@ struct SourceHosts {
 #[derive(Debug)]
 pub(crate) struct ClusterState {
     pub(crate) config: Arc<Cluster>,
-    /// The cluster's name as the subject of draws.
-    pub(crate) subject: u64,
+    /// The cluster's name and the worker's number as the subject of draws: workers do not start
+    /// their rotations at the same host.
+    subject: u64,
     pub(crate) counts: BreakerCounts,
     pub(crate) hosts: Vec<Host>,
     /// Requests in flight by host, beside `hosts` for the balancers' sake.
@@ -77,9 +78,9 @@ pub(crate) struct Selection<'a> {
 }
 
 impl ClusterState {
-    pub(crate) fn new(config: Arc<Cluster>) -> ClusterState {
+    pub(crate) fn new(config: Arc<Cluster>, worker: u32) -> ClusterState {
         ClusterState {
-            subject: hash_text(&config.name),
+            subject: hash_text(&config.name).wrapping_add(u64::from(worker)),
             config,
             counts: BreakerCounts::default(),
             hosts: Vec::new(),
@@ -161,7 +162,11 @@ impl ClusterState {
     /// Every member leaves; the hosts stay for the requests they have.
     pub(crate) fn clear(&mut self) -> Vec<u32> {
         self.stale = true;
-        self.members.drain(..).map(|(_, host)| host).collect()
+        let gone: Vec<u32> = self.members.drain(..).map(|(_, host)| host).collect();
+        for &host in &gone {
+            self.hosts[host as usize].listed = false;
+        }
+        gone
     }
 
     /// A host's health changed: who may be chosen is recomputed before the next pick.

@@ -98,7 +98,7 @@ mod tests {
         for (token, statuses, resets, resets_unsent) in [
             (
                 "5xx",
-                &[500, 503, 599][..],
+                &[500, 502, 503, 504, 599][..],
                 &[ConnectionTermination, LocalReset, RemoteConnectionFailure][..],
                 &[][..],
             ),

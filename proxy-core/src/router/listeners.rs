@@ -14,6 +14,11 @@ pub struct ChainChoice {
 }
 
 impl ChainChoice {
+    /// Which of the listener's chains; `None`: the default one.
+    pub fn index(&self) -> Option<usize> {
+        self.chain
+    }
+
     /// `None`: the connection is closed.
     pub fn chain(&self) -> Option<&FilterChain> {
         match self.chain {

@@ -10,7 +10,8 @@ mod rewrite;
 pub use domains::TableIndex;
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::matches;
-pub(crate) use rewrite::{redirect_location, response_head, upstream_head};
+pub(crate) use rewrite::upstream_head;
+pub use rewrite::{redirect_location, response_head};
 
 use crate::head::RequestHead;
 use crate::ids::ClusterId;
@@ -187,6 +188,9 @@ fn normalized(
     manager: &HttpConnectionManager,
     head: &Arc<RequestHead>,
 ) -> Option<Arc<RequestHead>> {
+    if head.path.contains('#') {
+        return None;
+    }
     let plain = (!manager.normalize_path || path::is_plain(&head.path))
         && (!manager.merge_slashes || !head.path.contains("//"));
     if plain {

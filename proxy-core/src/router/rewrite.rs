@@ -56,7 +56,7 @@ pub(crate) fn upstream_head(
 }
 
 /// The response as the client gets it, if the route changes it.
-pub(crate) fn response_head(
+pub fn response_head(
     head: &Arc<ResponseHead>,
     host: &HeaderMutations,
     route: &Route,
@@ -126,7 +126,7 @@ fn replace_matched(path: &str, matched: &PathMatch, by: &str) -> String {
 }
 
 /// Where a redirect points.
-pub(crate) fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead) -> String {
+pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead) -> String {
     let scheme = redirect.scheme.as_ref().unwrap_or(&head.scheme);
     let mut host = redirect
         .host

@@ -18,6 +18,7 @@ impl Worker {
             ToWorker::Endpoints { id, assignment } => self.on_endpoints(id, &assignment, out),
             ToWorker::Listener(listener) => self.on_listener(listener, out),
             ToWorker::RemoveListener { name } => {
+                self.epoch += 1;
                 self.listeners.retain(|listener| listener.name != name);
                 self.drain_downstreams(&name, out);
             }
@@ -59,7 +60,7 @@ impl Worker {
             self.clusters.resize_with(id.0 as usize + 1, || None);
         }
         match &mut self.clusters[id.0 as usize] {
-            None => self.clusters[id.0 as usize] = Some(ClusterState::new(cluster)),
+            None => self.clusters[id.0 as usize] = Some(ClusterState::new(cluster, self.number)),
             Some(state) => {
                 // A changed cluster starts with new hosts; requests in flight finish on the old.
                 state.config = cluster;
@@ -95,6 +96,7 @@ impl Worker {
     }
 
     fn on_listener(&mut self, listener: Arc<Listener>, out: &mut Out) {
+        self.epoch += 1;
         let name = Arc::clone(&listener.name);
         match self.listeners.iter_mut().find(|old| old.name == name) {
             Some(old) if *old == listener => return,
@@ -116,17 +118,22 @@ impl Worker {
         }
     }
 
-    /// Idle connections of the host are closed, busy ones when they are done.
+    /// Idle connections of the host are closed, and those on their way that nobody waits for; busy
+    /// ones when they are done.
     fn drain_host(&mut self, id: ClusterId, host: u32, out: &mut Out) {
         while let Some(conn) = self.pop_idle(id, host) {
             self.close_conn(conn, out);
         }
-        if self.cluster(id).hosts[host as usize].connections == 0 {
+        let state = &self.cluster(id).hosts[host as usize];
+        if state.connections == 0 {
             return;
         }
+        let unwanted = state.pending.len == 0;
         for conn in self.conns_of(id, host) {
-            if self.conns[conn].stage == ConnStage::Busy {
-                self.conns[conn].draining = true;
+            match self.conns[conn].stage {
+                ConnStage::Busy => self.conns[conn].draining = true,
+                ConnStage::Connecting if unwanted => self.close_conn(conn, out),
+                ConnStage::Connecting | ConnStage::Idle => {}
             }
         }
     }

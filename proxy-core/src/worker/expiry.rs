@@ -1,7 +1,8 @@
 //! Timers that went off.
 
 use super::Worker;
-use super::state::{ConnStage, Expiry, Owner};
+use super::response::Report;
+use super::state::{ConnStage, Expiry, Owner, Stage};
 use crate::contract::{Action, Out};
 use crate::telemetry::{Details, Flag, UpstreamReset};
 use crate::timers::TimerId;
@@ -54,12 +55,16 @@ impl Worker {
     }
 
     fn drop_mirror(&mut self, a: u32, out: &mut Out) {
-        if self.attempts[a].stage == super::state::Stage::Pending {
+        if self.attempts[a].stage == Stage::Pending {
             self.dequeue(a, out);
             self.forget_attempt(a);
-        } else {
-            self.end_attempt(a, false, out);
+            return;
         }
+        if self.attempts[a].stage == Stage::Sent {
+            let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
+            self.report(cluster, host, Report::LocalOrigin(504), out);
+        }
+        self.end_attempt(a, false, out);
     }
 
     fn conn_timed_out(&mut self, conn: u32, out: &mut Out) {

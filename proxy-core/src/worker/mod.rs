@@ -16,18 +16,18 @@ mod state;
 
 use crate::cluster::ClusterState;
 use crate::contract::{Input, Opened, Out};
-use crate::ids::{ClusterId, DownstreamId, EndpointId, ExchangeId};
+use crate::ids::{ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
 use crate::messages::ToWorker;
 use crate::random::Draws;
 use crate::router::{Decision, find_chain};
 use crate::slab::Slab;
 use crate::time::Nanos;
 use crate::timers::Timers;
-use crate::xds::{HttpConnectionManager, Listener, Name, NetworkFilter, RouteSource, RouteTable};
+use crate::xds::{Listener, Name, NetworkFilter, RouteTable};
 use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
-use state::{Attempt, Conn, Downstream, Exchange, Expiry, LocalHeads};
+use state::{Attempt, Conn, ConnStage, Downstream, Exchange, Expiry, LocalHeads, LocalTexts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -42,13 +42,12 @@ pub struct Identity {
     pub workers: u32,
 }
 
-/// What routing depends on besides the head.
+/// What routing depends on besides the head and the tables: one chain of one version of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Scope {
-    table: Name,
-    secure: bool,
-    normalize_path: bool,
-    merge_slashes: bool,
+    listener: Name,
+    chain: Option<usize>,
+    epoch: u64,
 }
 
 /// A decision remembered for an interned head.
@@ -62,6 +61,7 @@ struct Remembered {
 /// One worker of a proxy.
 #[derive(Debug)]
 pub struct Worker {
+    number: u32,
     draws: Draws,
     /// Has siblings to share counts with.
     shares: bool,
@@ -79,15 +79,17 @@ pub struct Worker {
     conns: Slab<Conn>,
     timers: Timers<Expiry>,
     local_heads: LocalHeads,
+    local_texts: LocalTexts,
     /// Counts changes of routes and of the set of clusters.
     epoch: u64,
     remembered: Vec<Option<Remembered>>,
 }
 
 impl Worker {
-    /// A worker that has been told nothing yet.
-    pub fn new(identity: &Identity) -> Worker {
+    /// Worker number `number` (from 0) of a proxy; it has been told nothing yet.
+    pub fn new(identity: &Identity, number: u32) -> Worker {
         Worker {
+            number,
             draws: Draws::new(identity.seed, &identity.proxy),
             shares: identity.workers > 1,
             now: Nanos::ZERO,
@@ -103,6 +105,7 @@ impl Worker {
             conns: Slab::new(),
             timers: Timers::new(),
             local_heads: LocalHeads::default(),
+            local_texts: LocalTexts::default(),
             epoch: 0,
             remembered: Vec::new(),
         }
@@ -163,6 +166,12 @@ impl Worker {
         self.endpoints.get_index(endpoint.0 as usize).copied()
     }
 
+    /// Whether a connection is up and carries no request.
+    pub fn is_idle(&self, conn: ConnId) -> bool {
+        self.conns.holds(conn.index, conn.generation)
+            && self.conns[conn.index].stage == ConnStage::Idle
+    }
+
     /// The name behind a cluster id.
     pub fn cluster_name(&self, cluster: ClusterId) -> Option<&Name> {
         self.clusters
@@ -197,25 +206,22 @@ impl Worker {
     fn on_opened(&mut self, opened: Opened, out: &mut Out) {
         let id = opened.downstream;
         let found = find_chain(&self.listeners, &opened, true);
-        let manager = found
-            .as_ref()
-            .and_then(|choice| match &choice.chain()?.filter {
-                NetworkFilter::Http(manager) => Some((manager, choice.chain()?.terminates_tls)),
-                NetworkFilter::Tcp(_) => None,
-            });
-        let Some((manager, secure)) = manager else {
+        let http = found.filter(|choice| {
+            choice
+                .chain()
+                .is_some_and(|chain| matches!(chain.filter, NetworkFilter::Http(_)))
+        });
+        let Some(chain) = http else {
             out.actions
                 .push(crate::contract::Action::CloseDownstream { downstream: id });
             return;
         };
         let scope = Scope {
-            table: table_name(manager),
-            secure,
-            normalize_path: manager.normalize_path,
-            merge_slashes: manager.merge_slashes,
+            listener: Arc::clone(&chain.listener.name),
+            chain: chain.index(),
+            epoch: self.epoch,
         };
         let scope = self.scopes.insert_full(scope).0 as u32;
-        let Some(chain) = found else { return };
         let at = id.index as usize;
         if self.downstreams.len() <= at {
             self.downstreams.resize_with(at + 1, || None);
@@ -226,14 +232,17 @@ impl Worker {
             chain,
             scope,
             open: true,
+            exchanges: 0,
         });
     }
 
     fn on_downstream_closed(&mut self, id: DownstreamId, out: &mut Out) {
-        if let Some(Some(downstream)) = self.downstreams.get_mut(id.index as usize)
-            && downstream.id == id
-        {
-            downstream.open = false;
+        let Some(downstream) = self.downstream_mut(id) else {
+            return;
+        };
+        downstream.open = false;
+        if downstream.exchanges == 0 {
+            return;
         }
         for x in 0..self.exchanges.len() as u32 {
             let exchange = &self.exchanges[x as usize];
@@ -241,6 +250,13 @@ impl Worker {
                 self.client_left(x, out);
             }
         }
+    }
+
+    fn downstream_mut(&mut self, id: DownstreamId) -> Option<&mut Downstream> {
+        self.downstreams
+            .get_mut(id.index as usize)?
+            .as_mut()
+            .filter(|downstream| downstream.id == id)
     }
 
     fn downstream(&self, id: DownstreamId) -> Option<&Downstream> {
@@ -295,11 +311,4 @@ impl Worker {
 #[allow(clippy::panic)]
 fn unknown_cluster(id: ClusterId) -> ! {
     panic!("cluster {} has no state", id.0)
-}
-
-fn table_name(manager: &HttpConnectionManager) -> Name {
-    match &manager.routes {
-        RouteSource::Rds(name) => Arc::clone(name),
-        RouteSource::Inline(table) => Arc::clone(&table.name),
-    }
 }

@@ -17,8 +17,12 @@ impl Worker {
     /// A new stream: the most recently freed connection, or the queue.
     pub(super) fn queue_or_send(&mut self, attempt: u32, out: &mut Out) {
         let (id, host) = (self.attempts[attempt].cluster, self.attempts[attempt].host);
-        if let Some(conn) = self.pop_idle(id, host) {
-            self.attach(attempt, conn, out);
+        if self.cluster(id).hosts[host as usize].idle.last != NONE {
+            if self.admit(attempt, out)
+                && let Some(conn) = self.pop_idle(id, host)
+            {
+                self.attach(attempt, conn, out);
+            }
             return;
         }
         let cluster = self.cluster(id);
@@ -129,7 +133,7 @@ impl Worker {
     }
 
     pub(super) fn on_connected(&mut self, id: ConnId, out: &mut Out) {
-        if !self.conns.holds(id.index, id.generation) {
+        if !self.is_connecting(id) {
             return;
         }
         let conn = &mut self.conns[id.index];
@@ -148,36 +152,40 @@ impl Worker {
             self.connect_as_needed(id, host, out);
             return;
         }
-        self.push_idle(conn);
-        while self.conns[conn].stage == ConnStage::Idle {
-            let first = self.cluster(id).hosts[host as usize].pending.first;
+        loop {
+            let state = &self.cluster(id).hosts[host as usize];
+            let (first, listed) = (state.pending.first, state.listed);
+            if first == NONE && listed {
+                return self.push_idle(conn);
+            }
             if first == NONE {
-                return;
+                // Nobody will come for a host that left the cluster.
+                return self.close_conn(conn, out);
             }
             self.dequeue(first, out);
-            self.unlink_idle(conn);
-            self.attach(first, conn, out);
+            if self.admit(first, out) {
+                return self.attach(first, conn, out);
+            }
         }
     }
 
-    /// Puts an attempt on a connection, unless the request limit forbids.
+    /// Whether the request limit lets an attempt onto a connection; it has failed if not.
+    fn admit(&mut self, attempt: u32, out: &mut Out) -> bool {
+        let id = self.attempts[attempt].cluster;
+        let cluster = self.cluster(id);
+        let admitted = cluster.counts.requests < cluster.config.circuit_breakers.max_requests;
+        if !admitted {
+            out.overflow(id);
+            self.attempt_failed(attempt, UpstreamReset::Overflow, out);
+        }
+        admitted
+    }
+
+    /// Puts an attempt on a connection.
     fn attach(&mut self, attempt: u32, conn: u32, out: &mut Out) {
         let (id, host) = (self.attempts[attempt].cluster, self.attempts[attempt].host);
-        let cluster = self.cluster_mut(id);
-        if cluster.counts.requests >= cluster.config.circuit_breakers.max_requests {
-            out.overflow(id);
-            self.push_idle(conn);
-            self.attempt_failed(attempt, UpstreamReset::Overflow, out);
-            return;
-        }
-        cluster.counts.requests += 1;
-        cluster.active[host as usize] += 1;
-        self.share(|_| SharedCounter::Requests(id), 1, out);
-        self.share(
-            |w| SharedCounter::HostActive(id, w.cluster(id).hosts[host as usize].address),
-            1,
-            out,
-        );
+        self.count_request(id, host, 1, out);
+        self.connected_locally(id, host, out);
         let state = &mut self.conns[conn];
         state.stage = ConnStage::Busy;
         state.attempt = attempt;
@@ -224,6 +232,28 @@ impl Worker {
         }
     }
 
+    fn count_request(&mut self, id: ClusterId, host: u32, change: i32, out: &mut Out) {
+        let cluster = self.cluster_mut(id);
+        let (requests, active) = (
+            &mut cluster.counts.requests,
+            &mut cluster.active[host as usize],
+        );
+        *requests = requests.saturating_add_signed(change);
+        *active = active.saturating_add_signed(change);
+        self.share(|_| SharedCounter::Requests(id), change, out);
+        // To the siblings the address of a host that left may mean its successor.
+        let state = &self.cluster(id).hosts[host as usize];
+        if state.listed {
+            let address = state.address;
+            self.share(|_| SharedCounter::HostActive(id, address), change, out);
+        }
+    }
+
+    fn is_connecting(&self, id: ConnId) -> bool {
+        self.conns.holds(id.index, id.generation)
+            && self.conns[id.index].stage == ConnStage::Connecting
+    }
+
     /// An attempt is off its connection; the connection is used again if `reusable`.
     pub(super) fn detach(&mut self, attempt: u32, reusable: bool, out: &mut Out) {
         let (id, host, conn) = {
@@ -234,15 +264,8 @@ impl Worker {
                 std::mem::replace(&mut state.conn, NONE),
             )
         };
-        let cluster = self.cluster_mut(id);
-        cluster.counts.requests -= 1;
-        cluster.active[host as usize] -= 1;
-        self.share(|_| SharedCounter::Requests(id), -1, out);
-        self.share(
-            |w| SharedCounter::HostActive(id, w.cluster(id).hosts[host as usize].address),
-            -1,
-            out,
-        );
+        self.observe_latency(attempt);
+        self.count_request(id, host, -1, out);
         if conn == NONE {
             return;
         }
@@ -284,7 +307,7 @@ impl Worker {
     }
 
     pub(super) fn on_connect_failed(&mut self, id: ConnId, reason: ConnectFailure, out: &mut Out) {
-        if !self.conns.holds(id.index, id.generation) {
+        if !self.is_connecting(id) {
             return;
         }
         let reset = match reason {
@@ -314,6 +337,10 @@ impl Worker {
 
     pub(super) fn on_conn_closed(&mut self, id: ConnId, out: &mut Out) {
         if !self.conns.holds(id.index, id.generation) {
+            return;
+        }
+        if self.is_connecting(id) {
+            self.fail_connecting(id.index, UpstreamReset::RemoteConnectionFailure, out);
             return;
         }
         let (attempt, cluster, host) = (

@@ -28,7 +28,7 @@ impl Worker {
         let body = if body.is_empty() {
             Body::Empty
         } else {
-            Body::Local(body.into())
+            Body::Local(self.local_texts.of(body))
         };
         self.reply_with(x, head, body, details, out);
     }
@@ -41,19 +41,12 @@ impl Worker {
             UpstreamReset::ProtocolError => self.local_heads.of_status(502),
             _ => self.local_heads.of_status(503),
         };
-        let retried = if self.exchanges[x as usize].retries > 0 {
-            "retried and the latest "
-        } else {
-            ""
-        };
-        let text = format!(
-            "upstream connect error or disconnect/reset before headers. {retried}reset reason: {}",
-            reset.as_str()
-        );
+        let retried = self.exchanges[x as usize].retries > 0;
+        let text = self.local_texts.of_reset(reset, retried);
         self.reply_with(
             x,
             head,
-            Body::Local(text.into()),
+            Body::Local(text),
             Details::ResetBeforeResponse(reset),
             out,
         );
@@ -99,10 +92,13 @@ impl Worker {
         // Cookies go with upstream responses only.
         if exchange.details == Details::ViaUpstream && !exchange.cookies.is_empty() {
             let changed = Arc::make_mut(&mut head);
-            for cookie in &exchange.cookies {
-                changed
-                    .headers
-                    .append("set-cookie".into(), cookie.as_bytes());
+            // Every try made them anew.
+            for _ in 0..exchange.attempts {
+                for cookie in &exchange.cookies {
+                    changed
+                        .headers
+                        .append("set-cookie".into(), cookie.as_bytes());
+                }
             }
         }
         head
@@ -186,5 +182,9 @@ impl Worker {
             endpoint: exchange.endpoint,
             attempts: exchange.attempts,
         });
+        let downstream = exchange.downstream;
+        if let Some(downstream) = self.downstream_mut(downstream) {
+            downstream.exchanges -= 1;
+        }
     }
 }

@@ -41,11 +41,15 @@ impl Worker {
                 self.exchanges.push(exchange);
             }
         }
+        if let Some(downstream) = self.downstream_mut(downstream) {
+            downstream.exchanges += 1;
+        }
         let Some(decision) = self.decide(downstream, head) else {
             self.local_reply(x, 404, "", Details::RouteNotFound, Some(Flag::NR), out);
             return;
         };
         self.exchanges[x as usize].decision = Some(Arc::clone(&decision));
+        self.choose_cluster(x, &decision);
         match &decision.outcome {
             Outcome::Matched(matched) => match &matched.route.fault {
                 None => self.run_route(x, matched, out),
@@ -116,6 +120,24 @@ impl Worker {
     pub(super) fn usable(&self, name: &str) -> Option<ClusterId> {
         self.cluster_id(name)
             .filter(|&id| !self.cluster(id).removed)
+    }
+
+    /// The cluster is chosen with the route, before any filter: a fault's answer already carries the
+    /// header changes of the chosen entry.
+    fn choose_cluster(&mut self, x: u32, decision: &Decision) {
+        if let Outcome::Matched(matched) = &decision.outcome
+            && let RouteAction::Forward(forward) = &matched.route.action
+        {
+            let exchange = &mut self.exchanges[x as usize];
+            exchange.stream_value = self.draws.draw(exchange.key, Purpose::Stream, 0);
+            let choice = router::weighted_choice(
+                &forward.clusters,
+                matched.total_weight,
+                exchange.stream_value,
+            );
+            exchange.weighted_choice = choice as u32;
+            exchange.cluster = matched.cluster_ids[choice];
+        }
     }
 
     /// The fault filter: a delay first, and after it perhaps an abort.
@@ -217,22 +239,15 @@ impl Worker {
 
     /// The router filter, up to the first attempt.
     fn forward(&mut self, x: u32, matched: &Matched, forward: &Forward, out: &mut Out) {
-        let exchange = &mut self.exchanges[x as usize];
-        exchange.stream_value = self.draws.draw(exchange.key, Purpose::Stream, 0);
-        let choice = router::weighted_choice(
-            &forward.clusters,
-            matched.total_weight,
-            exchange.stream_value,
-        );
-        exchange.weighted_choice = choice as u32;
-        let id = matched.cluster_ids[choice].filter(|&id| !self.cluster(id).removed);
-        let Some(id) = id else {
+        let exchange = &self.exchanges[x as usize];
+        let choice = exchange.weighted_choice as usize;
+        let known = exchange.cluster.filter(|&id| !self.cluster(id).removed);
+        if known.is_none() {
             let status = forward.cluster_not_found_status;
             self.local_reply(x, status, "", Details::ClusterNotFound, Some(Flag::NC), out);
             return;
         };
         let exchange = &mut self.exchanges[x as usize];
-        exchange.cluster = Some(id);
         if let Some(retry) = &forward.retry {
             exchange.retries_left = retry.num_retries;
             if retry.num_retries > 0 && !exchange.request_complete {
@@ -276,13 +291,15 @@ impl Worker {
 
     pub(super) fn on_request_end(&mut self, id: ExchangeId) {
         let Some(x) = self.exchange(id) else { return };
-        self.exchanges[x as usize].request_complete = true;
+        if std::mem::replace(&mut self.exchanges[x as usize].request_complete, true) {
+            return;
+        }
         let Some(decision) = self.exchanges[x as usize].decision.clone() else {
             return;
         };
         if let Some(route) = decision.route()
             && let RouteAction::Forward(forward) = &route.action
-            && self.exchanges[x as usize].cluster.is_some()
+            && self.exchanges[x as usize].attempts > 0
         {
             self.start_timeout(x, forward);
             self.start_per_try(x);

@@ -32,6 +32,9 @@ impl Worker {
             return;
         }
         let a = id.index;
+        if self.attempts[a].stage != Stage::Sent {
+            return;
+        }
         self.attempts[a].stage = Stage::Responding;
         let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
         self.report(cluster, host, Report::Status(reported_status(&head)), out);
@@ -47,7 +50,8 @@ impl Worker {
         self.release_retry_slot(x, out);
         let wants = |policy: &RetryPolicy| retry::retries_response(policy, &head);
         if self.retry_scheduled(x, wants, out) {
-            self.end_attempt(a, ends, out);
+            let clean = ends && self.exchanges[x as usize].request_complete;
+            self.end_attempt(a, clean, out);
             return;
         }
         self.relay(x, a, head, ends, out);
@@ -72,24 +76,33 @@ impl Worker {
             body,
         });
         if ends {
-            self.end_attempt(a, true, out);
-            self.finish(x, out);
+            self.end_response(x, a, out);
         }
     }
 
+    /// A response that came before all of the request was sent leaves a useless connection.
+    fn end_response(&mut self, x: u32, a: u32, out: &mut Out) {
+        let clean = self.exchanges[x as usize].request_complete;
+        self.end_attempt(a, clean, out);
+        self.finish(x, out);
+    }
+
     pub(super) fn on_response_end(&mut self, id: AttemptId, out: &mut Out) {
-        if !self.attempts.holds(id.index, id.generation) {
+        if !self.attempts.holds(id.index, id.generation)
+            || self.attempts[id.index].stage != Stage::Responding
+        {
             return;
         }
-        let owner = self.attempts[id.index].owner;
-        self.end_attempt(id.index, true, out);
-        if let Owner::Exchange(x) = owner {
-            self.finish(x, out);
+        match self.attempts[id.index].owner {
+            Owner::Exchange(x) => self.end_response(x, id.index, out),
+            Owner::Mirror(_) => self.end_attempt(id.index, true, out),
         }
     }
 
     pub(super) fn on_reset(&mut self, id: AttemptId, reason: ResetReason, out: &mut Out) {
-        if !self.attempts.holds(id.index, id.generation) {
+        if !self.attempts.holds(id.index, id.generation)
+            || self.attempts[id.index].stage == Stage::Pending
+        {
             return;
         }
         let reset = match reason {
@@ -206,7 +219,6 @@ impl Worker {
             let attempt = super::state::attempt_id(a, self.attempts.generation(a));
             out.actions.push(Action::Cancel { attempt });
         }
-        self.observe_latency(a);
         self.detach(a, clean, out);
         self.forget_attempt(a);
     }
@@ -228,7 +240,7 @@ impl Worker {
         self.attempts.remove(a);
     }
 
-    fn observe_latency(&mut self, a: u32) {
+    pub(super) fn observe_latency(&mut self, a: u32) {
         let (id, host, sent_at) = (
             self.attempts[a].cluster,
             self.attempts[a].host,
@@ -238,6 +250,26 @@ impl Worker {
         let cluster = self.cluster_mut(id);
         if let LbPolicy::PeakEwma { decay, .. } = cluster.config.lb_policy {
             cluster.latencies[host as usize].observe(now, now - sent_at, decay);
+        }
+    }
+
+    /// A connection took an attempt: with split errors, a success of the proxy's own making.
+    pub(super) fn connected_locally(&mut self, id: ClusterId, host: u32, out: &mut Out) {
+        let cluster = self.cluster_mut(id);
+        let split = cluster
+            .config
+            .outlier_detection
+            .as_ref()
+            .is_some_and(|config| config.split_external_local_origin_errors);
+        if !split {
+            return;
+        }
+        let state = &mut cluster.hosts[host as usize];
+        let before = std::mem::take(&mut state.consecutive_local_origin);
+        let address = state.address;
+        if before > 0 {
+            let counter = SharedCounter::ConsecutiveLocalOrigin(id, address);
+            self.share(|_| counter, -(before as i32), out);
         }
     }
 
@@ -254,6 +286,9 @@ impl Worker {
         );
         let split = config.split_external_local_origin_errors;
         let state = &mut cluster.hosts[host as usize];
+        if !state.listed {
+            return;
+        }
         let before = [
             state.consecutive_gateway,
             state.consecutive_5xx,
@@ -262,9 +297,6 @@ impl Worker {
         match report {
             Report::LocalOrigin(_) if split => state.consecutive_local_origin += 1,
             Report::LocalOrigin(status) | Report::Status(status) => {
-                if split {
-                    state.consecutive_local_origin = 0;
-                }
                 let gateway = (502..=504).contains(&status);
                 state.consecutive_gateway = if gateway {
                     state.consecutive_gateway + 1

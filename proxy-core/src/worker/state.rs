@@ -4,9 +4,10 @@ use crate::contract::Opened;
 use crate::head::{RequestHead, ResponseHead};
 use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
 use crate::router::{ChainChoice, Decision};
-use crate::telemetry::{Details, Flags};
+use crate::telemetry::{Details, Flags, UpstreamReset};
 use crate::time::Nanos;
 use crate::timers::TimerId;
+use crate::xds::Name;
 use std::sync::Arc;
 
 pub(super) const NONE: u32 = u32::MAX;
@@ -35,6 +36,8 @@ pub(super) struct Downstream {
     /// What routing depends on besides the head: index into the worker's scopes.
     pub(super) scope: u32,
     pub(super) open: bool,
+    /// Exchanges in progress.
+    pub(super) exchanges: u32,
 }
 
 /// The endpoints an exchange has tried, as many as the predicate needs to know.
@@ -235,6 +238,43 @@ impl LocalHeads {
             Arc::new(head)
         });
         Arc::clone(head)
+    }
+}
+
+/// The bodies of the proxy's own answers, made once each.
+#[derive(Debug, Default)]
+pub(super) struct LocalTexts {
+    plain: Vec<Name>,
+    resets: Vec<(UpstreamReset, bool, Name)>,
+}
+
+impl LocalTexts {
+    pub(super) fn of(&mut self, text: &str) -> Name {
+        if let Some(known) = self.plain.iter().find(|known| ***known == *text) {
+            return Arc::clone(known);
+        }
+        let made = Name::from(text);
+        self.plain.push(Arc::clone(&made));
+        made
+    }
+
+    /// Envoy's text for a reset before any response.
+    pub(super) fn of_reset(&mut self, reset: UpstreamReset, retried: bool) -> Name {
+        let same = |known: &&(UpstreamReset, bool, Name)| known.0 == reset && known.1 == retried;
+        if let Some((_, _, known)) = self.resets.iter().find(same) {
+            return Arc::clone(known);
+        }
+        let again = if retried {
+            "retried and the latest "
+        } else {
+            ""
+        };
+        let made = Name::from(format!(
+            "upstream connect error or disconnect/reset before headers. {again}reset reason: {}",
+            reset.as_str()
+        ));
+        self.resets.push((reset, retried, Arc::clone(&made)));
+        made
     }
 }
 

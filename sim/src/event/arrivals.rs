@@ -5,16 +5,16 @@ use proxy_core::time::Nanos;
 
 /// A rate over time: pieces from `from` on, each going in a straight line.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RatePiece {
-    pub(crate) from: Nanos,
+pub struct RatePiece {
+    pub from: Nanos,
     /// Requests a second at `from`, and at the start of the next piece.
-    pub(crate) start_per_s: f64,
-    pub(crate) end_per_s: f64,
+    pub start_per_s: f64,
+    pub end_per_s: f64,
 }
 
 /// How the gaps between arrivals are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spread {
+pub enum Spread {
     Poisson,
     /// Evenly.
     Constant,
@@ -33,14 +33,28 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     pub(crate) fn new(draws: WorldDraws, spread: Spread, pieces: Vec<RatePiece>) -> Arrivals {
-        Arrivals { draws, spread, pieces, piece: 0, at: Nanos::ZERO, next: 0 }
+        Arrivals {
+            draws,
+            spread,
+            pieces,
+            piece: 0,
+            at: Nanos::ZERO,
+            next: 0,
+        }
     }
 
-    /// From `now` on the rate is `per_s`.
-    pub(crate) fn change_rate(&mut self, now: Nanos, per_s: f64) {
-        self.pieces = vec![RatePiece { from: now, start_per_s: per_s, end_per_s: per_s }];
+    /// From `now` to `until` the rate is `per_s`; arrival number `ordinal`, and what follows it, is
+    /// drawn anew.
+    pub(crate) fn change_rate(&mut self, now: Nanos, until: Nanos, per_s: f64, ordinal: u64) {
+        let level = |from, per_s| RatePiece {
+            from,
+            start_per_s: per_s,
+            end_per_s: per_s,
+        };
+        self.pieces = vec![level(now, per_s), level(until, 0.0)];
         self.piece = 0;
-        self.at = self.at.max(now);
+        self.at = now;
+        self.next = ordinal;
     }
 
     /// The ordinal and time of the next arrival; `None`: there is none any more.
@@ -53,7 +67,10 @@ impl Arrivals {
         loop {
             let piece = self.pieces.get(self.piece)?;
             self.at = self.at.max(piece.from);
-            let end = self.pieces.get(self.piece + 1).map_or(Nanos::MAX, |next| next.from);
+            let end = self
+                .pieces
+                .get(self.piece + 1)
+                .map_or(Nanos::MAX, |next| next.from);
             if let Some(wait_s) = time_to_collect(piece, end, self.at, left)
                 && self.at + Nanos::from_secs_f64(wait_s) < end
             {
@@ -98,7 +115,9 @@ fn time_to_collect(piece: &RatePiece, end: Nanos, at: Nanos, amount: f64) -> Opt
     }
     // rate·t + slope·t²/2 = amount, in the form that does not cancel.
     let root = rate * rate + 2.0 * slope * amount;
-    (root >= 0.0).then(|| 2.0 * amount / (rate + libm::sqrt(root))).filter(|t| t.is_finite() && *t >= 0.0)
+    (root >= 0.0)
+        .then(|| 2.0 * amount / (rate + libm::sqrt(root)))
+        .filter(|t| t.is_finite() && *t >= 0.0)
 }
 
 #[cfg(test)]
@@ -114,7 +133,11 @@ mod tests {
     }
 
     fn piece(from_s: u64, start_per_s: f64, end_per_s: f64) -> RatePiece {
-        RatePiece { from: Nanos::from_secs(from_s), start_per_s, end_per_s }
+        RatePiece {
+            from: Nanos::from_secs(from_s),
+            start_per_s,
+            end_per_s,
+        }
     }
 
     #[test]
@@ -125,13 +148,20 @@ mod tests {
 
     #[test]
     fn ramps_and_steps_give_the_area_under_the_rate() {
-        let pieces = vec![piece(0, 0.0, 100.0), piece(10, 50.0, 50.0), piece(20, 0.0, 0.0)];
+        let pieces = vec![
+            piece(0, 0.0, 100.0),
+            piece(10, 50.0, 50.0),
+            piece(20, 0.0, 0.0),
+        ];
         for spread in [Spread::Constant, Spread::Poisson] {
             let got = times(spread, pieces.clone(), 100);
             let first = got.iter().filter(|&&at| at < 10.0).count() as f64;
             let second = got.iter().filter(|&&at| (10.0..20.0).contains(&at)).count() as f64;
             // Five standard deviations of 500 Poisson arrivals.
-            assert!((first - 500.0).abs() < 112.0 && (second - 500.0).abs() < 112.0, "{first} {second}");
+            assert!(
+                (first - 500.0).abs() < 112.0 && (second - 500.0).abs() < 112.0,
+                "{first} {second}"
+            );
             assert!(got.iter().all(|&at| at < 20.0));
         }
     }

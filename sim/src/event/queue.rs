@@ -59,7 +59,12 @@ pub(crate) struct EventQueue<E> {
 
 impl<E: Copy> EventQueue<E> {
     pub(crate) fn new() -> EventQueue<E> {
-        EventQueue { now: Nanos::ZERO, sequence: 0, heap: BinaryHeap::new(), lanes: Vec::new() }
+        EventQueue {
+            now: Nanos::ZERO,
+            sequence: 0,
+            heap: BinaryHeap::new(),
+            lanes: Vec::new(),
+        }
     }
 
     /// Time of the event taken last.
@@ -79,19 +84,24 @@ impl<E: Copy> EventQueue<E> {
     #[inline]
     pub(crate) fn after(&mut self, delay: Nanos, event: E) {
         let scheduled = self.stamp(self.now + delay, event);
-        match self.lanes.iter_mut().find(|lane| lane.delay == delay) {
-            Some(lane) => lane.queue.push_back(scheduled),
-            None if self.lanes.len() < LANES_MAX => {
-                self.lanes.push(Lane { delay, queue: VecDeque::from([scheduled]) });
-            }
-            None => self.heap.push(Reverse(scheduled)),
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.delay == delay) {
+            lane.queue.push_back(scheduled);
+        } else if self.lanes.len() < LANES_MAX {
+            let queue = VecDeque::from([scheduled]);
+            self.lanes.push(Lane { delay, queue });
+        } else {
+            self.heap.push(Reverse(scheduled));
         }
     }
 
     #[inline]
     fn stamp(&mut self, at: Nanos, event: E) -> Scheduled<E> {
         self.sequence += 1;
-        Scheduled { at, sequence: self.sequence, event }
+        Scheduled {
+            at,
+            sequence: self.sequence,
+            event,
+        }
     }
 
     /// Takes the next event, unless it lies after `until`; time moves to it.

@@ -1,0 +1,146 @@
+//! What may be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Rehearse a service mesh on a laptop: real Istio configuration, a real routing core, simulated
+/// traffic and failures; deterministic, no cluster.
+#[derive(Debug, Parser)]
+#[command(name = "meshsim", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run scenarios and judge their expectations
+    Run(RunArgs),
+    /// Would this load? Reports everything wrong with scenarios or configuration
+    Check(CheckArgs),
+    /// Where would this request go, and why?
+    Explain(Box<ExplainArgs>),
+    /// Print a JSON Schema
+    Schema {
+        /// Which one
+        name: SchemaName,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SchemaName {
+    /// The scenario file format
+    Scenario,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Discrete events at nanosecond resolution
+    Event,
+    /// Real HTTP/1.1 bytes over a simulated network, at most ten hosts, whole milliseconds
+    Turmoil,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Scenario files, or folders that hold a scenario.yaml
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Seed of the run; the scenario's own by default
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub(crate) seed: Option<u64>,
+    /// Several seeds, first and last
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    pub(crate) seeds: Option<SeedRange>,
+    /// Write over a value of the scenario, such as traffic.web.rate=800/s
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) sets: Vec<(String, String)>,
+    /// Use this Istio configuration instead of the scenario's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value = "event")]
+    pub(crate) engine: Engine,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// Write the record, the access log and the journal of every proxy into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Threads for several seeds; all cores by default
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Show every access-log record, stamped with virtual time (on standard error)
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Scenarios, Istio or Kubernetes files, folders, or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Istio and Kubernetes files, folders, or - for standard input
+    #[arg(long, required = true, value_name = "PATH")]
+    pub(crate) config: Vec<PathBuf>,
+    /// The proxy: a workload or pod of the configuration ([NAMESPACE/]NAME), or
+    /// kind=sidecar|gateway,namespace=NS,labels=k=v;k=v,ip=A.B.C.D,locality=REGION/ZONE
+    #[arg(long = "as", value_name = "PROXY")]
+    pub(crate) proxy: String,
+    /// The request's method
+    #[arg(short = 'X', long, default_value = "GET", value_name = "METHOD")]
+    pub(crate) method: String,
+    /// A request header, as NAME: VALUE
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub(crate) headers: Vec<String>,
+    /// Requests from a file, one JSON object a line; one answer a line
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub(crate) requests: Option<PathBuf>,
+    /// MeshConfig, as a YAML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh_config: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// The request's URL
+    #[arg(required_unless_present = "requests")]
+    pub(crate) url: Option<String>,
+}
+
+/// First and last seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeedRange {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+fn seeds(text: &str) -> Result<SeedRange, String> {
+    let wrong = || format!("`{text}` is not FIRST..LAST, such as 1..100");
+    let (first, last) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        return Err(format!(
+            "the first seed, {first}, is beyond the last, {last}"
+        ));
+    }
+    Ok(SeedRange { first, last })
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!(
+            "`{text}` is not KEY=VALUE, such as traffic.web.rate=800/s"
+        )),
+    }
+}

@@ -1,0 +1,168 @@
+//! The conditions of an HTTP rule.
+
+use super::{Labels, Named, labels, named_list, port, string_match};
+use proxy_core::xds::{
+    HeaderMatch, Name, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
+};
+use source::{Diagnostic, Fields, Node, Value};
+
+/// Istio `HTTPMatchRequest`, split into what is decided per proxy and what per request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HttpMatch {
+    pub(crate) name: Option<Name>,
+    pub(crate) statics: Static,
+    pub(crate) request: RouteMatch,
+}
+
+/// Conditions on the proxy and the listener, not on the request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Static {
+    pub(crate) port: Option<u16>,
+    /// Empty: those of the VirtualService.
+    pub(crate) gateways: Vec<Named>,
+    pub(crate) source_labels: Labels,
+    pub(crate) source_namespace: Option<Name>,
+}
+
+impl Static {
+    pub(super) fn read(fields: &mut Fields<'_, '_>) -> Static {
+        Static {
+            port: port(fields, "port"),
+            gateways: named_list(fields, "gateways"),
+            source_labels: labels(fields, "sourceLabels"),
+            source_namespace: fields.text("sourceNamespace").map(Name::from),
+        }
+    }
+}
+
+impl HttpMatch {
+    pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpMatch> {
+        let mut fields = Fields::of(node, "an HTTP match", diagnostics)?;
+        let name = fields.text("name").map(Name::from);
+        let statics = Static::read(&mut fields);
+        let ignore_case = fields.boolean("ignoreUriCase").unwrap_or(false);
+        let path = match fields.optional("uri") {
+            None => PathMatch::Prefix("/".into()),
+            Some(node) => path(some_match(node, fields.diagnostics)?),
+        };
+        let mut headers = header_matches(&mut fields, "headers", false);
+        headers.extend(header_matches(&mut fields, "withoutHeaders", true));
+        headers.sort_by(|a, b| a.name.cmp(&b.name));
+        for (key, pseudo) in [
+            ("method", ":method"),
+            ("authority", ":authority"),
+            ("scheme", ":scheme"),
+        ] {
+            if let Some(node) = fields.optional(key) {
+                let wanted = some_match(node, fields.diagnostics)?;
+                headers.push(HeaderMatch {
+                    name: pseudo.into(),
+                    value: ValueMatch::String(wanted),
+                    invert: false,
+                    treat_missing_as_empty: false,
+                });
+            }
+        }
+        let query = query_matches(&mut fields);
+        fields.unsupported(&["statPrefix"]);
+        fields.finish();
+        let request = RouteMatch {
+            path,
+            case_sensitive: !ignore_case,
+            headers,
+            query,
+        };
+        Some(HttpMatch {
+            name,
+            statics,
+            request,
+        })
+    }
+}
+
+/// A string match that is not empty.
+fn some_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<StringMatch> {
+    let found = string_match(node, diagnostics)?;
+    if found.is_none() {
+        let message = "a string match needs `exact`, `prefix` or `regex`";
+        diagnostics.push(Diagnostic::error(message).at(&node.span, "matches nothing"));
+    }
+    found
+}
+
+fn path(wanted: StringMatch) -> PathMatch {
+    match wanted {
+        StringMatch::Exact(text) => PathMatch::Exact(text),
+        StringMatch::Regex(regex) => PathMatch::Regex(regex),
+        StringMatch::Prefix(text) | StringMatch::Suffix(text) | StringMatch::Contains(text) => {
+            PathMatch::Prefix(text)
+        }
+    }
+}
+
+/// Name and match of every entry; `{}` is `None`.
+fn string_matches(
+    fields: &mut Fields<'_, '_>,
+    key: &'static str,
+) -> Vec<(Name, Option<StringMatch>)> {
+    let Some(node) = fields.optional(key) else {
+        return Vec::new();
+    };
+    let Value::Map(map) = &node.value else {
+        fields
+            .diagnostics
+            .push(source::fields::expected(node, &format!("`{key}` is a map")));
+        return Vec::new();
+    };
+    let mut matches = Vec::new();
+    for entry in &map.entries {
+        if key != "queryParams" && entry.key.starts_with('@') {
+            fields.diagnostics.push(
+                Diagnostic::warning(format!("`{}` is not supported yet", entry.key))
+                    .at(&entry.key_span, "matches no request here"),
+            );
+        }
+        let wanted = match entry.value.value {
+            Value::Null => Some(None),
+            _ => string_match(&entry.value, fields.diagnostics),
+        };
+        if let Some(wanted) = wanted {
+            matches.push((Name::from(entry.key.as_str()), wanted));
+        }
+    }
+    matches
+}
+
+fn header_matches(
+    fields: &mut Fields<'_, '_>,
+    key: &'static str,
+    invert: bool,
+) -> Vec<HeaderMatch> {
+    string_matches(fields, key)
+        .into_iter()
+        .map(|(name, wanted)| {
+            let (value, treat_missing_as_empty) = match wanted {
+                None => (ValueMatch::Present(true), false),
+                Some(wanted) => (ValueMatch::String(wanted), invert),
+            };
+            HeaderMatch {
+                name: name.to_ascii_lowercase().into(),
+                value,
+                invert,
+                treat_missing_as_empty,
+            }
+        })
+        .collect()
+}
+
+fn query_matches(fields: &mut Fields<'_, '_>) -> Vec<QueryMatch> {
+    let mut query: Vec<QueryMatch> = string_matches(fields, "queryParams")
+        .into_iter()
+        .map(|(name, wanted)| QueryMatch {
+            name,
+            value: wanted.map_or(ValueMatch::Present(true), ValueMatch::String),
+        })
+        .collect();
+    query.sort_by(|a, b| a.name.cmp(&b.name));
+    query
+}

@@ -1,0 +1,67 @@
+//! The part of the mesh configuration that is modelled.
+
+use super::http_extras::Retries;
+use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
+
+/// Istio `MeshConfig`, as far as it is modelled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MeshConfig {
+    pub outbound_traffic_policy: OutboundTrafficMode,
+    pub(crate) default_http_retry_policy: Option<Retries>,
+}
+
+/// Istio `MeshConfig.outboundTrafficPolicy.mode`: what happens to traffic to unknown destinations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutboundTrafficMode {
+    #[default]
+    AllowAny,
+    RegistryOnly,
+}
+
+impl MeshConfig {
+    /// Reads the text of a MeshConfig (`mesh` in the `istio` ConfigMap).
+    pub fn parse(name: &str, text: &str, diagnostics: &mut Vec<Diagnostic>) -> MeshConfig {
+        let file = SourceFile::new(name, text);
+        let (documents, problems) = parse(&file, Dialect::Kubernetes);
+        diagnostics.extend(problems);
+        match documents.first() {
+            Some(node) => MeshConfig::read(node, diagnostics).unwrap_or_default(),
+            None => MeshConfig::default(),
+        }
+    }
+
+    pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<MeshConfig> {
+        let mut fields = Fields::of(node, "a MeshConfig", diagnostics)?;
+        let mut mesh = MeshConfig::default();
+        if let Some(node) = fields.optional("outboundTrafficPolicy") {
+            let mut policy = Fields::of(node, "an outboundTrafficPolicy", fields.diagnostics)?;
+            let choices = [
+                ("ALLOW_ANY", OutboundTrafficMode::AllowAny),
+                ("REGISTRY_ONLY", OutboundTrafficMode::RegistryOnly),
+            ];
+            // The zero of the enumeration.
+            mesh.outbound_traffic_policy = super::choice(&mut policy, "mode", &choices)
+                .unwrap_or(OutboundTrafficMode::RegistryOnly);
+            policy.finish();
+        }
+        if let Some(node) = fields.optional("defaultHttpRetryPolicy") {
+            mesh.default_http_retry_policy = Retries::read(node, fields.diagnostics);
+        }
+        fields.ignore(&[
+            "accessLogFile",
+            "accessLogFormat",
+            "accessLogEncoding",
+            "rootNamespace",
+        ]);
+        for entry in fields.rest() {
+            fields.diagnostics.push(
+                Diagnostic::warning(format!(
+                    "`{}` of a MeshConfig is not supported yet",
+                    entry.key
+                ))
+                .at(&entry.key_span, "has no effect here"),
+            );
+        }
+        Some(mesh)
+    }
+}

@@ -1,0 +1,336 @@
+//! Istio's objects as typed values, read strictly: one file for each kind.
+
+mod destination_rule;
+mod gateway;
+mod http_extras;
+mod http_match;
+mod http_route;
+mod mesh;
+mod service_entry;
+mod traffic_policy;
+mod virtual_service;
+
+pub(crate) use destination_rule::{DestinationRule, Subset};
+pub(crate) use gateway::{Gateway, Server, ServerTls};
+pub(crate) use http_extras::Retries;
+pub(crate) use http_match::{HttpMatch, Static};
+pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, RouteDestination};
+pub use mesh::{MeshConfig, OutboundTrafficMode};
+pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
+pub(crate) use traffic_policy::{
+    HashKey, HashTable, LoadBalancer, Simple, TlsMode, TrafficPolicy, merge_levels,
+};
+pub(crate) use virtual_service::{L4Match, L4Route, VirtualService, parse_cidr};
+
+use proxy_core::time::Nanos;
+use proxy_core::xds::{Name, Regex, StringMatch};
+use source::fields::expected;
+use source::{Diagnostic, Fields, Node, Span};
+
+/// A name as written, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Named {
+    pub(crate) text: Name,
+    pub(crate) span: Span,
+}
+
+/// Who sees an object (`exportTo`).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ExportTo {
+    Everyone,
+    /// These namespaces; an empty list is nobody (`~`).
+    Namespaces(Vec<Name>),
+}
+
+impl ExportTo {
+    /// Whether an object with this `exportTo` is visible in `namespace`.
+    pub(crate) fn shows(&self, namespace: &str) -> bool {
+        match self {
+            ExportTo::Everyone => true,
+            ExportTo::Namespaces(names) => names.iter().any(|name| **name == *namespace),
+        }
+    }
+
+    /// Reads the items of an `exportTo`; `.` is `own`, the namespace of the object.
+    pub(crate) fn of<'a>(items: impl Iterator<Item = &'a str>, own: &Name) -> ExportTo {
+        let items: Vec<&str> = items.collect();
+        if items.is_empty() || items.contains(&"*") {
+            return ExportTo::Everyone;
+        }
+        ExportTo::Namespaces(
+            items
+                .into_iter()
+                .filter(|item| *item != "~")
+                .map(|item| match item {
+                    "." => own.clone(),
+                    other => other.into(),
+                })
+                .collect(),
+        )
+    }
+
+    fn read(fields: &mut Fields<'_, '_>, own: &Name) -> ExportTo {
+        let items = fields.texts("exportTo");
+        ExportTo::of(items.iter().map(String::as_str), own)
+    }
+}
+
+/// A label selector or a set of labels.
+pub(crate) type Labels = Vec<(Name, Name)>;
+
+/// Whether `labels` has all of `wanted`.
+pub(crate) fn has_labels(labels: &[(Name, Name)], wanted: &[(Name, Name)]) -> bool {
+    wanted.iter().all(|pair| labels.contains(pair))
+}
+
+pub(crate) fn labels(fields: &mut Fields<'_, '_>, key: &'static str) -> Labels {
+    fields
+        .text_map(key)
+        .into_iter()
+        .map(|(k, v)| (k.into(), v.into()))
+        .collect()
+}
+
+fn named_node(node: &Node, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
+    match node.as_scalar() {
+        Some(text) => Some(Named {
+            text: text.into(),
+            span: node.span.clone(),
+        }),
+        None => {
+            diagnostics.push(expected(node, &format!("`{key}` is text")));
+            None
+        }
+    }
+}
+
+fn named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
+    let node = fields.optional(key)?;
+    named_node(node, key, fields.diagnostics)
+}
+
+fn required_named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
+    let node = fields.required(key)?;
+    named_node(node, key, fields.diagnostics)
+}
+
+fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Named> {
+    fields
+        .list(key)
+        .iter()
+        .filter_map(|node| named_node(node, key, fields.diagnostics))
+        .collect()
+}
+
+/// A port number, 1 to 65535.
+fn port(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u16> {
+    fields
+        .integer(key, 1..=65535)
+        .and_then(|n| u16::try_from(n).ok())
+}
+
+/// The number in a `port: {number: N}`.
+fn port_selector(fields: &mut Fields<'_, '_>) -> Option<u16> {
+    let node = fields.optional("port")?;
+    let mut inner = Fields::of(node, "a port", fields.diagnostics)?;
+    inner.required("number")?;
+    let number = port(&mut inner, "number");
+    inner.finish();
+    number
+}
+
+/// A whole number of 32 bits.
+fn count(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
+    fields
+        .integer(key, 0..=i64::from(i32::MAX))
+        .and_then(|n| u32::try_from(n).ok())
+}
+
+/// A percentage as parts per million, truncated, from a number or `{value: NUMBER}`.
+fn percent_ppm(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
+    let node = fields.optional(key)?;
+    let number = match node.as_map() {
+        None => node,
+        Some(_) => {
+            let mut inner = Fields::of(node, "a percentage", fields.diagnostics)?;
+            let value = inner.optional("value");
+            inner.finish();
+            match value {
+                Some(value) => value,
+                None => return Some(0),
+            }
+        }
+    };
+    let value = match number.value {
+        source::Value::Int(value) => value as f64,
+        source::Value::Float(value) => value,
+        _ => f64::NAN,
+    };
+    if !(0.0..=100.0).contains(&value) {
+        let want = format!("`{key}` is a number from 0 to 100");
+        fields.diagnostics.push(
+            Diagnostic::error(want).at(&number.span, format!("found {}", number.span.text())),
+        );
+        return None;
+    }
+    Some((value * 10_000.0) as u32)
+}
+
+/// A duration of Go's syntax (`1.5s`, `1m30s`).
+pub(crate) fn parse_duration(text: &str) -> Option<Nanos> {
+    let mut rest = text;
+    let mut total = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let unit_end = rest[end..]
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .map_or(rest.len(), |at| end + at);
+        let unit = match &rest[end..unit_end] {
+            "h" => 3600e9,
+            "m" => 60e9,
+            "s" => 1e9,
+            "ms" => 1e6,
+            "us" | "µs" => 1e3,
+            "ns" => 1.0,
+            _ => return None,
+        };
+        total += number * unit;
+        rest = &rest[unit_end..];
+    }
+    (total <= 1e18).then(|| Nanos(libm::round(total) as u64))
+}
+
+/// A duration of at least `least`.
+fn duration_from(fields: &mut Fields<'_, '_>, key: &'static str, least: Nanos) -> Option<Nanos> {
+    let node = fields.optional(key)?;
+    let found = node.as_scalar().and_then(parse_duration);
+    match found {
+        Some(value) if value >= least => Some(value),
+        Some(_) => {
+            let message = format!("`{key}` is at least {} ms", least.as_millis());
+            fields
+                .diagnostics
+                .push(Diagnostic::error(message).at(&node.span, "too short"));
+            None
+        }
+        None => {
+            let message = format!("`{key}` is a duration such as `1.5s` or `100ms`");
+            let label = format!("found {}", node.kind());
+            fields
+                .diagnostics
+                .push(Diagnostic::error(message).at(&node.span, label));
+            None
+        }
+    }
+}
+
+/// A duration that must be at least a millisecond.
+fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
+    duration_from(fields, key, Nanos::from_millis(1))
+}
+
+/// One of the `choices`, as written there.
+fn choice<T: Copy>(
+    fields: &mut Fields<'_, '_>,
+    key: &'static str,
+    choices: &[(&'static str, T)],
+) -> Option<T> {
+    let node = fields.optional(key)?;
+    let text = node.as_scalar().unwrap_or_default();
+    let found = choices.iter().find(|(name, _)| *name == text);
+    if found.is_none() {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let message = format!("`{key}` is one of {}", names.join(", "));
+        let label = match node.as_scalar() {
+            Some(text) => format!("found `{text}`"),
+            None => format!("found {}", node.kind()),
+        };
+        fields.diagnostics.push(
+            Diagnostic::error(message)
+                .at(&node.span, label)
+                .nearest(text, names),
+        );
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// Compiles an expression; the engine's explanation is reported at its place.
+fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
+    let Some(text) = node.as_scalar() else {
+        diagnostics.push(expected(node, "a regular expression is text"));
+        return None;
+    };
+    match Regex::new(text) {
+        Ok(regex) => Some(regex),
+        Err(why) => {
+            let last = why.lines().last().unwrap_or_default();
+            diagnostics.push(
+                Diagnostic::error("not a regular expression of RE2's syntax")
+                    .at(&node.span, last.trim_start_matches("error: ")),
+            );
+            None
+        }
+    }
+}
+
+/// Istio's `StringMatch`; `Ok(None)` if it is empty (`{}`), which stands for presence.
+fn string_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Option<StringMatch>> {
+    let mut fields = Fields::of(node, "a string match", diagnostics)?;
+    let found = [
+        fields.optional("exact").map(|n| ("exact", n)),
+        fields.optional("prefix").map(|n| ("prefix", n)),
+        fields.optional("regex").map(|n| ("regex", n)),
+    ];
+    let (diagnostics_ok, found) = {
+        let before = fields.diagnostics.len();
+        let found: Vec<_> = found.into_iter().flatten().collect();
+        if let [_, (_, second), ..] = found[..] {
+            fields.diagnostics.push(
+                Diagnostic::error("a string match has only one of `exact`, `prefix`, `regex`")
+                    .at(&second.span, "one too many"),
+            );
+        }
+        (fields.diagnostics.len() == before, found)
+    };
+    let result = match found.first() {
+        _ if !diagnostics_ok => None,
+        None => Some(None),
+        Some(("regex", node)) => {
+            regex(node, fields.diagnostics).map(|r| Some(StringMatch::Regex(r)))
+        }
+        Some((how, node)) => named_node(node, how, fields.diagnostics).map(|value| {
+            Some(match *how {
+                "exact" => StringMatch::Exact(value.text),
+                _ => StringMatch::Prefix(value.text),
+            })
+        }),
+    };
+    fields.finish();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, want) in [
+            ("7s", Some(7_000_000_000)),
+            ("0.5s", Some(500_000_000)),
+            ("1m30s", Some(90_000_000_000)),
+            ("1.5h", Some(5_400_000_000_000)),
+            ("250ms", Some(250_000_000)),
+            ("5", None),
+            ("", None),
+            ("s", None),
+            ("5 s", None),
+        ] {
+            assert_eq!(parse_duration(text), want.map(Nanos), "{text}");
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Where one request goes, by the resources of one proxy, and why.
+
+use crate::model::Resources;
+use proxy_core::contract::{Direction, DownstreamTls, Opened};
+use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
+use proxy_core::ids::DownstreamId;
+use proxy_core::router::{
+    Decision, Matched, Outcome, find_chain, redirect_location, response_head, route,
+};
+use proxy_core::xds::{
+    Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
+    Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
+};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// A request, or the beginning of a TCP connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Request {
+    pub method: String,
+    pub scheme: String,
+    pub authority: String,
+    /// With query.
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    /// Where the connection was going. Default: an address of nobody, the port of the authority.
+    pub address: Option<SocketAddr>,
+    pub protocol: RequestProtocol,
+    pub tls: RequestTls,
+    pub sni: Option<String>,
+    /// Default: outbound, or gateway at a gateway.
+    pub direction: Option<RequestDirection>,
+}
+
+/// What the client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestProtocol {
+    #[default]
+    Http,
+    Tcp,
+}
+
+/// How the client secures it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestTls {
+    #[default]
+    None,
+    Tls,
+    /// Istio's own.
+    Mtls,
+}
+
+/// Which way it goes through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestDirection {
+    Outbound,
+    Inbound,
+    Gateway,
+}
+
+impl Default for Request {
+    fn default() -> Request {
+        Request {
+            method: "GET".into(),
+            scheme: "http".into(),
+            authority: String::new(),
+            path: "/".into(),
+            headers: Vec::new(),
+            address: None,
+            protocol: RequestProtocol::Http,
+            tls: RequestTls::None,
+            sni: None,
+            direction: None,
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    pub listener: Option<Name>,
+    pub virtual_host: Option<Name>,
+    pub route: Option<Name>,
+    pub action: Action,
+    pub clusters: Vec<ClusterShare>,
+    /// Where it is certain.
+    pub endpoint: Option<SocketAddr>,
+    /// Where the proxy itself answers.
+    pub status: Option<u16>,
+    /// Envoy's response flags (`NR`, `NC`, `UH`).
+    pub flags: Vec<Name>,
+    /// Envoy's response code details.
+    pub details: Option<Name>,
+    pub upstream: Option<Upstream>,
+    /// Those that the proxy adds to the response.
+    pub response_headers: Vec<(Name, String)>,
+    /// The objects that had a say.
+    pub config: Vec<ConfigRef>,
+    /// The decisions in order, in words.
+    pub trail: Vec<String>,
+    /// The route that matched, as the proxy has it.
+    #[serde(skip)]
+    pub matched: Option<Arc<Route>>,
+}
+
+/// What a proxy does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Forward,
+    Redirect,
+    DirectResponse,
+    None,
+}
+
+/// A cluster and its weight; 100 if it is the only one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClusterShare {
+    pub name: Name,
+    pub weight: u32,
+}
+
+/// The request as it goes upstream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Upstream {
+    pub authority: Name,
+    pub path: Name,
+    pub headers: Headers,
+}
+
+/// Where `request` goes at the proxy that holds `resources`.
+pub fn explain(resources: &Resources, request: &Request) -> Explanation {
+    let mut answer = Explanation {
+        listener: None,
+        virtual_host: None,
+        route: None,
+        action: Action::None,
+        clusters: Vec::new(),
+        endpoint: None,
+        status: None,
+        flags: Vec::new(),
+        details: None,
+        upstream: None,
+        response_headers: Vec::new(),
+        config: Vec::new(),
+        trail: Vec::new(),
+        matched: None,
+    };
+    let opened = connection(resources, request);
+    let http = request.protocol == RequestProtocol::Http;
+    let Some(choice) = find_chain(&resources.listeners, &opened, http) else {
+        answer.say(format!("no listener for {}", opened.original_dst));
+        return answer;
+    };
+    answer.listener = Some(choice.listener.name.clone());
+    answer.say(format!(
+        "listener {} takes {}",
+        choice.listener.name, opened.original_dst
+    ));
+    let Some(chain) = choice.chain() else {
+        answer.say("no filter chain matches: the connection is closed".to_owned());
+        answer.flags.push("NR".into());
+        answer.details = Some("filter_chain_not_found".into());
+        return answer;
+    };
+    follow(resources, request, &opened, chain, &mut answer);
+    answer
+}
+
+fn connection(resources: &Resources, request: &Request) -> Opened {
+    let sidecar = resources
+        .listeners
+        .iter()
+        .any(|l| &*l.name == "virtualOutbound");
+    let direction = match (request.direction, sidecar) {
+        (Some(RequestDirection::Outbound), _) | (None, true) => Direction::Outbound,
+        (Some(RequestDirection::Inbound), _) => Direction::Inbound,
+        (Some(RequestDirection::Gateway), _) | (None, false) => Direction::Gateway,
+    };
+    // Class E: nobody has it.
+    let nobody = IpAddr::V4(Ipv4Addr::new(240, 240, 1, 7));
+    let stated = request
+        .authority
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok());
+    let by_scheme = if request.scheme == "https" { 443 } else { 80 };
+    Opened {
+        downstream: DownstreamId {
+            index: 0,
+            generation: 0,
+        },
+        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
+        original_dst: request
+            .address
+            .unwrap_or_else(|| SocketAddr::new(nobody, stated.unwrap_or(by_scheme))),
+        direction,
+        tls: (request.tls != RequestTls::None).then(|| DownstreamTls {
+            sni: request.sni.as_deref().map(Name::from),
+            mutual: request.tls == RequestTls::Mtls,
+        }),
+    }
+}
+
+fn follow(
+    resources: &Resources,
+    request: &Request,
+    opened: &Opened,
+    chain: &FilterChain,
+    answer: &mut Explanation,
+) {
+    // TLS that the chain does not end looks like any other bytes.
+    let readable = opened.tls.is_none() || chain.terminates_tls;
+    match &chain.filter {
+        NetworkFilter::Tcp(tcp) => answer.tcp(resources, tcp, opened),
+        NetworkFilter::Http(_) if request.protocol == RequestProtocol::Tcp || !readable => {
+            answer.say("the bytes are not the HTTP that the filter reads".to_owned());
+            answer.flags.push("DPE".into());
+            answer.details = Some("http1.codec_error".into());
+        }
+        NetworkFilter::Http(manager) => {
+            let Some(table) = table_of(resources, manager) else {
+                answer.say("the route table has not arrived".to_owned());
+                answer.local_reply(404, Some("NR"), "route_not_found");
+                return;
+            };
+            let head = Arc::new(head(request));
+            let secure = opened.tls.is_some();
+            let decision = route(table, manager, &head, secure);
+            answer.http(resources, &decision, opened);
+        }
+    }
+}
+
+fn table_of<'r>(
+    resources: &'r Resources,
+    manager: &'r HttpConnectionManager,
+) -> Option<&'r RouteTable> {
+    match &manager.routes {
+        RouteSource::Inline(table) => Some(table),
+        RouteSource::Rds(name) => {
+            let mut tables = resources.routes.iter();
+            tables
+                .find(|table| table.name == *name)
+                .map(|table| &**table)
+        }
+    }
+}
+
+fn head(request: &Request) -> RequestHead {
+    let lines = request.headers.iter().map(|(name, value)| {
+        (
+            Name::from(name.to_ascii_lowercase()),
+            HeaderText::new(value.as_bytes()),
+        )
+    });
+    RequestHead {
+        method: request.method.as_str().into(),
+        scheme: request.scheme.as_str().into(),
+        authority: request.authority.as_str().into(),
+        path: request.path.as_str().into(),
+        headers: Headers(lines.collect()),
+        id: None,
+    }
+}
+
+impl Explanation {
+    fn say(&mut self, step: String) {
+        self.trail.push(step);
+    }
+
+    fn local_reply(&mut self, status: u16, flag: Option<&str>, details: &str) {
+        self.status = Some(status);
+        self.flags.extend(flag.map(Name::from));
+        self.details = Some(details.into());
+    }
+
+    fn configured_by(&mut self, origin: Option<&ConfigRef>) {
+        if let Some(origin) = origin
+            && !self.config.contains(origin)
+        {
+            self.config.push(origin.clone());
+        }
+    }
+
+    fn tcp(&mut self, resources: &Resources, tcp: &TcpProxy, opened: &Opened) {
+        self.action = Action::Forward;
+        self.clusters = shares(tcp.clusters.iter().map(|(name, weight)| (name, *weight)));
+        self.say("the bytes are passed on as they are".to_owned());
+        self.towards(resources, opened, 503);
+        // A connection has no status.
+        self.status = None;
+    }
+
+    fn http(&mut self, resources: &Resources, decision: &Decision, opened: &Opened) {
+        self.say(format!("route table {}", decision.table));
+        self.virtual_host = decision.virtual_host().cloned();
+        if let Some(host) = &self.virtual_host {
+            let step = format!("host {} is of virtual host {host}", decision.head.authority);
+            self.say(step);
+        }
+        match &decision.outcome {
+            Outcome::BadPath => self.local_reply(400, None, "path_normalization_failed"),
+            Outcome::NoVirtualHost => {
+                self.say(format!("no virtual host takes {}", decision.head.authority));
+                self.local_reply(404, Some("NR"), "route_not_found");
+            }
+            Outcome::NoRoute { .. } => {
+                self.say(format!("no route matches {}", decision.head.path));
+                self.local_reply(404, Some("NR"), "route_not_found");
+            }
+            Outcome::TlsRequired { location, .. } => {
+                self.action = Action::Redirect;
+                self.say(format!("TLS is required: redirected to {location}"));
+                self.status = Some(301);
+                self.response_headers
+                    .push(("location".into(), location.to_string()));
+            }
+            Outcome::Matched(matched) => self.matched(resources, decision, matched, opened),
+        }
+    }
+
+    fn matched(
+        &mut self,
+        resources: &Resources,
+        decision: &Decision,
+        matched: &Matched,
+        opened: &Opened,
+    ) {
+        let route = &matched.route;
+        self.route = Some(route.name.clone());
+        self.matched = Some(Arc::clone(route));
+        self.configured_by(route.origin.as_ref());
+        let by = route.origin.as_ref().map_or_else(
+            || "built in".to_owned(),
+            |o| {
+                format!(
+                    "{} {}/{}, {}:{}",
+                    o.kind, o.namespace, o.name, o.file, o.line
+                )
+            },
+        );
+        self.say(format!("route `{}` matches ({by})", route.name));
+        let mut entry = None;
+        match &route.action {
+            RouteAction::Forward(forward) => {
+                self.action = Action::Forward;
+                entry = match &forward.clusters[..] {
+                    [single] => Some(single),
+                    _ => None,
+                };
+                self.forward(resources, forward, matched, opened);
+            }
+            RouteAction::Redirect(redirect) => {
+                self.action = Action::Redirect;
+                let location = redirect_location(redirect, route, &decision.head);
+                self.say(format!("redirected to {location}"));
+                self.local_reply(redirect.status, None, "direct_response");
+                self.response_headers.push(("location".into(), location));
+            }
+            RouteAction::DirectResponse { status, .. } => {
+                self.action = Action::DirectResponse;
+                self.say(format!("the proxy answers {status} itself"));
+                self.local_reply(*status, None, "direct_response");
+            }
+        }
+        let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
+        let changed = response_head(&plain, &matched.response_headers, route, entry);
+        for (name, value) in &changed.headers.0 {
+            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            self.response_headers.push((name.clone(), text));
+        }
+        if let Some(fault) = &route.fault {
+            if let Some(delay) = &fault.delay {
+                let share = f64::from(delay.fraction_ppm) / 10_000.0;
+                self.say(format!(
+                    "{share} % are delayed by {} ms",
+                    delay.fixed.as_millis()
+                ));
+            }
+            if let Some(abort) = &fault.abort {
+                let share = f64::from(abort.fraction_ppm) / 10_000.0;
+                self.say(format!("{share} % are aborted with {}", abort.status));
+            }
+        }
+    }
+
+    fn forward(
+        &mut self,
+        resources: &Resources,
+        forward: &Forward,
+        matched: &Matched,
+        opened: &Opened,
+    ) {
+        self.clusters = shares(forward.clusters.iter().map(|c| (&c.cluster, c.weight)));
+        if let Some(head) = matched.upstream_heads.first() {
+            self.upstream = Some(Upstream {
+                authority: head.authority.clone(),
+                path: head.path.clone(),
+                headers: head.headers.clone(),
+            });
+        }
+        for mirror in &forward.mirrors {
+            let share = f64::from(mirror.fraction_ppm) / 10_000.0;
+            self.say(format!("{share} % are mirrored to {}", mirror.cluster));
+        }
+        self.towards(resources, opened, forward.cluster_not_found_status);
+    }
+
+    /// What is known of the way from the cluster on, if there is only one.
+    fn towards(&mut self, resources: &Resources, opened: &Opened, not_found: u16) {
+        let names: Vec<Name> = self
+            .clusters
+            .iter()
+            .map(|share| share.name.clone())
+            .collect();
+        for name in &names {
+            let Some(cluster) = resources.clusters.iter().find(|c| c.name == *name) else {
+                self.say(format!("there is no cluster {name}"));
+                if names.len() == 1 {
+                    self.local_reply(not_found, Some("NC"), "cluster_not_found");
+                }
+                continue;
+            };
+            self.configured_by(cluster.origin.as_ref());
+            let step = format!("cluster {name}: {}", describe(cluster));
+            self.say(step);
+            let endpoints = endpoints_of(resources, cluster, opened);
+            match endpoints.as_deref() {
+                Some([]) => {
+                    self.say("it has no healthy endpoint".to_owned());
+                    if names.len() == 1 {
+                        self.local_reply(503, Some("UH"), "no_healthy_upstream");
+                    }
+                }
+                Some([only]) if names.len() == 1 => self.endpoint = Some(*only),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn shares<'a>(clusters: impl Iterator<Item = (&'a Name, u32)>) -> Vec<ClusterShare> {
+    let mut shares: Vec<ClusterShare> = clusters
+        .map(|(name, weight)| ClusterShare {
+            name: name.clone(),
+            weight,
+        })
+        .collect();
+    if let [single] = &mut shares[..] {
+        single.weight = 100;
+    }
+    shares
+}
+
+fn describe(cluster: &Cluster) -> String {
+    let found = match &cluster.discovery {
+        Discovery::Eds => "endpoints from the control plane".to_owned(),
+        Discovery::Static(_) => "fixed endpoints".to_owned(),
+        Discovery::StrictDns { host, port } => format!("all addresses of {host}, port {port}"),
+        Discovery::LogicalDns { host, port } => format!("an address of {host}, port {port}"),
+        Discovery::OriginalDst { .. } => "where the connection was going".to_owned(),
+    };
+    format!("{found}, {:?}", cluster.lb_policy)
+}
+
+/// The healthy endpoints; `None` where only a name is known.
+fn endpoints_of(
+    resources: &Resources,
+    cluster: &Cluster,
+    opened: &Opened,
+) -> Option<Vec<SocketAddr>> {
+    let assignment = match &cluster.discovery {
+        Discovery::Eds => {
+            let mut all = resources.endpoints.iter();
+            &**all.find(|assignment| assignment.cluster == cluster.name)?
+        }
+        Discovery::Static(assignment) => assignment,
+        Discovery::OriginalDst { port } => {
+            let mut address = opened.original_dst;
+            address.set_port(port.unwrap_or(address.port()));
+            return Some(vec![address]);
+        }
+        Discovery::StrictDns { .. } | Discovery::LogicalDns { .. } => return None,
+    };
+    let endpoints = assignment.localities.iter().flat_map(|l| &l.endpoints);
+    let healthy = endpoints.filter(|endpoint| endpoint.health == EndpointHealth::Healthy);
+    Some(healthy.map(|endpoint| endpoint.address).collect())
+}

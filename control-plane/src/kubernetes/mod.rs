@@ -1,0 +1,9 @@
+//! Kubernetes objects, as far as they matter to routing.
+
+mod endpoints;
+mod service;
+mod workload;
+
+pub(crate) use endpoints::{EndpointsObject, Subset as EndpointSubset};
+pub(crate) use service::{ClusterIp, KubernetesService, Target};
+pub(crate) use workload::{Deployment, PodObject, locality_of};

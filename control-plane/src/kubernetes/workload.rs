@@ -1,0 +1,202 @@
+//! Deployments and Pods. Of a pod's many fields only those that matter to routing are read.
+
+use crate::ProxyKind;
+use crate::config::{Labels, labels};
+use proxy_core::xds::Name;
+use source::fields::expected;
+use source::{Diagnostic, Fields, Node};
+use std::net::IpAddr;
+
+/// What is common to the pods of a Deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Deployment {
+    pub(crate) replicas: u32,
+    pub(crate) template: Template,
+}
+
+/// A pod template.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Template {
+    pub(crate) labels: Labels,
+    pub(crate) service_account: Name,
+    pub(crate) container_ports: Vec<(Name, u16)>,
+    /// From node selectors; empty if unknown.
+    pub(crate) locality: Name,
+    pub(crate) node: Option<Name>,
+    pub(crate) injection: Injection,
+}
+
+/// What a pod template says about its proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Injection {
+    /// The pod is a gateway.
+    Gateway,
+    /// An `istio-proxy` container is among the others already.
+    Present,
+    /// `sidecar.istio.io/inject`.
+    Stated(bool),
+    /// The namespace decides.
+    Unstated,
+}
+
+/// A Pod that is listed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PodObject {
+    pub(crate) template: Template,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) ready: bool,
+    pub(crate) terminating: bool,
+}
+
+impl Deployment {
+    pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Deployment> {
+        let mut fields = Fields::of(node, "a Deployment", diagnostics)?;
+        let replicas = fields.integer("replicas", 0..=1_000_000).unwrap_or(1);
+        let template = fields.required("template");
+        fields.ignore(&[
+            "selector",
+            "strategy",
+            "minReadySeconds",
+            "revisionHistoryLimit",
+            "progressDeadlineSeconds",
+            "paused",
+        ]);
+        fields.finish();
+        let template = template?;
+        Some(Deployment {
+            replicas: u32::try_from(replicas).ok()?,
+            template: Template::read(template, diagnostics)?,
+        })
+    }
+}
+
+impl PodObject {
+    /// `document` is the whole Pod.
+    pub(crate) fn read(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<PodObject> {
+        let template = Template::read(document, diagnostics)?;
+        let ip = document.at(&["status", "podIP"]);
+        let address = ip
+            .and_then(Node::as_scalar)
+            .and_then(|text| text.parse().ok());
+        if let (Some(node), None) = (ip, address) {
+            diagnostics.push(expected(node, "`podIP` is an IP address"));
+        }
+        let conditions = document
+            .at(&["status", "conditions"])
+            .and_then(Node::as_seq);
+        let ready = conditions.unwrap_or_default().iter().all(|condition| {
+            let text = |key| condition.at(&[key]).and_then(Node::as_scalar);
+            text("type") != Some("Ready")
+                || text("status").is_some_and(|s| s.eq_ignore_ascii_case("true"))
+        });
+        Some(PodObject {
+            template,
+            ip: address,
+            ready,
+            terminating: document.at(&["metadata", "deletionTimestamp"]).is_some(),
+        })
+    }
+}
+
+impl Template {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Template> {
+        let (labels, annotations) = match node.at(&["metadata"]) {
+            None => (Vec::new(), Vec::new()),
+            Some(metadata) => {
+                let mut fields = Fields::of(metadata, "metadata", diagnostics)?;
+                (
+                    labels(&mut fields, "labels"),
+                    labels(&mut fields, "annotations"),
+                )
+            }
+        };
+        let spec = node.at(&["spec"]);
+        let text = |path: &[&str]| {
+            spec.and_then(|spec| spec.at(path))
+                .and_then(Node::as_scalar)
+        };
+        let containers = spec
+            .and_then(|spec| spec.at(&["containers"]))
+            .and_then(Node::as_seq)
+            .unwrap_or_default();
+        let mut container_ports = Vec::new();
+        for container in containers {
+            let ports = container.at(&["ports"]).and_then(Node::as_seq);
+            for port in ports.unwrap_or_default() {
+                let Some(mut fields) = Fields::of(port, "a container port", diagnostics) else {
+                    continue;
+                };
+                fields.required("containerPort");
+                let number = fields.integer("containerPort", 1..=65535);
+                let name = fields.text("name").unwrap_or_default();
+                if let Some(number) = number.and_then(|n| u16::try_from(n).ok()) {
+                    container_ports.push((name.into(), number));
+                }
+            }
+        }
+        let names: Vec<&str> = containers
+            .iter()
+            .filter_map(|container| container.at(&["name"])?.as_scalar())
+            .collect();
+        let locality = locality_of(|label| text(&["nodeSelector", label]));
+        let account = text(&["serviceAccountName"]).or_else(|| text(&["serviceAccount"]));
+        Some(Template {
+            injection: injection(&labels, &annotations, &names),
+            labels,
+            service_account: account.unwrap_or("default").into(),
+            container_ports,
+            locality,
+            node: text(&["nodeName"]).map(Name::from),
+        })
+    }
+}
+
+/// `REGION/ZONE/SUBZONE` from the well-known labels, trailing parts left out.
+pub(crate) fn locality_of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Name {
+    let keys = [
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+        "topology.istio.io/subzone",
+    ];
+    let parts: Vec<&str> = keys.iter().map_while(|key| label(key)).collect();
+    parts.join("/").into()
+}
+
+fn injection(labels: &Labels, annotations: &Labels, containers: &[&str]) -> Injection {
+    let value = |pairs: &Labels, key: &str| {
+        pairs
+            .iter()
+            .find(|(k, _)| **k == *key)
+            .map(|(_, value)| value.to_string())
+    };
+    let template = value(annotations, "inject.istio.io/templates");
+    if template.as_deref() == Some("gateway") || *containers == ["istio-proxy"] {
+        return Injection::Gateway;
+    }
+    if containers.contains(&"istio-proxy") {
+        return Injection::Present;
+    }
+    let key = "sidecar.istio.io/inject";
+    match value(labels, key)
+        .or_else(|| value(annotations, key))
+        .as_deref()
+    {
+        Some("true") => Injection::Stated(true),
+        Some("false") => Injection::Stated(false),
+        _ => Injection::Unstated,
+    }
+}
+
+impl Injection {
+    /// The proxy, where the namespace's `istio-injection` label says `enabled` or not; `None` if it
+    /// is silent, which counts as enabled: rehearsals leave it out.
+    pub(crate) fn proxy(self, namespace: Option<bool>) -> ProxyKind {
+        match (self, namespace) {
+            (Injection::Gateway, _) => ProxyKind::Gateway,
+            (Injection::Stated(true), Some(false)) => ProxyKind::None,
+            (Injection::Present | Injection::Stated(true), _) => ProxyKind::Sidecar,
+            (Injection::Unstated, None | Some(true)) => ProxyKind::Sidecar,
+            (Injection::Stated(false), _) | (Injection::Unstated, Some(false)) => ProxyKind::None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the control plane tells others about workloads, pods, services and proxies.
+
+use crate::objects::ObjectRef;
+use proxy_core::random::{hash_text, mix};
+use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable, XdsDelta};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// A Deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    pub namespace: Name,
+    pub name: Name,
+    pub replicas: u32,
+    /// Of its pods.
+    pub labels: Vec<(Name, Name)>,
+    pub service_account: Name,
+    pub proxy: ProxyKind,
+    pub container_ports: Vec<(Name, u16)>,
+    /// `REGION/ZONE`; empty if unknown.
+    pub locality: Name,
+}
+
+/// What stands before the application of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProxyKind {
+    Sidecar,
+    /// The pod is the proxy.
+    Gateway,
+    None,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    pub namespace: Name,
+    pub name: Name,
+    pub workload: Name,
+    pub ordinal: u32,
+    pub labels: Vec<(Name, Name)>,
+    pub ip: IpAddr,
+    pub container_ports: Vec<(Name, u16)>,
+    pub locality: Name,
+    pub service_account: Name,
+    pub proxy: ProxyKind,
+    pub ready: bool,
+    pub terminating: bool,
+}
+
+impl Workload {
+    /// Pod number `ordinal`: name and address follow from namespace, workload and ordinal alone.
+    pub fn pod(&self, ordinal: u32) -> Pod {
+        let seed = format!("{}/{}/{ordinal}", self.namespace, self.name);
+        Pod {
+            namespace: self.namespace.clone(),
+            name: format!("{}-{ordinal}", self.name).into(),
+            workload: self.name.clone(),
+            ordinal,
+            labels: self.labels.clone(),
+            ip: pod_address(&seed, 0),
+            container_ports: self.container_ports.clone(),
+            locality: self.locality.clone(),
+            service_account: self.service_account.clone(),
+            proxy: self.proxy,
+            ready: true,
+            terminating: false,
+        }
+    }
+}
+
+impl Pod {
+    /// The proxy before the pod's application, as it introduces itself to the control plane.
+    pub fn identity(&self) -> ProxyIdentity {
+        ProxyIdentity {
+            name: format!("{}.{}", self.name, self.namespace).into(),
+            kind: self.proxy,
+            namespace: self.namespace.clone(),
+            labels: self.labels.clone(),
+            ip: self.ip,
+            locality: self.locality.clone(),
+        }
+    }
+
+    /// Whether clients in the mesh speak Istio's mutual TLS to it.
+    pub(crate) fn mutual_tls(&self) -> bool {
+        self.proxy == ProxyKind::Sidecar
+            || self
+                .labels
+                .iter()
+                .any(|(key, value)| &**key == "security.istio.io/tlsMode" && &**value == "istio")
+    }
+}
+
+/// An address in 10.0.0.0/9 for `seed`; another `attempt` gives another one.
+pub(crate) fn pod_address(seed: &str, attempt: u64) -> IpAddr {
+    derived_address(seed, attempt, 0x0a00_0000)
+}
+
+/// An address in 10.128.0.0/9 for `seed`.
+pub(crate) fn service_address(seed: &str, attempt: u64) -> IpAddr {
+    derived_address(seed, attempt, 0x0a80_0000)
+}
+
+fn derived_address(seed: &str, attempt: u64, network: u32) -> IpAddr {
+    const HOSTS: u64 = (1 << 23) - 2;
+    let mut hash = hash_text(seed);
+    for _ in 0..attempt {
+        hash = mix(hash);
+    }
+    // Neither the network's own address nor its last one.
+    let host = 1 + hash % HOSTS;
+    IpAddr::V4(Ipv4Addr::from_bits(network | host as u32))
+}
+
+/// A Service, or a host of a ServiceEntry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceInfo {
+    pub host: Name,
+    pub namespace: Name,
+    /// `None`: headless, or a ServiceEntry without address.
+    pub address: Option<IpAddr>,
+    pub ports: Vec<ServicePortInfo>,
+    /// Empty: no selector.
+    pub selector: Vec<(Name, Name)>,
+    /// From a ServiceEntry.
+    pub external: bool,
+}
+
+/// A port of a [`ServiceInfo`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePortInfo {
+    pub number: u16,
+    pub name: Name,
+    /// The port of the pods; a named one as the first workload that has it numbers it.
+    pub target: u16,
+    pub http: bool,
+}
+
+/// A proxy, as the control plane knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyIdentity {
+    /// Its pod: `NAME.NAMESPACE`.
+    pub name: Name,
+    pub kind: ProxyKind,
+    pub namespace: Name,
+    pub labels: Vec<(Name, Name)>,
+    pub ip: IpAddr,
+    pub locality: Name,
+}
+
+/// Everything one proxy is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    pub clusters: Vec<Arc<Cluster>>,
+    pub endpoints: Vec<Arc<LoadAssignment>>,
+    pub listeners: Vec<Arc<Listener>>,
+    pub routes: Vec<Arc<RouteTable>>,
+}
+
+/// What goes to one proxy, in the order CDS, EDS, LDS, RDS; empty types are left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    pub proxy: Name,
+    pub deltas: Vec<XdsDelta>,
+    pub version: u64,
+}
+
+impl std::fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}

@@ -1,0 +1,343 @@
+//! The objects of a configuration: reading, applying, deleting, patching.
+
+use crate::config::MeshConfig;
+use crate::kubernetes::PodObject;
+use crate::model::{Pod, ServiceInfo, Workload, pod_address};
+use crate::object::{Age, Body, Object, read_object};
+use crate::registry::Registry;
+use proxy_core::xds::Name;
+use source::{Diagnostic, Dialect, Map, Node, SourceFile, Value, parse};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+/// The objects of a configuration: Istio's and Kubernetes'. Cheap to clone (objects are shared).
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    store: Arc<Store>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Store {
+    items: BTreeMap<ObjectRef, Arc<Object>>,
+    /// Counts what was applied: the age of objects without `creationTimestamp`.
+    applied: u64,
+    /// Made when first asked for; forgotten with every change.
+    registry: OnceLock<Arc<Registry>>,
+}
+
+/// Names one object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectRef {
+    /// `VirtualService`, `Service`, ...
+    pub kind: Name,
+    pub namespace: Name,
+    pub name: Name,
+}
+
+impl Objects {
+    /// Every object of every document of `file` (`kind: List` opened up). What cannot be read, is
+    /// invalid or not supported is reported with its place; an object with an error is left out.
+    pub fn read(file: &Arc<SourceFile>, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+        let (documents, problems) = parse(file, Dialect::Kubernetes);
+        diagnostics.extend(problems);
+        let mut objects = Objects::default();
+        for document in &documents {
+            objects.add_document(document, diagnostics);
+        }
+        objects
+    }
+
+    /// The same from a parsed document.
+    pub fn read_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+        let mut objects = Objects::default();
+        objects.add_document(node, diagnostics);
+        objects
+    }
+
+    fn add_document(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+        let list = node.at(&["kind"]).and_then(Node::as_scalar) == Some("List");
+        match (list, node.at(&["items"]).and_then(Node::as_seq)) {
+            (true, items) => {
+                for item in items.unwrap_or_default() {
+                    self.add_document(item, diagnostics);
+                }
+            }
+            (false, _) => {
+                if let Some(object) = read_object(node, diagnostics) {
+                    let reference = object.reference.clone();
+                    let items = &mut self.change().items;
+                    if items.insert(reference.clone(), Arc::new(object)).is_some() {
+                        diagnostics.push(
+                            Diagnostic::warning(format!("{reference} is there twice"))
+                                .at(&node.span, "replaces the earlier one"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// The store, to be changed.
+    fn change(&mut self) -> &mut Store {
+        let store = Arc::make_mut(&mut self.store);
+        store.registry = OnceLock::new();
+        store
+    }
+
+    /// `kubectl apply`: adds or replaces. A replaced object keeps its age; a new one without
+    /// `creationTimestamp` is younger than all before.
+    pub fn apply(&mut self, other: &Objects) {
+        let store = self.change();
+        store.applied += 1;
+        for (reference, object) in &other.store.items {
+            let mut object = Object::clone(object);
+            if let Some(old) = store.items.get(reference) {
+                object.age = old.age.clone();
+            } else if let Age::Applied(_) = object.age {
+                object.age = Age::Applied(store.applied);
+            }
+            store.items.insert(reference.clone(), Arc::new(object));
+        }
+    }
+
+    /// `kubectl delete`; false if there is no such object.
+    pub fn delete(&mut self, object: &ObjectRef) -> bool {
+        self.store.items.contains_key(object) && self.change().items.remove(object).is_some()
+    }
+
+    /// `kubectl patch --type merge`; errors are reported, and then nothing changes.
+    pub fn patch(&mut self, object: &ObjectRef, merge: &Node, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(old) = self.store.items.get(object) else {
+            let names: Vec<String> = self.store.items.keys().map(ObjectRef::to_string).collect();
+            diagnostics.push(
+                Diagnostic::error(format!("there is no {object} to patch"))
+                    .at(&merge.span, "nothing to change")
+                    .nearest(&object.to_string(), names.iter().map(String::as_str)),
+            );
+            return;
+        };
+        let document = merged(&old.document, merge);
+        let age = old.age.clone();
+        let Some(mut new) = read_object(&document, diagnostics) else {
+            return;
+        };
+        if new.reference != *object {
+            diagnostics.push(
+                Diagnostic::error("a patch does not rename an object")
+                    .at(&merge.span, format!("makes it {}", new.reference)),
+            );
+            return;
+        }
+        new.age = age;
+        self.change().items.insert(object.clone(), Arc::new(new));
+    }
+
+    /// The names of all objects, in order.
+    pub fn refs(&self) -> Vec<ObjectRef> {
+        self.store.items.keys().cloned().collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.store.items.values()
+    }
+
+    /// The MeshConfig that applies: of the `istio` ConfigMap, else Istio's defaults.
+    pub fn mesh_config(&self) -> MeshConfig {
+        self.iter()
+            .find_map(|object| match &object.body {
+                Body::Mesh(mesh) => Some(mesh.clone()),
+                _ => None,
+            })
+            .unwrap_or_default()
+    }
+
+    /// Sets the MeshConfig, as an `istio` ConfigMap would.
+    pub fn set_mesh_config(&mut self, mesh: MeshConfig) {
+        let file = SourceFile::new("MeshConfig", "");
+        let document = Node {
+            value: Value::Map(Map::default()),
+            span: file.span(0..0),
+            raw: String::new(),
+        };
+        let reference = ObjectRef {
+            kind: "ConfigMap".into(),
+            namespace: "istio-system".into(),
+            name: "istio".into(),
+        };
+        let object = Object {
+            reference: reference.clone(),
+            age: Age::Applied(0),
+            labels: Vec::new(),
+            document,
+            body: Body::Mesh(mesh),
+        };
+        self.change().items.insert(reference, Arc::new(object));
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        self.store
+            .registry
+            .get_or_init(|| Arc::new(Registry::new(self)))
+    }
+
+    /// Whether the namespace's label turns injection on; `None` if it does not say.
+    fn injection(&self, namespace: &str) -> Option<bool> {
+        let reference = ObjectRef {
+            kind: "Namespace".into(),
+            namespace: "".into(),
+            name: namespace.into(),
+        };
+        let object = self.store.items.get(&reference)?;
+        let label = |key| object.labels.iter().find(|(k, _)| &**k == key);
+        match label("istio-injection") {
+            Some((_, value)) => Some(&**value == "enabled"),
+            None => label("istio.io/rev").map(|_| true),
+        }
+    }
+
+    /// The Deployments, by namespace and name.
+    pub fn deployments(&self) -> Vec<Workload> {
+        self.iter()
+            .filter_map(|object| match &object.body {
+                Body::Deployment(deployment) => Some((&object.reference, deployment)),
+                _ => None,
+            })
+            .map(|(reference, deployment)| {
+                let template = &deployment.template;
+                Workload {
+                    namespace: reference.namespace.clone(),
+                    name: reference.name.clone(),
+                    replicas: deployment.replicas,
+                    labels: template.labels.clone(),
+                    service_account: template.service_account.clone(),
+                    proxy: template
+                        .injection
+                        .proxy(self.injection(&reference.namespace)),
+                    container_ports: template.container_ports.clone(),
+                    locality: template.locality.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// The pods listed, and those of the Deployments, by namespace and name; no two have the same
+    /// address.
+    pub fn pods(&self) -> Vec<Pod> {
+        let mut pods: Vec<Pod> = Vec::new();
+        let mut taken = BTreeSet::new();
+        for object in self.iter() {
+            if let Body::Pod(pod) = &object.body {
+                pods.push(self.listed_pod(&object.reference, pod));
+                taken.extend(pod.ip);
+            }
+        }
+        let listed = pods.len();
+        for workload in self.deployments() {
+            pods.extend((0..workload.replicas).map(|ordinal| workload.pod(ordinal)));
+        }
+        for pod in &mut pods[listed..] {
+            let seed = format!("{}/{}/{}", pod.namespace, pod.workload, pod.ordinal);
+            let mut attempt = 0;
+            while !taken.insert(pod.ip) {
+                attempt += 1;
+                pod.ip = pod_address(&seed, attempt);
+            }
+        }
+        pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        pods
+    }
+
+    fn listed_pod(&self, reference: &ObjectRef, pod: &PodObject) -> Pod {
+        let template = &pod.template;
+        let (workload, ordinal) = match reference.name.rsplit_once('-') {
+            Some((workload, ordinal)) => match ordinal.parse() {
+                Ok(ordinal) => (workload.into(), ordinal),
+                Err(_) => (reference.name.clone(), 0),
+            },
+            None => (reference.name.clone(), 0),
+        };
+        let locality = match &template.node {
+            Some(node) => self.node_locality(node),
+            None => template.locality.clone(),
+        };
+        // An injected pod says so; without that, what its template says is what the cluster did.
+        let injected = template
+            .labels
+            .iter()
+            .any(|(key, value)| &**key == "security.istio.io/tlsMode" && &**value == "istio");
+        let proxy = match template.injection.proxy(Some(injected)) {
+            crate::ProxyKind::None if injected => crate::ProxyKind::Sidecar,
+            proxy => proxy,
+        };
+        let seed = format!("{}/{}", reference.namespace, reference.name);
+        Pod {
+            namespace: reference.namespace.clone(),
+            name: reference.name.clone(),
+            workload,
+            ordinal,
+            labels: template.labels.clone(),
+            ip: pod.ip.unwrap_or_else(|| pod_address(&seed, 0)),
+            container_ports: template.container_ports.clone(),
+            locality,
+            service_account: template.service_account.clone(),
+            proxy,
+            ready: pod.ready,
+            terminating: pod.terminating,
+        }
+    }
+
+    /// The locality of a node; empty if unknown.
+    pub(crate) fn node_locality(&self, node: &Name) -> Name {
+        let reference = ObjectRef {
+            kind: "Node".into(),
+            namespace: "".into(),
+            name: node.clone(),
+        };
+        match self.store.items.get(&reference).map(|object| &object.body) {
+            Some(Body::Node(locality)) => locality.clone(),
+            _ => "".into(),
+        }
+    }
+
+    /// The service that a client in `namespace` reaches by `host` (short, `name.namespace`, full,
+    /// ServiceEntry host, or cluster IP).
+    pub fn service(&self, host: &str, namespace: &str) -> Option<ServiceInfo> {
+        self.registry()
+            .find_for_client(host, namespace)
+            .map(|service| service.info(self))
+    }
+
+    /// Every service, oldest first.
+    pub fn services(&self) -> Vec<ServiceInfo> {
+        let registry = self.registry();
+        registry
+            .services
+            .iter()
+            .map(|service| service.info(self))
+            .collect()
+    }
+}
+
+/// JSON merge patch (RFC 7386): maps are merged, null removes, the rest replaces.
+fn merged(old: &Node, patch: &Node) -> Node {
+    let (Value::Map(before), Value::Map(changes)) = (&old.value, &patch.value) else {
+        return patch.clone();
+    };
+    let mut map = before.clone();
+    for entry in &changes.entries {
+        let at = map.entries.iter().position(|e| e.key == entry.key);
+        match (at, &entry.value.value) {
+            (Some(at), Value::Null) => {
+                map.entries.remove(at);
+            }
+            (None, Value::Null) => {}
+            (Some(at), _) => map.entries[at].value = merged(&map.entries[at].value, &entry.value),
+            (None, _) => map.entries.push(entry.clone()),
+        }
+    }
+    Node {
+        value: Value::Map(map),
+        span: old.span.clone(),
+        raw: String::new(),
+    }
+}

@@ -1,0 +1,354 @@
+//! The service registry: Kubernetes Services and the hosts of ServiceEntries.
+
+use crate::config::{ExportTo, Labels, Location, Resolution, WorkloadEntry, has_labels};
+use crate::kubernetes::{ClusterIp, EndpointSubset, Target};
+use crate::model::{Pod, ServiceInfo, ServicePortInfo, service_address};
+use crate::names::DOMAIN;
+use crate::object::{Age, Body, Object};
+use crate::objects::Objects;
+use crate::protocol::Protocol;
+use proxy_core::xds::{ConfigRef, Name};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Everything that has a host name.
+#[derive(Clone, Debug)]
+pub(crate) struct Registry {
+    /// Oldest first, then by `NAME.NAMESPACE`.
+    pub(crate) services: Vec<Arc<Service>>,
+    /// Positions in `services`, in order.
+    by_host: BTreeMap<Name, Vec<usize>>,
+}
+
+/// A Kubernetes Service, or one host of a ServiceEntry with one of its addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Service {
+    pub(crate) host: Name,
+    pub(crate) namespace: Name,
+    /// A ServiceEntry host is its own service name.
+    pub(crate) name: Name,
+    pub(crate) age: Age,
+    pub(crate) ports: Vec<ServicePort>,
+    pub(crate) address: Option<Address>,
+    pub(crate) discovery: ServiceDiscovery,
+    /// `None`: its endpoints are listed.
+    pub(crate) selector: Option<Labels>,
+    pub(crate) listed: Vec<WorkloadEntry>,
+    pub(crate) endpoint_objects: Vec<EndpointSubset>,
+    /// Outside the mesh (`MESH_EXTERNAL`).
+    pub(crate) external: bool,
+    pub(crate) kubernetes: bool,
+    pub(crate) export_to: ExportTo,
+    pub(crate) origin: ConfigRef,
+}
+
+/// A port of a [`Service`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ServicePort {
+    pub(crate) number: u16,
+    pub(crate) name: Name,
+    pub(crate) target: Target,
+    pub(crate) protocol: Protocol,
+}
+
+/// The virtual address of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Address {
+    pub(crate) text: Name,
+    pub(crate) ip: IpAddr,
+    /// Shorter than the address: a network.
+    pub(crate) prefix: Option<u8>,
+}
+
+/// How the endpoints are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceDiscovery {
+    /// The control plane lists them.
+    Listed,
+    /// Clients connect to them directly: headless, or resolution NONE.
+    Passthrough,
+    Dns,
+    DnsRoundRobin,
+}
+
+impl Service {
+    /// The port with that number.
+    pub(crate) fn port(&self, number: u16) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// A Kubernetes Service without virtual address.
+    pub(crate) fn headless(&self) -> bool {
+        self.kubernetes && self.discovery == ServiceDiscovery::Passthrough
+    }
+
+    /// Whether `pod` is one of its endpoints.
+    pub(crate) fn selects(&self, namespace: &str, labels: &[(Name, Name)]) -> bool {
+        *self.namespace == *namespace
+            && self
+                .selector
+                .as_ref()
+                .is_some_and(|wanted| !wanted.is_empty() && has_labels(labels, wanted))
+    }
+
+    pub(crate) fn info(&self, objects: &Objects) -> ServiceInfo {
+        let ports = self
+            .ports
+            .iter()
+            .filter(|port| port.protocol != Protocol::Udp);
+        ServiceInfo {
+            host: self.host.clone(),
+            namespace: self.namespace.clone(),
+            address: self
+                .address
+                .as_ref()
+                .filter(|a| a.prefix.is_none())
+                .map(|a| a.ip),
+            ports: ports
+                .map(|port| ServicePortInfo {
+                    number: port.number,
+                    name: port.name.clone(),
+                    target: self.target_number(port, objects),
+                    http: port.protocol.is_http_or_auto(),
+                })
+                .collect(),
+            selector: self.selector.clone().unwrap_or_default(),
+            external: !self.kubernetes,
+        }
+    }
+
+    fn target_number(&self, port: &ServicePort, objects: &Objects) -> u16 {
+        match &port.target {
+            Target::Number(number) => *number,
+            Target::Name(name) => objects
+                .deployments()
+                .iter()
+                .filter(|workload| self.selects(&workload.namespace, &workload.labels))
+                .find_map(|workload| named_port(&workload.container_ports, name))
+                .unwrap_or(port.number),
+        }
+    }
+}
+
+/// The number of the container port called `name`.
+fn named_port(ports: &[(Name, u16)], name: &str) -> Option<u16> {
+    ports
+        .iter()
+        .find(|(port, _)| **port == *name)
+        .map(|(_, number)| *number)
+}
+
+/// The port of `pod` that `target` means.
+pub(crate) fn target_port(target: &Target, pod: &Pod) -> Option<u16> {
+    match target {
+        Target::Number(number) => Some(*number),
+        Target::Name(name) => named_port(&pod.container_ports, name),
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(objects: &Objects) -> Registry {
+        let mut services = Vec::new();
+        let mut endpoints: BTreeMap<(Name, Name), Vec<EndpointSubset>> = BTreeMap::new();
+        let mut taken = BTreeSet::new();
+        for object in objects.iter() {
+            let namespace = &object.reference.namespace;
+            match &object.body {
+                Body::Endpoints(found) => endpoints
+                    .entry((namespace.clone(), found.service.clone()))
+                    .or_default()
+                    .extend(found.subsets.iter().cloned()),
+                Body::Service(service) => {
+                    if let ClusterIp::Given(ip) = service.cluster_ip {
+                        taken.insert(ip);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for object in objects.iter() {
+            match &object.body {
+                Body::Service(_) => {
+                    let service = from_kubernetes(object, &mut endpoints, &mut taken);
+                    services.extend(service.map(Arc::new));
+                }
+                Body::ServiceEntry(_) => from_entry(object, &mut services),
+                _ => {}
+            }
+        }
+        let key = |service: &Service| format!("{}.{}", service.name, service.namespace);
+        services.sort_by_cached_key(|service| (service.age.clone(), key(service)));
+        let mut by_host: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
+        for (at, service) in services.iter().enumerate() {
+            by_host.entry(service.host.clone()).or_default().push(at);
+        }
+        Registry { services, by_host }
+    }
+
+    /// All services with exactly that host, in order.
+    pub(crate) fn with_host(&self, host: &str) -> impl Iterator<Item = &Arc<Service>> {
+        let found = self.by_host.get(host).map_or(&[][..], Vec::as_slice);
+        found.iter().map(|at| &self.services[*at])
+    }
+
+    /// The one that clients in `namespace` mean by `host`: a definition of their own namespace, else
+    /// a Kubernetes Service, else the first.
+    pub(crate) fn visible(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        let shown = || {
+            self.with_host(host)
+                .filter(|s| s.export_to.shows(namespace))
+        };
+        shown()
+            .find(|service| *service.namespace == *namespace)
+            .or_else(|| shown().find(|service| service.kubernetes))
+            .or_else(|| shown().next())
+    }
+
+    /// By any name an application may use.
+    pub(crate) fn find_for_client(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        let host = host.to_ascii_lowercase();
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return self
+                .services
+                .iter()
+                .find(|s| s.address.as_ref().is_some_and(|a| a.ip == ip));
+        }
+        [
+            host.clone(),
+            format!("{host}.{namespace}.{DOMAIN}"),
+            format!("{host}.{DOMAIN}"),
+            format!("{host}.cluster.local"),
+        ]
+        .iter()
+        .find_map(|name| self.visible(name, namespace))
+    }
+
+    /// Every host.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Name> {
+        self.by_host.keys()
+    }
+}
+
+fn from_kubernetes(
+    object: &Object,
+    endpoints: &mut BTreeMap<(Name, Name), Vec<EndpointSubset>>,
+    taken: &mut BTreeSet<IpAddr>,
+) -> Option<Service> {
+    let Body::Service(service) = &object.body else {
+        return None;
+    };
+    if service.external_name.is_some() {
+        return None;
+    }
+    let name = object.reference.name.clone();
+    let namespace = object.reference.namespace.clone();
+    let host: Name = format!("{name}.{namespace}.{DOMAIN}").into();
+    let ip = match service.cluster_ip {
+        ClusterIp::Given(ip) => Some(ip),
+        ClusterIp::Headless => None,
+        ClusterIp::Unknown => {
+            let mut attempts = (0..).map(|attempt| service_address(&host, attempt));
+            attempts.find(|ip| taken.insert(*ip))
+        }
+    };
+    let ports = service.ports.iter().map(|port| ServicePort {
+        number: port.number,
+        name: port.name.clone(),
+        target: port.target.clone(),
+        protocol: port.protocol,
+    });
+    let selector = (!service.selector.is_empty()).then(|| service.selector.clone());
+    let endpoint_objects = match selector {
+        Some(_) => Vec::new(),
+        None => endpoints
+            .remove(&(namespace.clone(), name.clone()))
+            .unwrap_or_default(),
+    };
+    Some(Service {
+        ports: ports.collect(),
+        address: ip.map(|ip| Address {
+            text: ip.to_string().into(),
+            ip,
+            prefix: None,
+        }),
+        discovery: match ip {
+            Some(_) => ServiceDiscovery::Listed,
+            None => ServiceDiscovery::Passthrough,
+        },
+        selector,
+        listed: Vec::new(),
+        endpoint_objects,
+        external: false,
+        kubernetes: true,
+        export_to: service.export_to.clone(),
+        age: object.age.clone(),
+        origin: object.origin(),
+        host,
+        namespace,
+        name,
+    })
+}
+
+fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>) {
+    let Body::ServiceEntry(entry) = &object.body else {
+        return;
+    };
+    let ports: Vec<ServicePort> = entry
+        .ports
+        .iter()
+        .map(|port| ServicePort {
+            number: port.number,
+            name: port.name.clone(),
+            target: Target::Number(port.target),
+            protocol: match port.protocol.is_empty() {
+                true => Protocol::Auto,
+                false => Protocol::parse(&port.protocol).unwrap_or(Protocol::Auto),
+            },
+        })
+        .collect();
+    let addresses: Vec<Option<Address>> = match entry.addresses.is_empty() {
+        true => vec![None],
+        false => entry.addresses.iter().map(address).collect(),
+    };
+    for host in &entry.hosts {
+        for address in &addresses {
+            services.push(Arc::new(Service {
+                host: host.text.to_ascii_lowercase().into(),
+                namespace: object.reference.namespace.clone(),
+                name: host.text.clone(),
+                age: object.age.clone(),
+                ports: ports.clone(),
+                address: address.clone(),
+                discovery: match entry.resolution {
+                    Resolution::None => ServiceDiscovery::Passthrough,
+                    Resolution::Static => ServiceDiscovery::Listed,
+                    Resolution::Dns => ServiceDiscovery::Dns,
+                    Resolution::DnsRoundRobin => ServiceDiscovery::DnsRoundRobin,
+                },
+                selector: entry.workload_selector.clone(),
+                listed: entry.endpoints.clone(),
+                endpoint_objects: Vec::new(),
+                external: entry.location == Location::External,
+                kubernetes: false,
+                export_to: entry.export_to.clone(),
+                origin: object.origin(),
+            }));
+        }
+    }
+}
+
+/// A whole-length prefix counts as a plain address.
+fn address(text: &Name) -> Option<Address> {
+    let (ip, length) = crate::config::parse_cidr(text)?;
+    let whole = if ip.is_ipv4() { 32 } else { 128 };
+    let plain = length == whole;
+    Some(Address {
+        text: match plain {
+            true => ip.to_string().into(),
+            false => text.clone(),
+        },
+        ip,
+        prefix: (!plain).then_some(length),
+    })
+}

@@ -1,0 +1,273 @@
+//! The rules of a configuration, in the order in which Istio considers them, and which of them hold
+//! for whom.
+
+use crate::config::{
+    DestinationRule, ExportTo, Gateway, Labels, Subset, TrafficPolicy, VirtualService, has_labels,
+};
+use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
+use crate::object::{Age, Body, Object};
+use crate::objects::Objects;
+use crate::registry::Service;
+use proxy_core::xds::{ConfigRef, Name};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Where rules for everybody live.
+pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
+
+/// A VirtualService with its names resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct VirtualServiceRule {
+    object: Arc<Object>,
+    pub(crate) hosts: Vec<Name>,
+    /// `mesh`, `NAMESPACE/NAME`.
+    pub(crate) gateways: Vec<Name>,
+}
+
+/// A Gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayRule {
+    object: Arc<Object>,
+    /// `NAMESPACE/NAME`.
+    pub(crate) id: Name,
+}
+
+/// DestinationRules of one host and namespace, merged.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) policy: Option<TrafficPolicy>,
+    pub(crate) subsets: Vec<Subset>,
+    pub(crate) export_to: ExportTo,
+    pub(crate) selector: Option<Labels>,
+    pub(crate) origin: ConfigRef,
+}
+
+/// All rules.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    /// Oldest first.
+    pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
+    pub(crate) gateways: Vec<GatewayRule>,
+    /// By namespace, then host.
+    policies: BTreeMap<Name, PoliciesOfNamespace>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PoliciesOfNamespace {
+    by_host: BTreeMap<Name, Vec<Arc<Policy>>>,
+    /// Most specific first.
+    wildcards: Vec<Name>,
+}
+
+impl VirtualServiceRule {
+    pub(crate) fn spec(&self) -> &VirtualService {
+        match &self.object.body {
+            Body::VirtualService(spec) => spec,
+            _ => unreachable!("made from VirtualServices only"),
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> &Name {
+        &self.object.reference.namespace
+    }
+
+    pub(crate) fn origin(&self) -> ConfigRef {
+        self.object.origin()
+    }
+}
+
+impl GatewayRule {
+    pub(crate) fn spec(&self) -> &Gateway {
+        match &self.object.body {
+            Body::Gateway(spec) => spec,
+            _ => unreachable!("made from Gateways only"),
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> &Name {
+        &self.object.reference.namespace
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.object.reference.name
+    }
+}
+
+impl Rules {
+    pub(crate) fn new(objects: &Objects) -> Rules {
+        let mut sorted: Vec<&Arc<Object>> = objects.iter().collect();
+        sorted.sort_by_key(|object| order(object));
+        let mut rules = Rules::default();
+        for object in sorted {
+            let namespace = &object.reference.namespace;
+            match &object.body {
+                Body::VirtualService(spec) => {
+                    let gateway = |name: &Name| gateway_name(name, namespace);
+                    let gateways: Vec<Name> = spec
+                        .gateways
+                        .iter()
+                        .map(|name| gateway(&name.text))
+                        .collect();
+                    rules.virtual_services.push(Arc::new(VirtualServiceRule {
+                        object: Arc::clone(object),
+                        hosts: spec
+                            .hosts
+                            .iter()
+                            .map(|host| full_name(&host.text, namespace))
+                            .collect(),
+                        gateways: match gateways.is_empty() {
+                            true => vec!["mesh".into()],
+                            false => gateways,
+                        },
+                    }));
+                }
+                Body::Gateway(_) => rules.gateways.push(GatewayRule {
+                    object: Arc::clone(object),
+                    id: format!("{namespace}/{}", object.reference.name).into(),
+                }),
+                Body::DestinationRule(rule) => rules.add_policy(object, rule),
+                _ => {}
+            }
+        }
+        for policies in rules.policies.values_mut() {
+            let hosts = policies.by_host.keys().filter(|host| is_wildcard(host));
+            policies.wildcards = hosts.cloned().collect();
+            policies.wildcards.sort_by(|a, b| by_specificity(a, b));
+        }
+        rules
+    }
+
+    fn add_policy(&mut self, object: &Object, rule: &DestinationRule) {
+        let namespace = &object.reference.namespace;
+        let host = full_name(&rule.host.text, namespace);
+        let of_namespace = self.policies.entry(namespace.clone()).or_default();
+        let list = of_namespace.by_host.entry(host).or_default();
+        let same = list.iter_mut().find(|older| {
+            older.selector == rule.workload_selector && includes(&rule.export_to, &older.export_to)
+        });
+        match same {
+            Some(older) => {
+                let older = Arc::make_mut(older);
+                if older.policy.is_none() {
+                    older.policy.clone_from(&rule.policy);
+                }
+                for subset in &rule.subsets {
+                    if !older.subsets.iter().any(|s| s.name == subset.name) {
+                        older.subsets.push(subset.clone());
+                    }
+                }
+            }
+            None => list.push(Arc::new(Policy {
+                policy: rule.policy.clone(),
+                subsets: rule.subsets.clone(),
+                export_to: rule.export_to.clone(),
+                selector: rule.workload_selector.clone(),
+                origin: object.origin(),
+            })),
+        }
+    }
+
+    /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those
+    /// of everybody; oldest first in each part.
+    pub(crate) fn virtual_services_for(&self, namespace: &str) -> Vec<&Arc<VirtualServiceRule>> {
+        let part = |rule: &VirtualServiceRule| match &rule.spec().export_to {
+            ExportTo::Everyone => 2,
+            ExportTo::Namespaces(names) => {
+                let private = *names == [rule.namespace().clone()];
+                u8::from(!(private && **rule.namespace() == *namespace))
+            }
+        };
+        let mut visible: Vec<&Arc<VirtualServiceRule>> = self
+            .virtual_services
+            .iter()
+            .filter(|rule| rule.spec().export_to.shows(namespace))
+            .collect();
+        visible.sort_by_key(|rule| part(rule));
+        visible
+    }
+
+    /// The policy that holds for clients with `labels` in `namespace` towards `service`: of their
+    /// own namespace, else of the service's, else of the root namespace.
+    pub(crate) fn policy_for(
+        &self,
+        namespace: &str,
+        labels: &[(Name, Name)],
+        service: &Service,
+    ) -> Option<&Arc<Policy>> {
+        let exported = |policy: &Policy| policy.export_to.shows(namespace);
+        if namespace != ROOT_NAMESPACE
+            && let Some(found) = self.policy_in(namespace, &service.host, labels, exported)
+        {
+            return Some(found);
+        }
+        let no_labels: &[(Name, Name)] = &[];
+        self.policy_in(&service.namespace, &service.host, no_labels, exported)
+            .or_else(|| self.policy_in(ROOT_NAMESPACE, &service.host, no_labels, exported))
+    }
+
+    fn policy_in(
+        &self,
+        namespace: &str,
+        host: &Name,
+        labels: &[(Name, Name)],
+        visible: impl Fn(&Policy) -> bool,
+    ) -> Option<&Arc<Policy>> {
+        let of_namespace = self.policies.get(namespace)?;
+        let wildcards = of_namespace
+            .wildcards
+            .iter()
+            .filter(|pattern| is_within(host, pattern));
+        std::iter::once(host).chain(wildcards).find_map(|host| {
+            let list = of_namespace.by_host.get(host)?;
+            let selected = list.iter().find(|policy| {
+                let selector = policy.selector.as_ref();
+                visible(policy)
+                    && selector
+                        .is_some_and(|wanted| has_labels(labels, wanted) && !labels.is_empty())
+            });
+            selected.or_else(|| {
+                let plain = list.iter().rev();
+                plain
+                    .into_iter()
+                    .find(|policy| policy.selector.is_none() && visible(policy))
+            })
+        })
+    }
+
+    /// Whether what a sidecar is told can depend on the labels of its pod.
+    pub(crate) fn look_at_labels(&self) -> bool {
+        let selects = self.policies.values().any(|of_namespace| {
+            let mut policies = of_namespace.by_host.values().flatten();
+            policies.any(|policy| policy.selector.is_some())
+        });
+        selects
+            || self.virtual_services.iter().any(|rule| {
+                let spec = rule.spec();
+                let http = spec.http.iter().flat_map(|http| &http.matches);
+                let l4 = spec.tls.iter().chain(&spec.tcp);
+                http.map(|m| &m.statics)
+                    .chain(l4.flat_map(|l4| l4.matches.iter().map(|m| &m.statics)))
+                    .any(|statics| !statics.source_labels.is_empty())
+            })
+    }
+}
+
+fn order(object: &Object) -> (Age, Name, Name) {
+    let reference = &object.reference;
+    (
+        object.age.clone(),
+        reference.name.clone(),
+        reference.namespace.clone(),
+    )
+}
+
+/// Whether `newer` shows an object to everybody that `older` shows it to.
+fn includes(newer: &ExportTo, older: &ExportTo) -> bool {
+    match (newer, older) {
+        (ExportTo::Everyone, ExportTo::Everyone) => true,
+        (ExportTo::Namespaces(newer), ExportTo::Namespaces(older)) => {
+            older.iter().all(|name| newer.contains(name))
+        }
+        _ => false,
+    }
+}

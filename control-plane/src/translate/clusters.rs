@@ -1,0 +1,218 @@
+//! Clusters: one for each port of each service, and one for each subset of its DestinationRule.
+
+use super::endpoints::EndpointSource;
+use super::{Scope, cluster_name};
+use crate::config::{
+    HashTable, LoadBalancer, Simple, Subset, TlsMode, TrafficPolicy, has_labels, merge_levels,
+};
+use crate::kubernetes::Target;
+use crate::model::ProxyKind;
+use crate::protocol::Protocol;
+use crate::registry::{Service, ServiceDiscovery, ServicePort};
+use crate::rules::Policy;
+use proxy_core::time::Nanos;
+use proxy_core::xds::{Cluster, Discovery, HttpProtocol, LbPolicy, LoadAssignment, Transport};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// All clusters a proxy can send to, and the sources of those that get their endpoints by EDS.
+pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSource>) {
+    let mut clusters = Vec::new();
+    let mut sources = Vec::new();
+    let mut seen = BTreeSet::new();
+    for service in &scope.services {
+        if !seen.insert(&service.host) {
+            continue;
+        }
+        let Some(service) = scope.by_host.get(&service.host) else {
+            continue;
+        };
+        let policy = scope.policy(service);
+        let ports = service.ports.iter();
+        for port in ports.filter(|port| port.protocol != Protocol::Udp) {
+            let mut make = |subset: Option<&Subset>| {
+                let name = subset.map_or("", |subset| &subset.name.text);
+                let mut source = EndpointSource::new(service, port, name);
+                source.subset = subset
+                    .map(|subset| subset.labels.clone())
+                    .unwrap_or_default();
+                let policy_of = policy.map(|policy| &**policy);
+                let Some(cluster) = cluster(scope, &mut source, policy_of, subset) else {
+                    return;
+                };
+                if cluster.discovery == Discovery::Eds {
+                    sources.push(source);
+                }
+                clusters.push(Arc::new(cluster));
+            };
+            make(None);
+            for subset in policy.iter().flat_map(|policy| &policy.subsets) {
+                make(Some(subset));
+            }
+        }
+    }
+    clusters.push(Arc::new(black_hole()));
+    if scope.kind != ProxyKind::Gateway {
+        clusters.push(Arc::new(passthrough("PassthroughCluster")));
+    }
+    (clusters, sources)
+}
+
+fn black_hole() -> Cluster {
+    let name = "BlackHoleCluster";
+    let none = LoadAssignment::new(name.into(), Vec::new());
+    Cluster::new(name.into(), Discovery::Static(none))
+}
+
+/// To wherever the connection was going.
+pub(crate) fn passthrough(name: &str) -> Cluster {
+    Cluster {
+        lb_policy: LbPolicy::ClusterProvided,
+        http_protocol: HttpProtocol::UseDownstream,
+        idle_timeout: Some(Nanos::from_secs(300)),
+        ..Cluster::new(name.into(), Discovery::OriginalDst { port: None })
+    }
+}
+
+/// `None`: a DNS name without endpoints in the subset; Istio leaves such clusters out.
+fn cluster(
+    scope: &Scope<'_>,
+    source: &mut EndpointSource,
+    policy: Option<&Policy>,
+    subset: Option<&Subset>,
+) -> Option<Cluster> {
+    let (service, port) = (&source.service, &source.port);
+    let subset_policy = subset.and_then(|subset| subset.policy.as_ref());
+    let rule_policy = policy.and_then(|policy| policy.policy.as_ref());
+    let effective = merge_levels(rule_policy, subset_policy, port.number);
+    let passes_through = matches!(
+        effective.load_balancer,
+        Some(LoadBalancer::Simple(Simple::Passthrough))
+    );
+    let discovery = match discovery(scope, service, port, &source.subset)? {
+        _ if passes_through => original_dst(port),
+        found => found,
+    };
+    let name = cluster_name(
+        port.number,
+        subset.map_or("", |subset| &subset.name.text),
+        &service.host,
+    );
+    let mut cluster = Cluster::new(name, discovery);
+    cluster.origin = Some(policy.map_or_else(|| service.origin.clone(), |p| p.origin.clone()));
+    cluster.http_protocol = match port.protocol {
+        protocol if protocol.is_http2() => HttpProtocol::Http2,
+        Protocol::Auto if scope.kind != ProxyKind::Gateway => HttpProtocol::UseDownstream,
+        _ => HttpProtocol::Http1,
+    };
+    cluster.transport = match service.external {
+        true => Transport::Plaintext,
+        false => Transport::AutoMutualTls,
+    };
+    apply(&mut cluster, &effective);
+    if let Discovery::OriginalDst { .. } = cluster.discovery {
+        cluster.lb_policy = LbPolicy::ClusterProvided;
+    }
+    source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;
+    Some(cluster)
+}
+
+fn original_dst(port: &ServicePort) -> Discovery {
+    let target = match port.target {
+        Target::Number(target) if target != port.number => Some(target),
+        _ => None,
+    };
+    Discovery::OriginalDst { port: target }
+}
+
+fn discovery(
+    scope: &Scope<'_>,
+    service: &Service,
+    port: &ServicePort,
+    subset: &[(proxy_core::xds::Name, proxy_core::xds::Name)],
+) -> Option<Discovery> {
+    let dns = || {
+        let entries = &service.listed;
+        let entry = entries
+            .iter()
+            .find(|entry| has_labels(&entry.labels, subset));
+        let target = match port.target {
+            Target::Number(target) => target,
+            Target::Name(_) => port.number,
+        };
+        match entry {
+            Some(entry) => {
+                let named = entry.ports.iter().find(|(name, _)| *name == port.name);
+                Some((
+                    entry.address.text.clone(),
+                    named.map_or(target, |(_, n)| *n),
+                ))
+            }
+            // Without endpoints the host itself is looked up; it has no labels.
+            None if entries.is_empty() && subset.is_empty() => Some((service.host.clone(), target)),
+            None => None,
+        }
+    };
+    Some(match service.discovery {
+        ServiceDiscovery::Listed => Discovery::Eds,
+        // Gateways know the endpoints of headless services.
+        ServiceDiscovery::Passthrough if scope.kind == ProxyKind::Gateway => Discovery::Eds,
+        ServiceDiscovery::Passthrough if service.kubernetes => {
+            Discovery::OriginalDst { port: None }
+        }
+        ServiceDiscovery::Passthrough => original_dst(port),
+        ServiceDiscovery::Dns => {
+            let (host, port) = dns()?;
+            Discovery::StrictDns { host, port }
+        }
+        ServiceDiscovery::DnsRoundRobin => {
+            let (host, port) = dns()?;
+            Discovery::LogicalDns { host, port }
+        }
+    })
+}
+
+fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
+    match &policy.load_balancer {
+        None | Some(LoadBalancer::Simple(Simple::LeastRequest | Simple::Passthrough)) => {}
+        Some(LoadBalancer::Simple(Simple::RoundRobin)) => cluster.lb_policy = LbPolicy::RoundRobin,
+        Some(LoadBalancer::Simple(Simple::Random)) => cluster.lb_policy = LbPolicy::Random,
+        Some(LoadBalancer::ConsistentHash(hash)) => {
+            cluster.lb_policy = match hash.table {
+                HashTable::Ring { minimum } => LbPolicy::RingHash {
+                    minimum_ring_size: minimum,
+                    maximum_ring_size: 8_388_608,
+                },
+                HashTable::Maglev { size } => LbPolicy::Maglev { table_size: size },
+            };
+        }
+    }
+    if let Some(pool) = &policy.connection_pool {
+        let limits = &mut cluster.circuit_breakers;
+        limits.max_connections = pool.max_connections.unwrap_or(u32::MAX);
+        limits.max_pending_requests = pool.max_pending_requests.unwrap_or(u32::MAX);
+        limits.max_requests = pool.max_requests.unwrap_or(u32::MAX);
+        limits.max_retries = pool.max_retries.unwrap_or(u32::MAX);
+        cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
+        cluster.idle_timeout = pool.idle_timeout.or(cluster.idle_timeout);
+        cluster.max_requests_per_connection = pool.max_requests_per_connection.unwrap_or(0);
+        if pool.use_client_protocol {
+            cluster.http_protocol = HttpProtocol::UseDownstream;
+        } else if pool.h2_upgrade {
+            cluster.http_protocol = HttpProtocol::Http2;
+        }
+    }
+    if let Some(outlier) = &policy.outlier_detection {
+        cluster.outlier_detection = Some(outlier.detection.clone());
+        cluster.healthy_panic_threshold_percent = outlier.min_health_percent;
+    }
+    if let Some(tls) = &policy.tls {
+        cluster.transport = match tls.mode {
+            TlsMode::Disable => Transport::Plaintext,
+            TlsMode::IstioMutual => Transport::IstioMutualTls,
+            TlsMode::Simple | TlsMode::Mutual => Transport::Tls {
+                sni: tls.sni.clone(),
+            },
+        };
+    }
+}

@@ -1,0 +1,210 @@
+//! Load assignments.
+
+use super::cluster_name;
+use crate::config::{Labels, has_labels};
+use crate::kubernetes::Target;
+use crate::model::Pod;
+use crate::registry::{Service, ServicePort, target_port};
+use proxy_core::xds::{Endpoint, EndpointHealth, LoadAssignment, LocalityEndpoints, Name};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// The pods, found by label.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodIndex {
+    pods: BTreeMap<(Name, Name), Arc<Pod>>,
+    /// By namespace and label, each ordered by name.
+    by_label: BTreeMap<(Name, Name, Name), BTreeMap<Name, Arc<Pod>>>,
+}
+
+impl PodIndex {
+    pub(crate) fn new(pods: Vec<Pod>) -> PodIndex {
+        let mut index = PodIndex::default();
+        for pod in pods {
+            index.set(pod);
+        }
+        index
+    }
+
+    /// Adds or replaces; returns the pod that was there.
+    pub(crate) fn set(&mut self, pod: Pod) -> Option<Arc<Pod>> {
+        let old = self.remove(&pod.namespace, &pod.name);
+        let pod = Arc::new(pod);
+        for (key, value) in &pod.labels {
+            let label = (pod.namespace.clone(), key.clone(), value.clone());
+            let with_label = self.by_label.entry(label).or_default();
+            with_label.insert(pod.name.clone(), Arc::clone(&pod));
+        }
+        let key = (pod.namespace.clone(), pod.name.clone());
+        self.pods.insert(key, pod);
+        old
+    }
+
+    pub(crate) fn remove(&mut self, namespace: &Name, name: &Name) -> Option<Arc<Pod>> {
+        let old = self.pods.remove(&(namespace.clone(), name.clone()))?;
+        for (key, value) in &old.labels {
+            let label = (namespace.clone(), key.clone(), value.clone());
+            if let Some(with_label) = self.by_label.get_mut(&label) {
+                with_label.remove(name);
+            }
+        }
+        Some(old)
+    }
+
+    /// The pods behind `service`, by name.
+    pub(crate) fn behind(&self, service: &Service) -> Vec<&Arc<Pod>> {
+        let Some(selector) = service.selector.as_ref() else {
+            return Vec::new();
+        };
+        let sets = selector.iter().map(|(key, value)| {
+            self.by_label
+                .get(&(service.namespace.clone(), key.clone(), value.clone()))
+        });
+        let Some(sets) = sets.collect::<Option<Vec<_>>>() else {
+            return Vec::new();
+        };
+        let Some(smallest) = sets.into_iter().min_by_key(|set| set.len()) else {
+            return Vec::new();
+        };
+        let pods = smallest.values();
+        pods.filter(|pod| has_labels(&pod.labels, selector))
+            .collect()
+    }
+}
+
+/// Where the endpoints of one EDS cluster come from.
+#[derive(Clone, Debug)]
+pub(crate) struct EndpointSource {
+    pub(crate) cluster: Name,
+    pub(crate) service: Arc<Service>,
+    pub(crate) port: ServicePort,
+    pub(crate) subset: Labels,
+    /// `false`: unready endpoints are left out instead of being sent as unhealthy.
+    pub(crate) send_unhealthy: bool,
+}
+
+/// One address behind a port of a service.
+struct Instance {
+    address: SocketAddr,
+    locality: Name,
+    ready: bool,
+    weight: u32,
+    mutual_tls: bool,
+}
+
+impl EndpointSource {
+    pub(crate) fn new(service: &Arc<Service>, port: &ServicePort, subset: &str) -> EndpointSource {
+        EndpointSource {
+            cluster: cluster_name(port.number, subset, &service.host),
+            service: Arc::clone(service),
+            port: port.clone(),
+            subset: Vec::new(),
+            send_unhealthy: true,
+        }
+    }
+
+    /// The endpoints as they are, by locality.
+    pub(crate) fn assignment(&self, pods: &PodIndex) -> LoadAssignment {
+        let mut by_locality: BTreeMap<Name, Vec<Endpoint>> = BTreeMap::new();
+        for instance in self.instances(pods) {
+            if !instance.ready && !self.send_unhealthy {
+                continue;
+            }
+            by_locality
+                .entry(instance.locality)
+                .or_default()
+                .push(Endpoint {
+                    address: instance.address,
+                    health: match instance.ready {
+                        true => EndpointHealth::Healthy,
+                        false => EndpointHealth::Unhealthy,
+                    },
+                    weight: instance.weight,
+                    mutual_tls: instance.mutual_tls && !self.service.external,
+                });
+        }
+        let localities = by_locality
+            .into_iter()
+            .map(|(locality, endpoints)| LocalityEndpoints {
+                locality,
+                priority: 0,
+                weight: endpoints.iter().map(|endpoint| endpoint.weight).sum(),
+                endpoints,
+            })
+            .collect();
+        LoadAssignment::new(self.cluster.clone(), localities)
+    }
+
+    fn instances(&self, pods: &PodIndex) -> Vec<Instance> {
+        let service = &self.service;
+        let mut found: Vec<Instance> = pods
+            .behind(service)
+            .into_iter()
+            .filter(|pod| !pod.terminating && has_labels(&pod.labels, &self.subset))
+            .filter_map(|pod| {
+                Some(Instance {
+                    address: SocketAddr::new(pod.ip, target_port(&self.port.target, pod)?),
+                    locality: pod.locality.clone(),
+                    ready: pod.ready,
+                    weight: 1,
+                    mutual_tls: pod.mutual_tls(),
+                })
+            })
+            .collect();
+        for entry in &service.listed {
+            let Ok(ip) = entry.address.text.parse::<IpAddr>() else {
+                continue;
+            };
+            if has_labels(&entry.labels, &self.subset) {
+                found.push(Instance {
+                    address: SocketAddr::new(ip, self.entry_port(&entry.ports)),
+                    locality: entry.locality.clone(),
+                    ready: true,
+                    weight: entry.weight,
+                    mutual_tls: false,
+                });
+            }
+        }
+        // Bare addresses have no labels.
+        if self.subset.is_empty() {
+            for subset in &service.endpoint_objects {
+                let port = subset
+                    .ports
+                    .iter()
+                    .find(|(name, _)| *name == self.port.name);
+                let Some((_, port)) = port else {
+                    continue;
+                };
+                found.extend(subset.addresses.iter().map(|(ip, ready, _)| Instance {
+                    address: SocketAddr::new(*ip, *port),
+                    locality: "".into(),
+                    ready: *ready,
+                    weight: 1,
+                    mutual_tls: false,
+                }));
+            }
+        }
+        found
+    }
+
+    fn entry_port(&self, ports: &[(Name, u16)]) -> u16 {
+        let named = ports.iter().find(|(name, _)| *name == self.port.name);
+        match (named, &self.port.target) {
+            (Some((_, number)), _) | (None, Target::Number(number)) => *number,
+            (None, Target::Name(_)) => self.port.number,
+        }
+    }
+
+    /// The distinct addresses, ready or not.
+    pub(crate) fn addresses(&self, pods: &PodIndex) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = self
+            .instances(pods)
+            .iter()
+            .map(|instance| instance.address.ip())
+            .collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+}

@@ -1,0 +1,369 @@
+//! Listeners and route tables of gateways.
+
+use super::outbound::manager;
+use super::routes::{RouteContext, is_catch_all, of_virtual_service};
+use super::{Scope, tcp};
+use crate::config::{Server, ServerTls, Static, has_labels};
+use crate::kubernetes::Target;
+use crate::names::{by_specificity, gateway_name, is_within};
+use crate::rules::{GatewayRule, VirtualServiceRule};
+use proxy_core::xds::{
+    FilterChain, FilterChainMatch, Listener, Name, NetworkFilter, Route, RouteSource, RouteTable,
+    VirtualHost,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A server and the Gateway it belongs to.
+#[derive(Clone, Copy)]
+struct Bound<'a> {
+    gateway: &'a GatewayRule,
+    server: &'a Server,
+}
+
+/// The servers of one port that the pod listens on.
+#[derive(Default)]
+struct PortServers<'a> {
+    plain: Vec<Bound<'a>>,
+    tls: Vec<Bound<'a>>,
+    tcp: Vec<Bound<'a>>,
+    tls_hosts: BTreeSet<String>,
+}
+
+/// The listeners of a gateway pod and their route tables.
+pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<RouteTable>>) {
+    let mut listeners = Vec::new();
+    let mut tables = Vec::new();
+    for ((port, bind), servers) in merged(scope) {
+        let suffix = bind
+            .as_ref()
+            .map(|bind| format!(".{bind}"))
+            .unwrap_or_default();
+        let mut chains = Vec::new();
+        for bound in &servers.tls {
+            tls_chains(scope, bound, &suffix, &mut chains, &mut tables);
+        }
+        if !servers.plain.is_empty() {
+            let name: Name = format!("http.{port}{suffix}").into();
+            chains.push(manager_chain(&name, FilterChainMatch::default(), false));
+            tables.push(Arc::new(route_table(scope, name, &servers.plain)));
+        }
+        for bound in &servers.tcp {
+            chains.extend(tcp_chain(scope, bound, FilterChainMatch::default(), false));
+        }
+        if chains.is_empty() {
+            continue;
+        }
+        let address: Option<IpAddr> = bind.as_ref().and_then(|bind| bind.parse().ok());
+        let address = address.filter(|ip| !ip.is_unspecified());
+        let text = address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+        listeners.push(Arc::new(Listener {
+            name: format!("{text}_{port}").into(),
+            address,
+            port,
+            filter_chains: chains,
+            default_filter_chain: None,
+            use_original_dst: false,
+        }));
+    }
+    (listeners, tables)
+}
+
+/// The servers for this pod, oldest Gateway first, by the port that it listens on. On a port that
+/// began as plain text only HTTP joins; a TLS server that names a host of the port again is skipped.
+fn merged<'a>(scope: &'a Scope<'_>) -> BTreeMap<(u16, Option<Name>), PortServers<'a>> {
+    let mut ports: BTreeMap<(u16, Option<Name>), PortServers<'a>> = BTreeMap::new();
+    for gateway in &scope.mesh.rules.gateways {
+        if !has_labels(&scope.labels, &gateway.spec().selector) {
+            continue;
+        }
+        for server in &gateway.spec().servers {
+            let bound = Bound { gateway, server };
+            let key = (target_port(scope, server.port), server.bind.clone());
+            let servers = ports.entry(key).or_default();
+            let plain_first = !servers.plain.is_empty() || !servers.tcp.is_empty();
+            if server.is_plain_http() {
+                if servers.tcp.is_empty() {
+                    servers.plain.push(bound);
+                }
+            } else if server.tls.is_some() {
+                let hosts: Vec<String> = server
+                    .hosts
+                    .iter()
+                    .map(|h| full_host(gateway, &h.text))
+                    .collect();
+                let taken = hosts.iter().any(|host| servers.tls_hosts.contains(host));
+                if !plain_first && !taken {
+                    servers.tls_hosts.extend(hosts);
+                    servers.tls.push(bound);
+                }
+            } else if !plain_first && servers.tls.is_empty() {
+                servers.tcp.push(bound);
+            }
+        }
+    }
+    ports
+}
+
+/// `./` is the Gateway's namespace, `*/` is every one.
+fn full_host(gateway: &GatewayRule, host: &str) -> String {
+    match host.split_once('/') {
+        Some((".", host)) => format!("{}/{host}", gateway.namespace()),
+        Some(("*", host)) => host.to_owned(),
+        _ => host.to_owned(),
+    }
+}
+
+fn without_namespace(host: &str) -> &str {
+    host.split_once('/').map_or(host, |(_, host)| host)
+}
+
+/// The pod's port behind a port of the Services that select it, else that port itself.
+fn target_port(scope: &Scope<'_>, port: u16) -> u16 {
+    let services = scope.mesh.registry.services.iter();
+    services
+        .filter(|service| service.selects(&scope.namespace, &scope.labels))
+        .find_map(|service| match service.port(port)?.target {
+            Target::Number(target) => Some(target),
+            Target::Name(_) => None,
+        })
+        .unwrap_or(port)
+}
+
+/// The VirtualServices of a server and the hosts they share with it.
+fn bound_rules<'s>(
+    scope: &'s Scope<'_>,
+    bound: &Bound<'_>,
+) -> Vec<(&'s Arc<VirtualServiceRule>, Vec<Name>)> {
+    let rules = scope.virtual_services.iter();
+    rules
+        .filter(|rule| rule.gateways.contains(&bound.gateway.id))
+        .filter_map(|rule| {
+            let hosts = shared_hosts(bound, rule);
+            (!hosts.is_empty()).then_some((rule, hosts))
+        })
+        .collect()
+}
+
+/// Of each pair the narrower name.
+fn shared_hosts(bound: &Bound<'_>, rule: &VirtualServiceRule) -> Vec<Name> {
+    let mut shared: Vec<Name> = Vec::new();
+    for host in &bound.server.hosts {
+        let host = match host.text.split_once('/') {
+            None => &*host.text,
+            Some(("*", host)) => host,
+            Some((".", host)) if bound.gateway.namespace() == rule.namespace() => host,
+            Some((namespace, host)) if *namespace == **rule.namespace() => host,
+            Some(_) => continue,
+        };
+        let host = host.to_ascii_lowercase();
+        for of_rule in &rule.hosts {
+            let narrower: Name = match (is_within(&host, of_rule), is_within(of_rule, &host)) {
+                (true, _) => host.as_str().into(),
+                (false, true) => of_rule.clone(),
+                (false, false) => continue,
+            };
+            if !shared.contains(&narrower) {
+                shared.push(narrower);
+            }
+        }
+    }
+    shared
+}
+
+/// The table that plain-text servers of one port share, or that of one HTTPS server.
+fn route_table(scope: &Scope<'_>, name: Name, servers: &[Bound<'_>]) -> RouteTable {
+    let mut hosts: BTreeMap<Name, VirtualHost> = BTreeMap::new();
+    let mut known: BTreeMap<(Name, usize), Vec<Arc<Route>>> = BTreeMap::new();
+    for bound in servers {
+        let port = bound.server.port;
+        let new_host = |host: &Name| VirtualHost {
+            name: format!("{host}:{port}").into(),
+            domains: vec![host.clone()],
+            include_attempt_count: true,
+            ..VirtualHost::default()
+        };
+        for (rule, shared) in bound_rules(scope, bound) {
+            // Servers of one Gateway share the routes made for the first of them.
+            let key = (bound.gateway.id.clone(), Arc::as_ptr(rule) as usize);
+            let routes = known.entry(key).or_insert_with(|| {
+                let context = RouteContext {
+                    scope,
+                    gateways: std::slice::from_ref(&bound.gateway.id),
+                    port,
+                };
+                of_virtual_service(&context, rule)
+            });
+            if routes.is_empty() {
+                continue;
+            }
+            for host in &shared {
+                let entry = hosts.entry(host.clone()).or_insert_with(|| new_host(host));
+                entry.routes.extend(routes.iter().cloned());
+                entry.require_tls |= bound.server.https_redirect;
+            }
+        }
+        if bound.server.https_redirect {
+            for host in &bound.server.hosts {
+                let host: Name = full_host(bound.gateway, &host.text).into();
+                let entry = hosts.entry(host.clone()).or_insert_with(|| new_host(&host));
+                entry.require_tls = true;
+            }
+        }
+    }
+    let mut hosts = match (hosts.is_empty(), servers.first()) {
+        (true, Some(first)) => vec![black_hole(first.server.port)],
+        _ => collapsed(hosts),
+    };
+    for host in &mut hosts {
+        host.routes.sort_by_key(|route| is_catch_all(route));
+    }
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    RouteTable::new(name, hosts, true)
+}
+
+fn black_hole(port: u16) -> VirtualHost {
+    VirtualHost {
+        name: format!("blackhole:{port}").into(),
+        domains: vec!["*".into()],
+        ..VirtualHost::default()
+    }
+}
+
+/// Hosts with the same routes become one, called after the most specific.
+fn collapsed(hosts: BTreeMap<Name, VirtualHost>) -> Vec<VirtualHost> {
+    let mut names: Vec<&Name> = hosts.keys().collect();
+    names.sort_by(|a, b| by_specificity(a, b));
+    let mut kept: Vec<VirtualHost> = Vec::new();
+    for host in names.into_iter().filter_map(|name| hosts.get(name)) {
+        let same = kept.iter_mut().find(|other| {
+            other.require_tls == host.require_tls
+                && other.routes.len() == host.routes.len()
+                && other
+                    .routes
+                    .iter()
+                    .zip(&host.routes)
+                    .all(|(a, b)| Arc::ptr_eq(a, b))
+        });
+        match same {
+            Some(other) => other.domains.extend(host.domains.iter().cloned()),
+            None => kept.push(host.clone()),
+        }
+    }
+    kept
+}
+
+fn manager_chain(table: &Name, matches: FilterChainMatch, terminates_tls: bool) -> FilterChain {
+    FilterChain {
+        name: "".into(),
+        matches,
+        terminates_tls,
+        filter: NetworkFilter::Http(manager(RouteSource::Rds(table.clone()))),
+    }
+}
+
+fn tls_chains(
+    scope: &Scope<'_>,
+    bound: &Bound<'_>,
+    suffix: &str,
+    chains: &mut Vec<FilterChain>,
+    tables: &mut Vec<Arc<RouteTable>>,
+) {
+    let server = bound.server;
+    let matches = server_names(server);
+    if server.routes_http() {
+        let name: Name = format!(
+            "https.{}.{}.{}.{}{suffix}",
+            server.port,
+            server.port_name,
+            bound.gateway.name(),
+            bound.gateway.namespace()
+        )
+        .into();
+        chains.push(manager_chain(&name, matches, true));
+        tables.push(Arc::new(route_table(scope, name, &[*bound])));
+    } else if server.tls == Some(ServerTls::Terminate) {
+        chains.extend(tcp_chain(scope, bound, matches, true));
+    } else {
+        passthrough_chains(scope, bound, chains);
+    }
+}
+
+fn server_names(server: &Server) -> FilterChainMatch {
+    let mut names: Vec<Name> = server
+        .hosts
+        .iter()
+        .map(|host| without_namespace(&host.text).into())
+        .collect();
+    names.sort();
+    if names.iter().any(|name| &**name == "*") {
+        names.clear();
+    }
+    FilterChainMatch {
+        server_names: names,
+        ..FilterChainMatch::default()
+    }
+}
+
+/// Only port and gateways are looked at.
+fn applies(bound: &Bound<'_>, rule: &VirtualServiceRule, statics: &Static) -> bool {
+    let named = |name: &Name| gateway_name(name, rule.namespace());
+    let mut gateways = statics.gateways.iter();
+    let gateway = statics.gateways.is_empty()
+        || gateways.any(|gateway| named(&gateway.text) == bound.gateway.id);
+    gateway && statics.port.is_none_or(|port| port == bound.server.port)
+}
+
+/// The first VirtualService with a TCP rule that applies has it all.
+fn tcp_chain(
+    scope: &Scope<'_>,
+    bound: &Bound<'_>,
+    matches: FilterChainMatch,
+    terminates_tls: bool,
+) -> Option<FilterChain> {
+    let context = RouteContext {
+        scope,
+        gateways: std::slice::from_ref(&bound.gateway.id),
+        port: bound.server.port,
+    };
+    bound_rules(scope, bound).into_iter().find_map(|(rule, _)| {
+        let tcp = rule.spec().tcp.iter().find(|tcp| {
+            let mut matches = tcp.matches.iter();
+            tcp.matches.is_empty() || matches.any(|one| applies(bound, rule, &one.statics))
+        })?;
+        Some(FilterChain {
+            terminates_tls,
+            ..tcp::chain(matches.clone(), tcp::clusters(&context, rule, tcp))
+        })
+    })
+}
+
+fn passthrough_chains(scope: &Scope<'_>, bound: &Bound<'_>, chains: &mut Vec<FilterChain>) {
+    let context = RouteContext {
+        scope,
+        gateways: std::slice::from_ref(&bound.gateway.id),
+        port: bound.server.port,
+    };
+    for (rule, _) in bound_rules(scope, bound) {
+        for tls in &rule.spec().tls {
+            for one in tls
+                .matches
+                .iter()
+                .filter(|one| applies(bound, rule, &one.statics))
+            {
+                let repeats = chains.iter().any(|chain| {
+                    let mut names = chain.matches.server_names.iter();
+                    names.any(|name| one.sni_hosts.contains(name))
+                });
+                if !repeats {
+                    let matches = FilterChainMatch {
+                        server_names: one.sni_hosts.clone(),
+                        ..FilterChainMatch::default()
+                    };
+                    chains.push(tcp::chain(matches, tcp::clusters(&context, rule, tls)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a sidecar does with connections to its own application.
+
+use super::clusters::passthrough;
+use super::endpoints::PodIndex;
+use super::outbound::manager;
+use super::routes::plain_route;
+use super::{Mesh, tcp};
+use crate::kubernetes::Target;
+use crate::model::{ProxyIdentity, Resources};
+use crate::protocol::Protocol;
+use crate::registry::{Service, ServicePort};
+use proxy_core::xds::{
+    Cluster, ConfigRef, FilterChain, FilterChainMatch, Forward, HttpProtocol, Listener, Name,
+    NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable, VirtualHost,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const MUTUAL: [&str; 5] = [
+    "istio",
+    "istio-peer-exchange",
+    "istio-http/1.0",
+    "istio-http/1.1",
+    "istio-h2",
+];
+
+/// A port of the application.
+struct Port {
+    protocol: Protocol,
+    service_port: u16,
+    origin: ConfigRef,
+}
+
+/// The inbound listener and clusters of `proxy`.
+pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
+    let selecting = mesh
+        .registry
+        .services
+        .iter()
+        .filter(|service| service.selects(&proxy.namespace, &proxy.labels));
+    let mut ports: BTreeMap<u16, Port> = BTreeMap::new();
+    for service in selecting {
+        for port in service
+            .ports
+            .iter()
+            .filter(|port| port.protocol != Protocol::Udp)
+        {
+            let Some(target) = target(service, port, proxy, pods) else {
+                continue;
+            };
+            ports.entry(target).or_insert_with(|| Port {
+                protocol: port.protocol,
+                service_port: port.number,
+                origin: service.origin.clone(),
+            });
+        }
+    }
+    let mut clusters = Vec::new();
+    let mut chains = vec![FilterChain {
+        name: "virtualInbound-blackhole".into(),
+        ..tcp::chain(
+            FilterChainMatch {
+                destination_port: Some(15006),
+                ..FilterChainMatch::default()
+            },
+            vec![("BlackHoleCluster".into(), 1)],
+        )
+    }];
+    let catch_all = Handlers {
+        http_name: "virtualInbound-catchall-http".into(),
+        tcp_name: "virtualInbound".into(),
+        port: None,
+        cluster: "InboundPassthroughCluster".into(),
+        table: table("InboundPassthroughCluster", 0, None, Protocol::Auto),
+    };
+    catch_all.add_chains(Protocol::Auto, &mut chains);
+    for (target, port) in &ports {
+        let cluster: Name = format!("inbound|{target}||").into();
+        clusters.push(Arc::new(Cluster {
+            http_protocol: match port.protocol {
+                protocol if protocol.is_http2() => HttpProtocol::Http2,
+                Protocol::Auto => HttpProtocol::UseDownstream,
+                _ => HttpProtocol::Http1,
+            },
+            origin: Some(port.origin.clone()),
+            ..passthrough(&cluster)
+        }));
+        let name: Name = format!("0.0.0.0_{target}").into();
+        let handlers = Handlers {
+            http_name: name.clone(),
+            tcp_name: name,
+            port: Some(*target),
+            table: table(
+                &cluster,
+                port.service_port,
+                Some(&port.origin),
+                port.protocol,
+            ),
+            cluster,
+        };
+        handlers.add_chains(port.protocol, &mut chains);
+    }
+    clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
+    let listener = Listener {
+        name: "virtualInbound".into(),
+        address: None,
+        port: 15006,
+        filter_chains: chains,
+        default_filter_chain: None,
+        use_original_dst: false,
+    };
+    Resources {
+        clusters,
+        listeners: vec![Arc::new(listener)],
+        ..Resources::default()
+    }
+}
+
+fn target(
+    service: &Service,
+    port: &ServicePort,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> Option<u16> {
+    match &port.target {
+        Target::Number(number) => Some(*number),
+        Target::Name(_) => pods
+            .behind(service)
+            .into_iter()
+            .find(|pod| pod.ip == proxy.ip)
+            .and_then(|pod| crate::registry::target_port(&port.target, pod)),
+    }
+}
+
+/// The routes of one inbound cluster: everything to the application, tried again if it closed the
+/// connection before it saw the request.
+fn table(
+    cluster: &str,
+    service_port: u16,
+    origin: Option<&ConfigRef>,
+    protocol: Protocol,
+) -> Arc<RouteTable> {
+    let retry = RetryPolicy {
+        retry_on: RetryOn::RESET_BEFORE_REQUEST,
+        avoid_previous_hosts: false,
+        ..super::routes::default_retries()
+    };
+    let forward = Forward {
+        retry: (!protocol.is_grpc() && origin.is_some()).then_some(retry),
+        ..Forward::to(cluster.into())
+    };
+    let host = VirtualHost {
+        name: format!("inbound|http|{service_port}").into(),
+        domains: vec!["*".into()],
+        routes: vec![Arc::new(plain_route("default", forward, origin.cloned()))],
+        ..VirtualHost::default()
+    };
+    Arc::new(RouteTable::new(cluster.into(), vec![host], false))
+}
+
+/// How connections to one port are handled.
+struct Handlers {
+    http_name: Name,
+    tcp_name: Name,
+    port: Option<u16>,
+    cluster: Name,
+    table: Arc<RouteTable>,
+}
+
+impl Handlers {
+    /// The chains of mode PERMISSIVE.
+    fn add_chains(&self, protocol: Protocol, chains: &mut Vec<FilterChain>) {
+        let http_mutual = &MUTUAL[2..];
+        let tcp_mutual = ["istio-peer-exchange", "istio"];
+        if protocol.is_http() {
+            chains.push(self.http("tls", &MUTUAL, true));
+            chains.push(self.http("raw_buffer", &[], false));
+        } else if protocol == Protocol::Auto {
+            chains.push(self.http("tls", http_mutual, true));
+            chains.push(self.http("raw_buffer", &["http/1.1", "h2c"], false));
+            chains.push(self.tcp("tls", &tcp_mutual, true));
+            chains.push(self.tcp("raw_buffer", &[], false));
+            chains.push(self.tcp("tls", &[], false));
+        } else {
+            chains.push(self.tcp("tls", &MUTUAL, true));
+            chains.push(self.tcp("tls", &[], false));
+            chains.push(self.tcp("raw_buffer", &[], false));
+        }
+    }
+
+    fn matches(&self, transport: &str, protocols: &[&str]) -> FilterChainMatch {
+        FilterChainMatch {
+            destination_port: self.port,
+            transport_protocol: Some(transport.into()),
+            application_protocols: protocols.iter().map(|name| Name::from(*name)).collect(),
+            ..FilterChainMatch::default()
+        }
+    }
+
+    fn http(&self, transport: &str, protocols: &[&str], terminates_tls: bool) -> FilterChain {
+        FilterChain {
+            name: self.http_name.clone(),
+            matches: self.matches(transport, protocols),
+            terminates_tls,
+            filter: NetworkFilter::Http(manager(RouteSource::Inline(Arc::clone(&self.table)))),
+        }
+    }
+
+    fn tcp(&self, transport: &str, protocols: &[&str], terminates_tls: bool) -> FilterChain {
+        FilterChain {
+            name: self.tcp_name.clone(),
+            terminates_tls,
+            ..tcp::chain(
+                self.matches(transport, protocols),
+                vec![(self.cluster.clone(), 1)],
+            )
+        }
+    }
+}

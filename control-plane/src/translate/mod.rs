@@ -1,0 +1,240 @@
+//! From objects to the resources of one proxy.
+
+mod clusters;
+mod endpoints;
+mod gateway;
+mod inbound;
+mod outbound;
+mod routes;
+mod tcp;
+mod virtual_hosts;
+
+pub(crate) use endpoints::PodIndex;
+
+use crate::config::{ExportTo, LoadBalancer, MeshConfig, OutboundTrafficMode, merge_levels};
+use crate::model::{ProxyIdentity, ProxyKind, Resources};
+use crate::names::by_specificity;
+use crate::objects::Objects;
+use crate::registry::{Registry, Service};
+use crate::rules::{Policy, Rules, VirtualServiceRule};
+use endpoints::EndpointSource;
+use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The configuration as a whole, indexed for translation.
+#[derive(Clone, Debug)]
+pub(crate) struct Mesh {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) config: MeshConfig,
+}
+
+impl Mesh {
+    pub(crate) fn new(objects: &Objects) -> Mesh {
+        Mesh {
+            registry: Arc::clone(objects.registry()),
+            rules: Arc::new(Rules::new(objects)),
+            config: objects.mesh_config(),
+        }
+    }
+
+    /// What all proxies with the same key are told alike.
+    pub(crate) fn scope_key(&self, proxy: &ProxyIdentity) -> ScopeKey {
+        let labels_matter = proxy.kind == ProxyKind::Gateway || self.rules.look_at_labels();
+        ScopeKey {
+            kind: proxy.kind,
+            namespace: proxy.namespace.clone(),
+            labels: match labels_matter {
+                true => proxy.labels.clone(),
+                false => Vec::new(),
+            },
+        }
+    }
+}
+
+/// Proxies with the same key share everything but their inbound side.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ScopeKey {
+    pub(crate) kind: ProxyKind,
+    pub(crate) namespace: Name,
+    pub(crate) labels: Vec<(Name, Name)>,
+}
+
+/// What proxies with the same key share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) clusters: Vec<Arc<Cluster>>,
+    /// Where the endpoints of each EDS cluster come from.
+    pub(crate) sources: Vec<EndpointSource>,
+    pub(crate) endpoints: Vec<Arc<LoadAssignment>>,
+    pub(crate) listeners: Vec<Arc<Listener>>,
+    pub(crate) routes: Vec<Arc<RouteTable>>,
+    /// Some listeners follow from the endpoints of headless services.
+    pub(crate) listens_on_endpoints: bool,
+}
+
+/// Translates for all proxies with that key.
+pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
+    let scope = Scope::new(mesh, key);
+    let (clusters, sources) = clusters::outbound(&scope);
+    let endpoints = sources
+        .iter()
+        .map(|source| Arc::new(source.assignment(pods)))
+        .collect();
+    let (listeners, routes) = match key.kind {
+        ProxyKind::Gateway => gateway::listeners(&scope),
+        ProxyKind::Sidecar | ProxyKind::None => outbound::listeners(&scope, pods),
+    };
+    let listens_on_endpoints = key.kind != ProxyKind::Gateway
+        && scope.services.iter().any(|service| {
+            service.headless() && service.ports.iter().any(|port| !port.protocol.is_http())
+        });
+    Shared {
+        clusters,
+        sources,
+        endpoints,
+        listeners,
+        routes,
+        listens_on_endpoints,
+    }
+}
+
+/// What a sidecar is told about connections to its own application.
+pub(crate) fn inbound(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
+    match proxy.kind {
+        ProxyKind::Sidecar => inbound::resources(mesh, proxy, pods),
+        ProxyKind::Gateway | ProxyKind::None => Resources::default(),
+    }
+}
+
+/// Everything `proxy` is told.
+pub(crate) fn assemble(shared: &Shared, inbound: &Resources, proxy: &ProxyIdentity) -> Resources {
+    let own = |listener: &&Arc<Listener>| listener.address != Some(proxy.ip);
+    let headless = shared.listens_on_endpoints;
+    Resources {
+        clusters: [&shared.clusters[..], &inbound.clusters].concat(),
+        endpoints: shared.endpoints.clone(),
+        listeners: shared
+            .listeners
+            .iter()
+            .filter(|listener| !headless || own(listener))
+            .chain(&inbound.listeners)
+            .cloned()
+            .collect(),
+        routes: [&shared.routes[..], &inbound.routes].concat(),
+    }
+}
+
+/// What proxies with one key see.
+pub(crate) struct Scope<'m> {
+    pub(crate) mesh: &'m Mesh,
+    pub(crate) kind: ProxyKind,
+    pub(crate) namespace: Name,
+    pub(crate) labels: Vec<(Name, Name)>,
+    /// Exported to the namespace by name first, then those of everybody; oldest first.
+    pub(crate) services: Vec<Arc<Service>>,
+    /// The one that is meant by a host.
+    pub(crate) by_host: BTreeMap<Name, Arc<Service>>,
+    pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
+    /// The VirtualService with the most specific wildcard for a host without one of its own.
+    pub(crate) wildcard_owner: BTreeMap<Name, Arc<VirtualServiceRule>>,
+}
+
+impl<'m> Scope<'m> {
+    fn new(mesh: &'m Mesh, key: &ScopeKey) -> Scope<'m> {
+        let namespace = &key.namespace;
+        let mut services: Vec<Arc<Service>> = mesh
+            .registry
+            .services
+            .iter()
+            .filter(|service| service.export_to.shows(namespace))
+            .cloned()
+            .collect();
+        services.sort_by_key(|service| service.export_to == ExportTo::Everyone);
+        let by_host: BTreeMap<Name, Arc<Service>> = services
+            .iter()
+            .filter_map(|service| {
+                let found = mesh.registry.visible(&service.host, namespace)?;
+                Some((service.host.clone(), Arc::clone(found)))
+            })
+            .collect();
+        let virtual_services: Vec<Arc<VirtualServiceRule>> = mesh
+            .rules
+            .virtual_services_for(namespace)
+            .into_iter()
+            .cloned()
+            .collect();
+        let wildcard_owner = match key.kind {
+            ProxyKind::Gateway => BTreeMap::new(),
+            _ => wildcard_owners(&virtual_services, &by_host),
+        };
+        Scope {
+            mesh,
+            kind: key.kind,
+            namespace: namespace.clone(),
+            labels: key.labels.clone(),
+            services,
+            by_host,
+            virtual_services,
+            wildcard_owner,
+        }
+    }
+
+    pub(crate) fn policy(&self, service: &Service) -> Option<&Arc<Policy>> {
+        self.mesh
+            .rules
+            .policy_for(&self.namespace, &self.labels, service)
+    }
+
+    /// The load balancer that holds towards `service` at `port`, for the named subset.
+    pub(crate) fn load_balancer(
+        &self,
+        service: &Service,
+        subset: Option<&str>,
+        port: u16,
+    ) -> Option<LoadBalancer> {
+        let policy = self.policy(service)?;
+        let subset = subset.and_then(|name| policy.subsets.iter().find(|s| &*s.name.text == name));
+        let subset = subset.and_then(|subset| subset.policy.as_ref());
+        merge_levels(policy.policy.as_ref(), subset, port).load_balancer
+    }
+
+    pub(crate) fn registry_only(&self) -> bool {
+        self.mesh.config.outbound_traffic_policy == OutboundTrafficMode::RegistryOnly
+    }
+}
+
+/// For each host without an exact VirtualService: the one with the most specific wildcard.
+fn wildcard_owners(
+    rules: &[Arc<VirtualServiceRule>],
+    services: &BTreeMap<Name, Arc<Service>>,
+) -> BTreeMap<Name, Arc<VirtualServiceRule>> {
+    let in_mesh = || rules.iter().filter(|rule| rule.spec().in_mesh());
+    let mut patterns: Vec<(&Name, &Arc<VirtualServiceRule>)> = in_mesh()
+        .flat_map(|rule| rule.hosts.iter().map(move |host| (host, rule)))
+        .filter(|(host, _)| crate::names::is_wildcard(host))
+        .collect();
+    if patterns.is_empty() {
+        return BTreeMap::new();
+    }
+    patterns.sort_by(|(a, _), (b, _)| by_specificity(a, b));
+    let exact: std::collections::BTreeSet<&Name> = in_mesh()
+        .flat_map(|rule| &rule.hosts)
+        .filter(|host| !crate::names::is_wildcard(host))
+        .collect();
+    services
+        .keys()
+        .filter(|host| !exact.contains(host))
+        .filter_map(|host| {
+            let mut matching = patterns.iter();
+            let found = matching.find(|(pattern, _)| crate::names::is_within(host, pattern))?;
+            Some((host.clone(), Arc::clone(found.1)))
+        })
+        .collect()
+}
+
+/// Istio's name of a cluster.
+pub(crate) fn cluster_name(port: u16, subset: &str, host: &str) -> Name {
+    format!("outbound|{port}|{subset}|{host}").into()
+}

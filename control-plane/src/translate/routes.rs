@@ -1,0 +1,341 @@
+//! HTTP rules to routes.
+
+use super::{Scope, cluster_name};
+use crate::config::{
+    Destination, HashKey, HttpAction, HttpMatch, HttpRoute, LoadBalancer, RedirectPort, Retries,
+    RouteDestination, Static, has_labels,
+};
+use crate::names::{full_name, gateway_name};
+use crate::registry::{Service, ServicePort};
+use crate::rules::VirtualServiceRule;
+use proxy_core::time::Nanos;
+use proxy_core::xds::{
+    ConfigRef, Forward, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch, Redirect,
+    RetryOn, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
+};
+use std::sync::Arc;
+
+/// For whom routes are made.
+pub(crate) struct RouteContext<'a, 'm> {
+    pub(crate) scope: &'a Scope<'m>,
+    /// `mesh`, or the gateways of the server.
+    pub(crate) gateways: &'a [Name],
+    /// Of the listener; of a gateway: of the server.
+    pub(crate) port: u16,
+}
+
+/// The routes of `rule`, in order; empty if none is for this proxy and port.
+pub(crate) fn of_virtual_service(
+    context: &RouteContext<'_, '_>,
+    rule: &VirtualServiceRule,
+) -> Vec<Arc<Route>> {
+    let mut routes = Vec::new();
+    'rules: for http in &rule.spec().http {
+        if http.matches.is_empty() {
+            routes.push(Arc::new(route(context, rule, http, None)));
+            break;
+        }
+        for one in &http.matches {
+            if !applies(context, rule, &one.statics) {
+                continue;
+            }
+            let route = Arc::new(route(context, rule, http, Some(one)));
+            let ends = is_catch_all(&route);
+            routes.push(route);
+            if ends {
+                break 'rules;
+            }
+        }
+    }
+    routes
+}
+
+/// Whether the conditions on the proxy and the listener hold. Gateways that are named make those on
+/// the source irrelevant.
+fn applies(context: &RouteContext<'_, '_>, rule: &VirtualServiceRule, statics: &Static) -> bool {
+    if statics.port.is_some_and(|port| port != context.port) {
+        return false;
+    }
+    if !statics.gateways.is_empty() {
+        let named = |name: &Name| gateway_name(name, rule.namespace());
+        return statics
+            .gateways
+            .iter()
+            .any(|gateway| context.gateways.contains(&named(&gateway.text)));
+    }
+    let namespace = statics.source_namespace.as_ref();
+    has_labels(&context.scope.labels, &statics.source_labels)
+        && namespace.is_none_or(|name| *name == context.scope.namespace)
+}
+
+/// Matches every request.
+pub(crate) fn is_catch_all(route: &Route) -> bool {
+    let path = match &route.matches.path {
+        PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => &**prefix == "/",
+        PathMatch::Regex(regex) => regex.source() == ".*",
+        PathMatch::Exact(_) => false,
+    };
+    path && route.matches.headers.is_empty() && route.matches.query.is_empty()
+}
+
+fn route(
+    context: &RouteContext<'_, '_>,
+    rule: &VirtualServiceRule,
+    http: &HttpRoute,
+    one: Option<&HttpMatch>,
+) -> Route {
+    let name = match one.and_then(|one| one.name.as_ref()) {
+        Some(suffix) if !suffix.is_empty() => format!("{}.{suffix}", http.name).into(),
+        _ => http.name.clone(),
+    };
+    let mut request_headers = http.headers.request.clone();
+    let mut response_headers = http.headers.response.clone();
+    let action = match &http.action {
+        HttpAction::Route(destinations) => {
+            if let [single] = &destinations[..] {
+                append(&mut request_headers, &single.headers.request);
+                append(&mut response_headers, &single.headers.response);
+            }
+            RouteAction::Forward(forward(context, rule, http, destinations))
+        }
+        HttpAction::Redirect {
+            status,
+            scheme,
+            host,
+            port,
+            path,
+        } => RouteAction::Redirect(Redirect {
+            status: *status,
+            scheme: scheme.clone(),
+            host: host.clone(),
+            port: port.map(|port| match port {
+                RedirectPort::Number(number) => number,
+                RedirectPort::FromRequest => context.port,
+            }),
+            path: path.clone(),
+        }),
+        HttpAction::DirectResponse { status, body } => RouteAction::DirectResponse {
+            status: *status,
+            body: body.clone(),
+        },
+    };
+    Route {
+        name,
+        matches: one.map_or_else(RouteMatch::default, |one| one.request.clone()),
+        action,
+        request_headers,
+        response_headers,
+        fault: http.fault.clone(),
+        origin: Some(ConfigRef {
+            line: http.span.line(),
+            ..rule.origin()
+        }),
+    }
+}
+
+fn append(to: &mut HeaderMutations, more: &HeaderMutations) {
+    to.remove.extend(more.remove.iter().cloned());
+    to.add.extend(more.add.iter().cloned());
+}
+
+fn forward(
+    context: &RouteContext<'_, '_>,
+    rule: &VirtualServiceRule,
+    http: &HttpRoute,
+    destinations: &[RouteDestination],
+) -> Forward {
+    let resolve = |to: &Destination| destination_cluster(context, rule, to);
+    let mut host_rewrite = http
+        .authority_rewrite
+        .clone()
+        .or_else(|| http.headers.authority.clone());
+    let mut hash_policies: Vec<HashPolicy> = Vec::new();
+    for to in destinations {
+        hash_policies.extend(hash_policy(context, rule, &to.destination));
+    }
+    let clusters = match destinations {
+        [single] => {
+            host_rewrite = host_rewrite.or_else(|| single.headers.authority.clone());
+            vec![WeightedCluster::new(resolve(&single.destination), 1)]
+        }
+        several => several
+            .iter()
+            .filter(|to| to.weight > 0)
+            .map(|to| WeightedCluster {
+                request_headers: to.headers.request.clone(),
+                response_headers: to.headers.response.clone(),
+                host_rewrite: to.headers.authority.clone(),
+                ..WeightedCluster::new(resolve(&to.destination), to.weight)
+            })
+            .collect(),
+    };
+    let policy = http.retries.as_ref();
+    let policy = policy.or(context.scope.mesh.config.default_http_retry_policy.as_ref());
+    let avoid_previous = destinations.len() > 1 || hash_policies.is_empty();
+    Forward {
+        clusters,
+        path_rewrite: http.path_rewrite.clone(),
+        host_rewrite,
+        timeout: http.timeout,
+        retry: retry_policy(policy, avoid_previous),
+        hash_policies,
+        mirrors: http
+            .mirrors
+            .iter()
+            .map(|mirror| Mirror {
+                cluster: resolve(&mirror.destination),
+                fraction_ppm: mirror.fraction_ppm,
+                shadow_suffix: false,
+            })
+            .collect(),
+        cluster_not_found_status: 503,
+    }
+}
+
+/// Without a port, sidecars use that of the listener; gateways the only one of the service, if it
+/// has one only.
+pub(crate) fn destination_cluster(
+    context: &RouteContext<'_, '_>,
+    rule: &VirtualServiceRule,
+    to: &Destination,
+) -> Name {
+    let host = full_name(&to.host.text, rule.namespace());
+    let sole = || {
+        let service = destination_service(context.scope, rule, &host)?;
+        match &service.ports[..] {
+            [port] => Some(port.number),
+            _ => None,
+        }
+    };
+    let in_mesh = context.gateways.iter().any(|name| &**name == "mesh");
+    let port = to
+        .port
+        .or_else(|| sole().filter(|_| !in_mesh))
+        .unwrap_or(context.port);
+    let subset = to.subset.as_ref().map_or("", |subset| &subset.text);
+    cluster_name(port, subset, &host)
+}
+
+/// The service a destination names: as the rule's namespace sees it, else as the proxy's does.
+pub(crate) fn destination_service<'s>(
+    scope: &'s Scope<'_>,
+    rule: &VirtualServiceRule,
+    host: &str,
+) -> Option<&'s Arc<Service>> {
+    let own = scope.mesh.registry.visible(host, rule.namespace());
+    own.or_else(|| scope.by_host.get(host))
+}
+
+/// The route of a service without VirtualService.
+pub(crate) fn default_route(
+    scope: &Scope<'_>,
+    service: &Service,
+    port: &ServicePort,
+) -> Arc<Route> {
+    let balancer = scope.load_balancer(service, None, port.number);
+    let hash_policies = balancer.and_then(hash_of).into_iter().collect();
+    let forward = Forward {
+        retry: retry_policy(scope.mesh.config.default_http_retry_policy.as_ref(), true),
+        hash_policies,
+        ..Forward::to(cluster_name(port.number, "", &service.host))
+    };
+    Arc::new(plain_route(
+        "default",
+        forward,
+        Some(service.origin.clone()),
+    ))
+}
+
+/// A route without conditions.
+pub(crate) fn plain_route(name: &str, forward: Forward, origin: Option<ConfigRef>) -> Route {
+    Route {
+        name: name.into(),
+        matches: RouteMatch::default(),
+        action: RouteAction::Forward(forward),
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        fault: None,
+        origin,
+    }
+}
+
+fn hash_policy(
+    context: &RouteContext<'_, '_>,
+    rule: &VirtualServiceRule,
+    to: &Destination,
+) -> Option<HashPolicy> {
+    let host = full_name(&to.host.text, rule.namespace());
+    let service = context.scope.by_host.get(&host)?;
+    let subset = to.subset.as_ref().map(|subset| &*subset.text);
+    // Port-level settings are seen only where the rule names the port.
+    let balancer = context
+        .scope
+        .load_balancer(service, subset, to.port.unwrap_or(0))?;
+    hash_of(balancer)
+}
+
+fn hash_of(balancer: LoadBalancer) -> Option<HashPolicy> {
+    let LoadBalancer::ConsistentHash(hash) = balancer else {
+        return None;
+    };
+    let input = match hash.key {
+        HashKey::Header(name) => HashInput::Header(name),
+        HashKey::Cookie { name, path, ttl } => HashInput::Cookie { name, path, ttl },
+        HashKey::SourceIp => HashInput::SourceIp,
+        HashKey::Query(name) => HashInput::Query(name),
+    };
+    Some(HashPolicy {
+        input,
+        terminal: false,
+    })
+}
+
+/// Istio's retries where nothing is configured.
+pub(crate) fn default_retries() -> RetryPolicy {
+    RetryPolicy {
+        retry_on: RetryOn::CONNECT_FAILURE
+            | RetryOn::REFUSED_STREAM
+            | RetryOn::GRPC_UNAVAILABLE
+            | RetryOn::GRPC_CANCELLED
+            | RetryOn::RETRIABLE_STATUS_CODES,
+        num_retries: 2,
+        retriable_status_codes: Vec::new(),
+        per_try_timeout: None,
+        avoid_previous_hosts: true,
+        host_selection_retry_max_attempts: 5,
+        back_off_base: Nanos::from_millis(25),
+        back_off_max: Nanos::from_millis(250),
+    }
+}
+
+/// Istio's defaults, where `policy` does not say otherwise; `None`: no retries.
+fn retry_policy(policy: Option<&Retries>, avoid_previous: bool) -> Option<RetryPolicy> {
+    let mut retry = RetryPolicy {
+        avoid_previous_hosts: avoid_previous,
+        ..default_retries()
+    };
+    let Some(policy) = policy else {
+        return Some(retry);
+    };
+    if policy.attempts == 0 {
+        return None;
+    }
+    retry.num_retries = policy.attempts;
+    retry.per_try_timeout = policy.per_try_timeout;
+    if let Some(base) = policy.back_off {
+        retry.back_off_base = base;
+        retry.back_off_max = base * 10;
+    }
+    if let Some(tokens) = &policy.retry_on {
+        retry.retry_on = RetryOn::default();
+        for token in tokens.split(',') {
+            if let Ok(status) = token.parse() {
+                retry.retriable_status_codes.push(status);
+                retry.retry_on = retry.retry_on | RetryOn::RETRIABLE_STATUS_CODES;
+            } else if let Some(condition) = RetryOn::from_token(token) {
+                retry.retry_on = retry.retry_on | condition;
+            }
+        }
+    }
+    Some(retry)
+}

@@ -1,0 +1,225 @@
+//! The virtual hosts of sidecar route tables.
+
+use super::Scope;
+use super::routes::{RouteContext, default_route, of_virtual_service, plain_route};
+use crate::names::{is_wildcard, is_within};
+use crate::registry::{Service, ServicePort};
+use crate::rules::VirtualServiceRule;
+use proxy_core::xds::{
+    Forward, HeaderMutations, Name, Route, RouteAction, RouteMatch, RouteTable, VirtualHost,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Hosts and services that share a list of routes.
+struct Group {
+    /// Literal hosts, which no service of the port has.
+    hosts: Vec<Name>,
+    services: Vec<Arc<Service>>,
+    routes: Vec<Arc<Route>>,
+}
+
+/// The virtual hosts of `port`, without the one for unknown hosts, by name.
+pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
+    let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = scope
+        .by_host
+        .iter()
+        .filter_map(|(host, service)| {
+            let found = service.port(port)?;
+            let routed = found.protocol.is_http_or_auto();
+            routed.then_some((host, (service, found)))
+        })
+        .collect();
+    let mut groups = Vec::new();
+    for rule in &scope.virtual_services {
+        groups.extend(group(scope, rule, &services, port));
+    }
+    for group in &groups {
+        for service in &group.services {
+            services.remove(&service.host);
+        }
+    }
+    for (service, port) in services.into_values() {
+        groups.push(Group {
+            hosts: Vec::new(),
+            services: vec![Arc::clone(service)],
+            routes: vec![default_route(scope, service, port)],
+        });
+    }
+    let mut hosts = virtual_hosts(scope, groups, port);
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts
+}
+
+/// What `rule` does at `port`: with services of that port it takes all its other hosts along; at
+/// port 80 it acts in any case.
+fn group(
+    scope: &Scope<'_>,
+    rule: &Arc<VirtualServiceRule>,
+    services: &BTreeMap<&Name, (&Arc<Service>, &ServicePort)>,
+    port: u16,
+) -> Option<Group> {
+    if !rule.spec().in_mesh() || rule.spec().http.is_empty() {
+        return None;
+    }
+    let mut hosts = Vec::new();
+    let mut found: Vec<Arc<Service>> = Vec::new();
+    for host in rule.hosts.iter().filter(|host| !is_wildcard(host)) {
+        match services.get(host) {
+            Some((service, _)) => found.push(Arc::clone(service)),
+            None => hosts.push(host.clone()),
+        }
+    }
+    for pattern in rule.hosts.iter().filter(|host| is_wildcard(host)) {
+        let mut any = false;
+        for (host, (service, _)) in services.iter().filter(|(host, _)| is_within(host, pattern)) {
+            any = true;
+            let owner = scope.wildcard_owner.get(*host);
+            let owned = owner.is_some_and(|owner| Arc::ptr_eq(owner, rule));
+            if owned && !found.iter().any(|s| s.host == service.host) {
+                found.push(Arc::clone(service));
+            }
+        }
+        if !any {
+            hosts.push(pattern.clone());
+        }
+    }
+    if found.is_empty() && port != 80 {
+        return None;
+    }
+    let context = RouteContext {
+        scope,
+        gateways: &["mesh".into()],
+        port,
+    };
+    let routes = of_virtual_service(&context, rule);
+    (!routes.is_empty()).then_some(Group {
+        hosts,
+        services: found,
+        routes,
+    })
+}
+
+/// Names and domains are given once; the first to claim one keeps it.
+fn virtual_hosts(scope: &Scope<'_>, groups: Vec<Group>, port: u16) -> Vec<VirtualHost> {
+    let full_names: BTreeSet<Name> = groups
+        .iter()
+        .flat_map(|group| group.services.iter().map(|service| service.host.clone()))
+        .collect();
+    let mut names: BTreeSet<Name> = BTreeSet::new();
+    let mut taken: BTreeSet<Name> = BTreeSet::new();
+    let mut hosts = Vec::new();
+    let mut add = |host: &Name, domains: Domains, routes: &[Arc<Route>]| {
+        let name: Name = format!("{host}:{port}").into();
+        if !names.insert(name.clone()) {
+            return;
+        }
+        let free = |domain: &Name| {
+            let foreign = domains.short.contains(domain) && full_names.contains(domain);
+            !foreign && taken.insert(domain.clone())
+        };
+        let mut all = domains.all.clone();
+        all.retain(free);
+        let domains = all;
+        if !domains.is_empty() {
+            hosts.push(VirtualHost {
+                name,
+                domains,
+                routes: routes.to_vec(),
+                include_attempt_count: true,
+                ..VirtualHost::default()
+            });
+        }
+    };
+    for group in &groups {
+        for host in &group.hosts {
+            let literal = Domains {
+                all: vec![host.clone()],
+                short: Vec::new(),
+            };
+            add(host, literal, &group.routes);
+        }
+        for service in &group.services {
+            add(&service.host, domains(scope, service), &group.routes);
+        }
+    }
+    hosts
+}
+
+struct Domains {
+    all: Vec<Name>,
+    /// Those that are short for the full name.
+    short: Vec<Name>,
+}
+
+/// Every name by which an application may call `service`, lower case.
+fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
+    let host = &service.host;
+    let mut all: Vec<Name> = vec![host.clone(), format!("{host}.").into()];
+    let mut short: Vec<Name> = Vec::new();
+    if service.kubernetes {
+        let (name, namespace) = (&service.name, &service.namespace);
+        let of_namespace = format!("{name}.{namespace}");
+        let of_services = format!("{name}.{namespace}.svc");
+        let texts = match *scope.namespace == **namespace {
+            true => vec![name.to_string(), of_services, of_namespace],
+            false => vec![of_namespace, of_services],
+        };
+        short = texts.into_iter().map(Name::from).collect();
+        all.extend(short.iter().cloned());
+    }
+    if service.headless() {
+        let wild: Vec<Name> = all.iter().map(|name| format!("*.{name}").into()).collect();
+        all.extend(wild);
+    }
+    let address = service.address.as_ref();
+    all.extend(address.map(|address| Name::from(address.text.to_ascii_lowercase())));
+    Domains { all, short }
+}
+
+/// The virtual host that takes every other host.
+fn catch_all(scope: &Scope<'_>) -> VirtualHost {
+    let (name, route) = match scope.registry_only() {
+        false => {
+            let forward = Forward::to("PassthroughCluster".into());
+            ("allow_any", plain_route("allow_any", forward, None))
+        }
+        true => (
+            "block_all",
+            Route {
+                name: "block_all".into(),
+                matches: RouteMatch::default(),
+                action: RouteAction::DirectResponse {
+                    status: 502,
+                    body: "".into(),
+                },
+                request_headers: HeaderMutations::default(),
+                response_headers: HeaderMutations::default(),
+                fault: None,
+                origin: None,
+            },
+        ),
+    };
+    VirtualHost {
+        name: name.into(),
+        domains: vec!["*".into()],
+        routes: vec![Arc::new(route)],
+        include_attempt_count: true,
+        ..VirtualHost::default()
+    }
+}
+
+/// The table shared by all HTTP services of `port`.
+pub(crate) fn shared_table(scope: &Scope<'_>, port: u16, hosts: &[VirtualHost]) -> RouteTable {
+    let mut hosts = hosts.to_vec();
+    hosts.push(catch_all(scope));
+    RouteTable::new(port.to_string().into(), hosts, true)
+}
+
+/// The table of one auto-detect port: its virtual host takes every name.
+pub(crate) fn own_table(service: &Service, port: u16, hosts: &[VirtualHost]) -> Option<RouteTable> {
+    let name: Name = format!("{}:{port}", service.host).into();
+    let mut host = hosts.iter().find(|host| host.name == name)?.clone();
+    host.domains = vec!["*".into()];
+    Some(RouteTable::new(name, vec![host], true))
+}

@@ -1,0 +1,417 @@
+//! What istiod itself answers, recorded, against what this translation answers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod detail;
+
+use control_plane::{
+    ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Request, Resources,
+    explain,
+};
+use serde_json::{Value, json};
+use source::{Level, SourceFile};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn shared() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    if path.join("istiod/cases").exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not there", path.display());
+    None
+}
+
+fn read(path: &Path, objects: &mut Objects) -> Vec<source::Diagnostic> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let file = SourceFile::new(&path.display().to_string(), &text);
+    let mut diagnostics = Vec::new();
+    objects.apply(&Objects::read(&file, &mut diagnostics));
+    diagnostics
+}
+
+#[derive(Default)]
+struct Tally {
+    http: usize,
+    http_right: usize,
+    tcp: usize,
+    tcp_right: usize,
+    routes: usize,
+    routes_right: usize,
+    resources: usize,
+    resources_right: usize,
+    differences: BTreeMap<String, usize>,
+    examples: Vec<String>,
+}
+
+impl Tally {
+    /// Whether both say the same; each key that does not is counted.
+    fn same(&mut self, what: &str, case: &Path, want: &Value, got: &Value) -> bool {
+        let pairs = want.as_object().zip(got.as_object());
+        let keys: Vec<String> = match pairs {
+            Some((want, got)) => {
+                let mut keys = want.keys().filter(|key| want.get(*key) != got.get(*key));
+                keys.by_ref().cloned().collect()
+            }
+            None if want == got => Vec::new(),
+            None => vec![String::new()],
+        };
+        if keys.is_empty() {
+            return true;
+        }
+        for key in &keys {
+            let name = format!("{what}: {key}");
+            *self.differences.entry(name).or_default() += 1;
+        }
+        if std::env::var_os("SHOW").is_some() {
+            self.examples.push(format!(
+                "{} {what} {keys:?}\n  want {want}\n  got  {got}",
+                name(case)
+            ));
+        }
+        false
+    }
+
+    fn compare_dump(&mut self, case: &Path, dump: &Value, resources: &Resources) {
+        let section = |key: &str| {
+            let configs = dump["configs"].as_array().unwrap();
+            let found = configs.iter().find_map(|config| config[key].as_array());
+            found.cloned().unwrap_or_default()
+        };
+        let none = Value::Null;
+        let mut compare = |what: &str,
+                           want: BTreeMap<String, Value>,
+                           got: BTreeMap<String, Value>| {
+            let keys: std::collections::BTreeSet<&String> = want.keys().chain(got.keys()).collect();
+            for key in keys {
+                self.resources += 1;
+                let (want, got) = (
+                    want.get(key).unwrap_or(&none),
+                    got.get(key).unwrap_or(&none),
+                );
+                let label = match (want, got) {
+                    (Value::Null, _) => format!("{what} too many"),
+                    (_, Value::Null) => format!("{what} missing"),
+                    _ => what.to_owned(),
+                };
+                self.resources_right += usize::from(self.same(&label, case, want, got));
+            }
+        };
+        let clusters = section("dynamic_active_clusters");
+        let clusters = clusters.iter().map(|c| &c["cluster"]);
+        compare(
+            "cluster",
+            clusters
+                .map(|c| (text(c, "name").to_owned(), detail::recorded_cluster(c)))
+                .collect(),
+            resources
+                .clusters
+                .iter()
+                .map(|c| (c.name.to_string(), detail::our_cluster(c)))
+                .collect(),
+        );
+        let endpoints = section("dynamic_endpoint_configs");
+        let endpoints = endpoints.iter().map(|e| &e["endpoint_config"]);
+        compare(
+            "endpoints",
+            endpoints
+                .map(|e| {
+                    (
+                        text(e, "cluster_name").to_owned(),
+                        detail::recorded_endpoints(e),
+                    )
+                })
+                .collect(),
+            resources
+                .endpoints
+                .iter()
+                .map(|e| (e.cluster.to_string(), detail::our_endpoints(e)))
+                .collect(),
+        );
+        let listeners = section("dynamic_listeners");
+        compare(
+            "listener",
+            listeners
+                .iter()
+                .map(|l| {
+                    (
+                        text(&l["active_state"]["listener"], "name").to_owned(),
+                        json!(1),
+                    )
+                })
+                .collect(),
+            resources
+                .listeners
+                .iter()
+                .map(|l| (l.name.to_string(), json!(1)))
+                .collect(),
+        );
+        let routes = section("dynamic_route_configs");
+        compare(
+            "table",
+            routes.iter().map(|r| table(&r["route_config"])).collect(),
+            resources
+                .routes
+                .iter()
+                .map(|t| {
+                    let hosts = t.virtual_hosts.iter();
+                    (
+                        t.name.to_string(),
+                        hosts.map(|h| json!([h.name, h.domains])).collect(),
+                    )
+                })
+                .collect(),
+        );
+    }
+}
+
+fn table(config: &Value) -> (String, Value) {
+    let hosts = config["virtual_hosts"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let hosts = hosts.iter().map(|h| json!([h["name"], h["domains"]]));
+    (text(config, "name").to_owned(), hosts.collect())
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or("")
+}
+
+fn clusters(value: &Value) -> Vec<(String, u64)> {
+    let list = value["clusters"].as_array().cloned().unwrap_or_default();
+    list.iter()
+        .map(|c| {
+            (
+                text(c, "name").to_owned(),
+                c["weight"].as_u64().unwrap_or(0),
+            )
+        })
+        .collect()
+}
+
+/// What differs between a recorded answer and ours.
+fn differences(want: &Value, got: &Value) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    // istiod's own tools count a redirect and an answer by what they do.
+    if want["action"] != got["action"] {
+        found.push("action");
+    }
+    if clusters(want) != clusters(got) {
+        found.push("clusters");
+    }
+    for key in ["listener", "virtual_host", "route"] {
+        if text(want, key) != text(got, key) {
+            found.push(key);
+        }
+    }
+    let status = want["status"].as_u64();
+    if status.is_some() && status != got["status"].as_u64() {
+        found.push("status");
+    }
+    found
+}
+
+fn run_case(folder: &Path, tally: &mut Tally) {
+    let mut objects = Objects::default();
+    for name in ["kubernetes.yaml", "istio.yaml"] {
+        let path = folder.join(name);
+        if path.exists() {
+            read(&path, &mut objects);
+        }
+    }
+    let answers = std::fs::read_to_string(folder.join("answers.json")).unwrap();
+    let answers: Value = serde_json::from_str(&answers).unwrap();
+    objects.set_mesh_config(MeshConfig::parse(
+        "mesh",
+        text(&answers, "mesh"),
+        &mut Vec::new(),
+    ));
+    let pods = objects.pods();
+    let mut plane = ControlPlane::new(PushSettings::default(), objects, pods);
+    for proxy in answers["proxies"].as_array().unwrap() {
+        let labels = proxy["labels"].as_object().unwrap();
+        let identity = ProxyIdentity {
+            name: text(proxy, "name").into(),
+            kind: match text(proxy, "kind") {
+                "gateway" => ProxyKind::Gateway,
+                _ => ProxyKind::Sidecar,
+            },
+            namespace: text(proxy, "namespace").into(),
+            labels: labels
+                .iter()
+                .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap().into()))
+                .collect(),
+            ip: text(proxy, "ip").parse().unwrap(),
+            locality: text(proxy, "locality").into(),
+        };
+        let resources = plane.resources(&identity);
+        let dump = folder.join(format!("{}.config_dump.json", identity.name));
+        if let Ok(text) = std::fs::read_to_string(dump) {
+            tally.compare_dump(folder, &serde_json::from_str(&text).unwrap(), &resources);
+        }
+        for pair in proxy["answers"].as_array().unwrap() {
+            let request: Request = request(&pair["request"]);
+            let explanation = explain(&resources, &request);
+            let got = serde_json::to_value(&explanation).unwrap();
+            let different = differences(&pair["answer"], &got);
+            if let (Some(route), Some(at), true) = (
+                &explanation.matched,
+                pair["answer"]["envoy_route"].as_u64(),
+                different.is_empty(),
+            ) {
+                let want = detail::recorded(&answers["routes"][at as usize]);
+                tally.routes += 1;
+                tally.routes_right +=
+                    usize::from(tally.same("route", folder, &want, &detail::ours(route)));
+            }
+            let http = text(&pair["request"], "protocol") == "http";
+            let (all, right) = match http {
+                true => (&mut tally.http, &mut tally.http_right),
+                false => (&mut tally.tcp, &mut tally.tcp_right),
+            };
+            *all += 1;
+            if different.is_empty() {
+                *right += 1;
+                continue;
+            }
+            let key = format!(
+                "{} {}",
+                text(&pair["request"], "direction"),
+                different.join("+")
+            );
+            *tally.differences.entry(key).or_default() += 1;
+            if std::env::var_os("SHOW").is_some() {
+                let case = folder.file_name().unwrap().to_string_lossy();
+                let mut got = got.clone();
+                got["trail"] = Value::Null;
+                got["upstream"] = Value::Null;
+                tally.examples.push(format!(
+                    "{case} {} {}\n  request {}\n  want {}\n  got  {}",
+                    identity.name,
+                    different.join("+"),
+                    pair["request"],
+                    pair["answer"],
+                    got
+                ));
+            }
+        }
+    }
+}
+
+fn request(value: &Value) -> Request {
+    let mut value = value.clone();
+    if let Some(headers) = value["headers"].as_object() {
+        value["headers"] = headers
+            .iter()
+            .map(|(name, value)| serde_json::json!([name, value]))
+            .collect();
+    }
+    serde_json::from_value(value).unwrap()
+}
+
+fn cases(shared: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let folder = shared.join("istiod/cases");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|case| wanted(case));
+    cases.sort();
+    cases
+}
+
+fn report(title: &str, cases: usize, tally: &Tally) {
+    let share = |right: usize, all: usize| 100.0 * right as f64 / all.max(1) as f64;
+    eprintln!(
+        "{title}: {cases} configurations, HTTP {}/{} ({:.2} %), TCP {}/{} ({:.2} %)",
+        tally.http_right,
+        tally.http,
+        share(tally.http_right, tally.http),
+        tally.tcp_right,
+        tally.tcp,
+        share(tally.tcp_right, tally.tcp),
+    );
+    eprintln!(
+        "  details of routes {}/{}, resources of config dumps {}/{}",
+        tally.routes_right, tally.routes, tally.resources_right, tally.resources
+    );
+    for (difference, count) in &tally.differences {
+        eprintln!("  {count:6} {difference}");
+    }
+    for example in &tally.examples {
+        eprintln!("{example}");
+    }
+}
+
+fn name(case: &Path) -> String {
+    case.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+#[test]
+fn bookinfo_goes_where_istiod_sends_it() {
+    let Some(shared) = shared() else { return };
+    let cases = cases(&shared, |case| {
+        let name = name(case);
+        name.starts_with("bookinfo-") && !name.contains("gwapi")
+    });
+    let mut tally = Tally::default();
+    for case in &cases {
+        run_case(case, &mut tally);
+    }
+    report("Bookinfo", cases.len(), &tally);
+    assert!(tally.http > 1000, "only {} requests", tally.http);
+    assert!(tally.http_right * 100 >= tally.http * 95);
+}
+
+/// The kinds of objects in a case.
+fn kinds(case: &Path) -> Vec<String> {
+    let mut kinds = Vec::new();
+    for name in ["kubernetes.yaml", "istio.yaml"] {
+        let text = std::fs::read_to_string(case.join(name)).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("kind: "));
+        kinds.extend(lines.map(str::to_owned));
+        if text.contains("gateway.networking.k8s.io") {
+            kinds.push("Gateway API".to_owned());
+        }
+    }
+    kinds
+}
+
+#[test]
+fn the_other_cases_are_counted() {
+    let Some(shared) = shared() else { return };
+    let unsupported = ["Sidecar", "PeerAuthentication", "HTTPRoute", "Gateway API"];
+    let only = std::env::var("CASE").unwrap_or_default();
+    let others = cases(&shared, |case| {
+        let supported = kinds(case)
+            .iter()
+            .all(|kind| !unsupported.contains(&kind.as_str()));
+        name(case).contains(&only) && (supported || std::env::var_os("ALL").is_some())
+    });
+    let mut tally = Tally::default();
+    for case in &others {
+        run_case(case, &mut tally);
+    }
+    report("All cases of supported kinds", others.len(), &tally);
+}
+
+#[test]
+fn bookinfo_loads_unmodified() {
+    let Some(shared) = shared() else { return };
+    let bookinfo = shared.join("corpus/samples/bookinfo");
+    let networking = std::fs::read_dir(bookinfo.join("networking")).unwrap();
+    let mut files: Vec<PathBuf> = networking.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 21);
+    files.push(bookinfo.join("platform/kube/bookinfo.yaml"));
+    for file in files {
+        let mut objects = Objects::default();
+        let diagnostics = read(&file, &mut objects);
+        assert_eq!(
+            source::render(&diagnostics, false),
+            "",
+            "{}",
+            file.display()
+        );
+        assert!(!objects.refs().is_empty());
+        assert!(diagnostics.iter().all(|d| d.level < Level::Warning));
+    }
+}

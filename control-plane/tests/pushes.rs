@@ -1,0 +1,355 @@
+//! When the control plane pushes what to whom.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use control_plane::{ControlPlane, ObjectRef, Objects, Pod, ProxyKind, Push, PushSettings};
+use proptest::prelude::*;
+use proxy_core::time::Nanos;
+use proxy_core::xds::XdsDelta;
+use source::{Dialect, SourceFile, parse};
+use std::sync::Arc;
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec: {ports: [{port: 9080, name: http}], selector: {app: reviews}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews-v1}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: reviews, version: v1}}
+    spec: {containers: [{name: app, ports: [{containerPort: 9080}]}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: client}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: client}}
+    spec: {containers: [{name: app}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http: [{route: [{destination: {host: reviews, subset: v1}}]}]
+";
+
+fn read(text: &str) -> Objects {
+    let mut diagnostics = Vec::new();
+    let objects = Objects::read(&SourceFile::new("world.yaml", text), &mut diagnostics);
+    assert_eq!(source::render(&diagnostics, false), "");
+    objects
+}
+
+fn reference(kind: &str, name: &str) -> ObjectRef {
+    ObjectRef {
+        kind: kind.into(),
+        namespace: "default".into(),
+        name: name.into(),
+    }
+}
+
+fn pod(objects: &Objects, name: &str) -> Pod {
+    let pods = objects.pods();
+    pods.into_iter().find(|pod| &*pod.name == name).unwrap()
+}
+
+/// A control plane with one client connected.
+fn connected() -> (ControlPlane, Push) {
+    let objects = read(WORLD);
+    let client = pod(&objects, "client-0").identity();
+    let pods = objects.pods();
+    let mut plane = ControlPlane::new(PushSettings::default(), objects, pods);
+    let push = plane.connect(Nanos::ZERO, client);
+    (plane, push)
+}
+
+/// What a push updates, and removes as `-NAME`, by type.
+fn content(push: &Push) -> Vec<(&'static str, Vec<String>)> {
+    let names = |upsert: Vec<String>, remove: &[Arc<str>]| {
+        upsert
+            .into_iter()
+            .chain(remove.iter().map(|name| format!("-{name}")))
+            .collect()
+    };
+    let one = |delta: &XdsDelta| match delta {
+        XdsDelta::Clusters { upsert, remove } => (
+            "CDS",
+            names(upsert.iter().map(|r| r.name.to_string()).collect(), remove),
+        ),
+        XdsDelta::Endpoints { upsert } => (
+            "EDS",
+            names(upsert.iter().map(|r| r.cluster.to_string()).collect(), &[]),
+        ),
+        XdsDelta::Listeners { upsert, remove } => (
+            "LDS",
+            names(upsert.iter().map(|r| r.name.to_string()).collect(), remove),
+        ),
+        XdsDelta::Routes { upsert, remove } => (
+            "RDS",
+            names(upsert.iter().map(|r| r.name.to_string()).collect(), remove),
+        ),
+    };
+    push.deltas.iter().map(one).collect()
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn a_new_proxy_gets_everything_at_once() {
+    let (_, push) = connected();
+    let reviews = "reviews.default.svc.cluster.local";
+    let eds = ["", "v1", "v2"].map(|subset| format!("outbound|9080|{subset}|{reviews}"));
+    let content = content(&push);
+    let types: Vec<&str> = content.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(types, ["CDS", "EDS", "LDS", "RDS"]);
+    assert_eq!(content[1].1, eds);
+    assert_eq!(
+        content[2].1,
+        ["0.0.0.0_9080", "virtualOutbound", "virtualInbound"]
+    );
+    assert_eq!(content[3].1, ["9080"]);
+    assert_eq!(push.version, 1);
+}
+
+#[test]
+fn changes_wait_for_quiet_but_not_for_ever() {
+    let (mut plane, _) = connected();
+    let ms = Nanos::from_millis;
+    let mut reviews = pod(plane.objects(), "reviews-v1-0");
+    assert_eq!(plane.deadline(), None);
+    for at in (0..200).map(|n| n * 60) {
+        reviews.ready = !reviews.ready;
+        plane.set_pod(ms(1000 + at), reviews.clone());
+        let quiet = ms(1000 + at + 100);
+        assert_eq!(plane.deadline(), Some(quiet.min(ms(11_000))));
+        if ms(1000 + at) < ms(11_000) {
+            assert_eq!(plane.tick(ms(1000 + at)), []);
+        }
+    }
+    let pushes = plane.tick(ms(11_000));
+    assert_eq!(
+        (pushes.len(), plane.deadline()),
+        (0, None),
+        "back where it was"
+    );
+}
+
+#[test]
+fn a_pod_that_is_not_ready_changes_its_endpoints_only() {
+    let (mut plane, _) = connected();
+    let mut reviews = pod(plane.objects(), "reviews-v1-1");
+    plane.set_pod(Nanos::ZERO, reviews.clone());
+    assert_eq!(plane.deadline(), None, "nothing is new");
+    reviews.ready = false;
+    plane.set_pod(Nanos::ZERO, reviews);
+    let pushes = plane.tick(Nanos::from_millis(100));
+    let host = "reviews.default.svc.cluster.local";
+    let changed = ["", "v1"].map(|subset| format!("outbound|9080|{subset}|{host}"));
+    assert_eq!(content(&pushes[0]), [("EDS", changed.to_vec())]);
+    assert_eq!(pushes[0].version, 2);
+    plane.remove_pod(Nanos::from_millis(200), "default", "client-1");
+    assert_eq!(
+        plane.tick(Nanos::from_millis(300)),
+        [],
+        "no service selects it"
+    );
+}
+
+#[test]
+fn a_changed_rule_changes_its_table_only() {
+    let (mut plane, _) = connected();
+    let mut objects = plane.objects().clone();
+    let patch = SourceFile::new(
+        "patch.yaml",
+        "spec: {http: [{timeout: 1s, route: [{destination: {host: reviews, subset: v2}}]}]}",
+    );
+    let (documents, _) = parse(&patch, Dialect::Kubernetes);
+    let mut diagnostics = Vec::new();
+    let rule = reference("VirtualService", "reviews");
+    objects.patch(&rule, &documents[0], &mut diagnostics);
+    assert_eq!(diagnostics, []);
+    plane.set_objects(Nanos::ZERO, objects.clone());
+    let pushes = plane.tick(Nanos::from_millis(100));
+    assert_eq!(content(&pushes[0]), [("RDS", owned(&["9080"]))]);
+
+    assert!(objects.delete(&reference("DestinationRule", "reviews")));
+    assert!(!objects.delete(&reference("DestinationRule", "reviews")));
+    plane.set_objects(Nanos::from_secs(1), objects);
+    let pushes = plane.tick(Nanos::from_secs(2));
+    let host = "reviews.default.svc.cluster.local";
+    let content = content(&pushes[0]);
+    assert_eq!(content.len(), 1);
+    assert!(content[0].1.contains(&format!("-outbound|9080|v1|{host}")));
+}
+
+#[test]
+fn a_patch_with_an_error_changes_nothing() {
+    let mut objects = read(WORLD);
+    let before = format!("{objects:?}");
+    let patch = SourceFile::new("patch.yaml", "spec: {hots: [a]}");
+    let (documents, _) = parse(&patch, Dialect::Kubernetes);
+    let mut diagnostics = Vec::new();
+    objects.patch(
+        &reference("VirtualService", "reviews"),
+        &documents[0],
+        &mut diagnostics,
+    );
+    objects.patch(
+        &reference("VirtualService", "review"),
+        &documents[0],
+        &mut diagnostics,
+    );
+    assert_eq!(format!("{objects:?}"), before);
+    assert_eq!(
+        diagnostics[0].help.as_deref(),
+        Some("did you mean `hosts`?")
+    );
+    let help = diagnostics[1].help.as_deref();
+    assert_eq!(help, Some("did you mean `VirtualService default/reviews`?"));
+}
+
+#[test]
+fn sidecars_of_a_namespace_share_what_they_are_told() {
+    let (mut plane, _) = connected();
+    let one = plane.resources(&pod(plane.objects(), "client-0").identity());
+    let two = plane.resources(&pod(plane.objects(), "reviews-v1-1").identity());
+    assert!(Arc::ptr_eq(&one.clusters[0], &two.clusters[0]));
+    assert!(Arc::ptr_eq(&one.endpoints[0], &two.endpoints[0]));
+    assert!(Arc::ptr_eq(&one.routes[0], &two.routes[0]));
+    assert!(Arc::ptr_eq(&one.listeners[0], &two.listeners[0]));
+    let inbound =
+        |r: &control_plane::Resources| r.clusters.iter().any(|c| &*c.name == "inbound|9080||");
+    assert!(inbound(&two) && !inbound(&one));
+}
+
+#[test]
+fn older_rules_win_and_replaced_ones_keep_their_age() {
+    let rule = |name: &str, subset: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}}}
+spec: {{hosts: [reviews], http: [{{route: [{{destination: {{host: reviews, subset: {subset}}}}}]}}]}}
+"
+        )
+    };
+    let mut objects = read(WORLD);
+    objects.delete(&reference("VirtualService", "reviews"));
+    objects.apply(&read(&rule("zzz", "v1")));
+    objects.apply(&read(&rule("aaa", "v2")));
+    let goes_to = |objects: &Objects| {
+        let mut plane = ControlPlane::new(PushSettings::default(), objects.clone(), objects.pods());
+        let resources = plane.resources(&pod(objects, "client-0").identity());
+        let request = control_plane::Request {
+            authority: "reviews:9080".into(),
+            ..Default::default()
+        };
+        control_plane::explain(&resources, &request).clusters[0]
+            .name
+            .to_string()
+    };
+    assert_eq!(
+        goes_to(&objects),
+        "outbound|9080|v1|reviews.default.svc.cluster.local"
+    );
+    objects.apply(&read(&rule("zzz", "v3")));
+    assert_eq!(
+        goes_to(&objects),
+        "outbound|9080|v3|reviews.default.svc.cluster.local"
+    );
+    objects.delete(&reference("VirtualService", "zzz"));
+    objects.apply(&read(&rule("zzz", "v1")));
+    assert_eq!(
+        goes_to(&objects),
+        "outbound|9080|v2|reviews.default.svc.cluster.local"
+    );
+}
+
+#[test]
+fn injection_follows_labels() {
+    let kinds = |namespace: &str, pod: &str| {
+        let text = format!(
+            "apiVersion: v1
+kind: Namespace
+metadata: {{name: default, labels: {namespace}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: a}}
+spec:
+  template:
+    metadata: {pod}
+    spec: {{containers: [{{name: app}}]}}
+"
+        );
+        read(&text).deployments()[0].proxy
+    };
+    let plain = "{labels: {app: a}}";
+    let refuses = "{labels: {app: a, sidecar.istio.io/inject: 'false'}}";
+    let wants = "{labels: {app: a, sidecar.istio.io/inject: 'true'}}";
+    let gateway = "{labels: {app: a}, annotations: {inject.istio.io/templates: gateway}}";
+    for (namespace, pod, want) in [
+        ("{}", plain, ProxyKind::Sidecar),
+        ("{}", refuses, ProxyKind::None),
+        ("{istio-injection: enabled}", plain, ProxyKind::Sidecar),
+        ("{istio-injection: disabled}", plain, ProxyKind::None),
+        ("{istio-injection: enabled}", refuses, ProxyKind::None),
+        ("{istio-injection: disabled}", wants, ProxyKind::None),
+        ("{}", wants, ProxyKind::Sidecar),
+        ("{}", gateway, ProxyKind::Gateway),
+    ] {
+        assert_eq!(kinds(namespace, pod), want, "{namespace} {pod}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn addresses_are_of_their_networks_and_distinct(replicas in 1u32..400, name in "[a-z]{1,8}") {
+        let text = format!(
+            "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: x}}
+spec: {{replicas: {replicas}, template: {{metadata: {{labels: {{app: a}}}}, spec: {{containers: []}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: x}}
+spec: {{ports: [{{port: 80, name: http}}], selector: {{app: a}}}}
+"
+        );
+        let mut diagnostics = Vec::new();
+        // A name that YAML reads as a boolean is the same name still.
+        let objects = Objects::read(&SourceFile::new("w.yaml", &text), &mut diagnostics);
+        let pods = objects.pods();
+        let addresses: std::collections::BTreeSet<_> = pods.iter().map(|pod| pod.ip).collect();
+        prop_assert_eq!(addresses.len(), replicas as usize);
+        for pod in &pods {
+            let std::net::IpAddr::V4(ip) = pod.ip else { panic!("{}", pod.ip) };
+            prop_assert!(ip.octets()[0] == 10 && ip.octets()[1] < 128);
+        }
+        let service = &objects.services()[0];
+        let Some(std::net::IpAddr::V4(ip)) = service.address else { panic!("{service:?}") };
+        prop_assert!(ip.octets()[0] == 10 && ip.octets()[1] >= 128);
+        prop_assert_eq!(objects.service(&service.address.unwrap().to_string(), "y"), Some(service.clone()));
+        prop_assert_eq!(objects.service(&format!("{name}.x"), "y"), Some(service.clone()));
+        prop_assert_eq!(objects.service(&name, "x"), Some(service.clone()));
+        prop_assert_eq!(objects.service(&name, "y"), None);
+    }
+}

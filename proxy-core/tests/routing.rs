@@ -1,0 +1,293 @@
+//! Matching, rewriting and local answers through the contract.
+
+mod support;
+
+use proxy_core::xds::*;
+use support::*;
+
+fn exact(text: &str) -> ValueMatch {
+    ValueMatch::String(StringMatch::Exact(text.into()))
+}
+
+fn direct(status: u16, matches: RouteMatch) -> Route {
+    let body = "".into();
+    Route {
+        matches,
+        ..route("/", RouteAction::DirectResponse { status, body })
+    }
+}
+
+fn on(path: PathMatch) -> RouteMatch {
+    RouteMatch {
+        path,
+        ..RouteMatch::default()
+    }
+}
+
+fn header(name: &str, value: ValueMatch, invert: bool, missing_empty: bool) -> RouteMatch {
+    RouteMatch {
+        headers: vec![HeaderMatch {
+            name: name.into(),
+            value,
+            invert,
+            treat_missing_as_empty: missing_empty,
+        }],
+        ..RouteMatch::default()
+    }
+}
+
+fn status_of(routes: Vec<Route>, head: proxy_core::head::RequestHead) -> u16 {
+    let mut w = World::with_routes(routes);
+    let r = w.request(0, head);
+    w.run(1);
+    w.log(r).status
+}
+
+#[test]
+fn first_match_wins_and_regexes_match_the_whole_path() {
+    let routes = || {
+        vec![
+            direct(201, on(PathMatch::Exact("/exact".into()))),
+            direct(202, on(PathMatch::SeparatedPrefix("/sep".into()))),
+            direct(203, on(PathMatch::Regex(Regex::new("/v[0-9]+").unwrap()))),
+            direct(204, on(PathMatch::Prefix("/pre".into()))),
+            direct(205, on(PathMatch::Prefix("/".into()))),
+        ]
+    };
+    for (path, want) in [
+        ("/exact", 201),
+        ("/exact?x", 201),
+        ("/exact/", 205),
+        ("/sep/a", 202),
+        ("/separate", 205),
+        ("/v12?q", 203),
+        ("/v12/a", 205),
+        ("/prefix", 204),
+        ("/a/../exact", 201),
+        ("/%65xact", 201),
+    ] {
+        assert_eq!(status_of(routes(), head(path, &[])), want, "{path}");
+    }
+}
+
+#[test]
+fn a_missing_header_never_matches_unless_it_counts_as_empty() {
+    let by = |invert, empty| {
+        vec![
+            direct(201, header("x", exact("a"), invert, empty)),
+            direct(202, RouteMatch::default()),
+        ]
+    };
+    let present = || head("/", &[("x", "a")]);
+    let other = || head("/", &[("x", "b")]);
+    let missing = || head("/", &[]);
+    for (invert, empty, request, want) in [
+        (false, false, present(), 201),
+        (false, false, other(), 202),
+        (false, false, missing(), 202),
+        (true, false, present(), 202),
+        (true, false, other(), 201),
+        (true, false, missing(), 202),
+        (true, true, missing(), 201),
+        (true, true, present(), 202),
+    ] {
+        let got = status_of(by(invert, empty), request.clone());
+        assert_eq!(got, want, "invert {invert} empty {empty} {request:?}");
+    }
+}
+
+#[test]
+fn the_most_specific_domain_wins() {
+    let host = |name: &str, domain: &str, status| VirtualHost {
+        name: name.into(),
+        domains: vec![domain.into()],
+        routes: vec![direct(status, RouteMatch::default()).into()],
+        ..VirtualHost::default()
+    };
+    let mut w = World::bare();
+    w.table(vec![
+        host("any", "*", 201),
+        host("prefix", "a.*", 202),
+        host("suffix", "*.example", 203),
+        host("exact", "a.example", 204),
+    ]);
+    let mut keys = vec![];
+    for authority in ["x", "a.org", "b.example", "A.example:81"] {
+        let mut request = head("/", &[]);
+        request.authority = authority.into();
+        keys.push(w.request(0, request));
+    }
+    w.run(1);
+    let statuses: Vec<u16> = keys.iter().map(|&k| w.log(k).status).collect();
+    assert_eq!(statuses, [201, 202, 203, 204]);
+}
+
+#[test]
+fn redirects_and_rewrites() {
+    let redirect = RouteAction::Redirect(Redirect {
+        status: 301,
+        scheme: Some("https".into()),
+        host: None,
+        port: None,
+        path: RedirectPath::Prefix("/new".into()),
+    });
+    let forward = Forward {
+        path_rewrite: PathRewrite::Prefix("/in".into()),
+        host_rewrite: Some("in.example".into()),
+        ..to_c()
+    };
+    let mut w = World::with_routes(vec![
+        route("/old", redirect),
+        route("/out", RouteAction::Forward(forward)),
+    ]);
+    w.cluster(cluster(), vec![(1, 0)]);
+    let redirected = w.get(0, "/old/x?q=1");
+    w.get(1, "/out/x?q=1");
+    w.run(100);
+    assert_eq!(w.outcome(redirected).2, "direct_response");
+    let location = w.response(redirected).0.headers.get("location");
+    assert_eq!(location, Some(&b"https://a.example/new/x?q=1"[..]));
+    let sent = &w.sent[0].3;
+    assert_eq!((&*sent.path, &*sent.authority), ("/in/x?q=1", "in.example"));
+}
+
+/// Envoy's one value per stream: weights are exact functions of it, and a fault's answer already
+/// carries the changes of the entry it chose.
+#[test]
+fn the_chosen_weighted_entry_shapes_local_answers_too() {
+    let entry = |name: &str| WeightedCluster {
+        response_headers: HeaderMutations {
+            remove: vec![],
+            add: vec![HeaderValue {
+                name: "x-entry".into(),
+                value: name.into(),
+                append: false,
+            }],
+        },
+        ..WeightedCluster::new(name.into(), 50)
+    };
+    let forward = |fault| {
+        let forward = Forward {
+            clusters: vec![entry("a"), entry("b")],
+            ..to_c()
+        };
+        Route {
+            fault,
+            ..route("/", RouteAction::Forward(forward))
+        }
+    };
+    let abort = Fault {
+        delay: None,
+        abort: Some(FaultAbort {
+            status: 500,
+            grpc_status: None,
+            fraction_ppm: 1_000_000,
+        }),
+    };
+    let entries = |fault| -> Vec<Vec<u8>> {
+        let mut w = World::with_routes(vec![forward(fault)]);
+        let keys: Vec<u64> = (0..40).map(|n| w.get(n, "/")).collect();
+        w.run(1000);
+        keys.iter()
+            .map(|&k| w.response(k).0.headers.get("x-entry").unwrap().to_vec())
+            .collect()
+    };
+    let (unknown, aborted) = (entries(None), entries(Some(abort)));
+    assert_eq!(unknown, aborted);
+    assert!(unknown.contains(&b"a".to_vec()) && unknown.contains(&b"b".to_vec()));
+}
+
+/// An interned head is not routed by what an earlier version of its listener held.
+#[test]
+fn a_changed_inline_table_is_noticed() {
+    use proxy_core::contract::Input;
+    use proxy_core::ids::{DownstreamId, ExchangeId, HeadId};
+    use std::sync::Arc;
+    let mut w = World::bare();
+    let mut request = head("/", &[]);
+    request.id = Some(HeadId(0));
+    let request = Arc::new(request);
+    for (n, status) in [(0u32, 201u16), (1, 202)] {
+        let table = RouteTable::new(
+            "inline".into(),
+            vec![VirtualHost {
+                name: "v".into(),
+                domains: vec!["*".into()],
+                routes: vec![direct(status, RouteMatch::default()).into()],
+                ..VirtualHost::default()
+            }],
+            false,
+        );
+        let mut listener = listener();
+        if let NetworkFilter::Http(manager) = &mut listener.filter_chains[0].filter {
+            manager.routes = RouteSource::Inline(Arc::new(table));
+        }
+        w.xds(XdsDelta::Listeners {
+            upsert: vec![Arc::new(listener)],
+            remove: vec![],
+        });
+        w.input(Input::Opened(opened(n)));
+        w.input(Input::Request {
+            exchange: ExchangeId {
+                index: n,
+                generation: 0,
+            },
+            downstream: DownstreamId {
+                index: n,
+                generation: 0,
+            },
+            key: u64::from(n),
+            head: Arc::clone(&request),
+            ends: true,
+        });
+        assert_eq!(w.log(n.into()).status, status);
+    }
+}
+
+/// A changed cluster that never warms again can still be removed.
+#[test]
+fn a_cluster_that_warms_anew_is_removed_with_its_old_version() {
+    let mut w = World::of(cluster(), 1, to_c());
+    let renewed = Cluster {
+        discovery: Discovery::StrictDns {
+            host: "c.example".into(),
+            port: 80,
+        },
+        ..cluster()
+    };
+    w.xds(XdsDelta::Clusters {
+        upsert: vec![renewed.into()],
+        remove: vec![],
+    });
+    let old = w.get(10, "/");
+    w.run(20);
+    w.xds(XdsDelta::Clusters {
+        upsert: vec![],
+        remove: vec!["c".into()],
+    });
+    let gone = w.get(30, "/");
+    w.run(40);
+    assert_eq!(w.short(old), (200, "-".into()));
+    assert_eq!(w.short(gone), (503, "NC".into()));
+}
+
+#[test]
+fn endless_tables_are_refused() {
+    use proxy_core::contract::Action;
+    for lb_policy in [
+        LbPolicy::Maglev { table_size: 100 },
+        LbPolicy::Maglev { table_size: 0 },
+        LbPolicy::RingHash {
+            minimum_ring_size: 1,
+            maximum_ring_size: u64::MAX,
+        },
+    ] {
+        let mut w = World::bare();
+        let cluster = Cluster {
+            lb_policy,
+            ..cluster()
+        };
+        w.cluster(cluster, vec![(1, 0)]);
+        assert!(matches!(w.actions[0].1, Action::Nack { .. }));
+    }
+}

@@ -1,0 +1,480 @@
+//! A proxy with one worker on a scripted network, in virtual time.
+// Each test binary uses its own part, and a broken script may stop it.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use proxy_core::Identity;
+use proxy_core::contract::*;
+use proxy_core::head::{Headers, RequestHead, ResponseHead};
+use proxy_core::ids::*;
+use proxy_core::proxy::{Outs, Proxy};
+use proxy_core::telemetry::AccessLog;
+use proxy_core::time::Nanos;
+use proxy_core::xds::*;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub fn ms(millis: u64) -> Nanos {
+    Nanos::from_millis(millis)
+}
+
+pub fn address(n: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, n], 80))
+}
+
+/// What an endpoint does with a connection or a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Behaviour {
+    /// Answers with a status after some milliseconds.
+    Status(u16, u64),
+    /// Refuses connections after some milliseconds.
+    Refuse(u64),
+    /// Breaks the stream off after some milliseconds.
+    Reset(ResetReason, u64),
+    /// Closes the connection instead of answering, after some milliseconds.
+    Hangup(u64),
+    /// Takes requests and never answers.
+    Silent,
+    /// Connections never come up.
+    Blackhole,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Request(u64, Arc<RequestHead>),
+    Input(Input),
+    Main(MainInput),
+    Behave(u8, Behaviour),
+}
+
+pub struct World {
+    pub proxy: Proxy,
+    pub outs: Outs,
+    pub now: Nanos,
+    events: BTreeMap<(Nanos, u64), Event>,
+    sequence: u64,
+    pub behaviours: BTreeMap<SocketAddr, Behaviour>,
+    conns: BTreeMap<ConnId, SocketAddr>,
+    pub logs: Vec<(Nanos, AccessLog)>,
+    pub responses: Vec<(ExchangeId, Arc<ResponseHead>, Body)>,
+    pub changes: Vec<(Nanos, StateChange)>,
+    pub sent: Vec<(Nanos, SocketAddr, ConnId, Arc<RequestHead>, BodySource)>,
+    pub actions: Vec<(Nanos, Action)>,
+    exchanges: u32,
+    started: u32,
+}
+
+impl World {
+    /// One cluster `c` of `hosts` endpoints behind one route `/`.
+    pub fn of(cluster: Cluster, hosts: u8, forward: Forward) -> World {
+        let mut world = World::with_routes(vec![route("/", RouteAction::Forward(forward))]);
+        world.cluster(cluster, (1..=hosts).map(|n| (n, 0)).collect());
+        world
+    }
+
+    pub fn with_routes(routes: Vec<Route>) -> World {
+        let mut world = World::bare();
+        let host = VirtualHost {
+            name: "v".into(),
+            domains: vec!["*".into()],
+            routes: routes.into_iter().map(Arc::new).collect(),
+            ..VirtualHost::default()
+        };
+        world.table(vec![host]);
+        world
+    }
+
+    pub fn bare() -> World {
+        let identity = Identity {
+            seed: 1,
+            proxy: "p".into(),
+            workers: 1,
+        };
+        World {
+            proxy: Proxy::new(&identity),
+            outs: Outs::new(1),
+            now: Nanos::ZERO,
+            events: BTreeMap::new(),
+            sequence: 0,
+            behaviours: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            logs: vec![],
+            responses: vec![],
+            changes: vec![],
+            sent: vec![],
+            actions: vec![],
+            exchanges: 0,
+            started: 0,
+        }
+    }
+
+    pub fn table(&mut self, hosts: Vec<VirtualHost>) {
+        let table = RouteTable::new("t".into(), hosts, true);
+        self.xds(XdsDelta::Routes {
+            upsert: vec![Arc::new(table)],
+            remove: vec![],
+        });
+        self.xds(XdsDelta::Listeners {
+            upsert: vec![Arc::new(listener())],
+            remove: vec![],
+        });
+        let opened = opened(0);
+        self.input(Input::Opened(opened));
+    }
+
+    /// Endpoints are `(number, priority)`.
+    pub fn cluster(&mut self, cluster: Cluster, hosts: Vec<(u8, u32)>) {
+        let name = Arc::clone(&cluster.name);
+        self.xds(XdsDelta::Clusters {
+            upsert: vec![Arc::new(cluster)],
+            remove: vec![],
+        });
+        self.endpoints(&name, hosts);
+    }
+
+    pub fn endpoints(&mut self, cluster: &str, hosts: Vec<(u8, u32)>) {
+        self.xds(XdsDelta::Endpoints {
+            upsert: vec![Arc::new(assignment(cluster, hosts))],
+        });
+    }
+
+    pub fn xds(&mut self, delta: XdsDelta) {
+        let input = MainInput::Xds { delta, version: 1 };
+        self.main(input);
+    }
+
+    pub fn behave(&mut self, host: u8, behaviour: Behaviour) {
+        self.behaviours.insert(address(host), behaviour);
+    }
+
+    pub fn behave_at(&mut self, at_ms: u64, host: u8, behaviour: Behaviour) {
+        self.at(ms(at_ms), Event::Behave(host, behaviour));
+    }
+
+    pub fn xds_at(&mut self, at_ms: u64, delta: XdsDelta) {
+        self.at(ms(at_ms), Event::Main(MainInput::Xds { delta, version: 1 }));
+    }
+
+    /// A request at `at_ms`; its exchange has the number returned, which is also its key.
+    pub fn get(&mut self, at_ms: u64, path: &str) -> u64 {
+        self.request(at_ms, head(path, &[]))
+    }
+
+    pub fn request(&mut self, at_ms: u64, head: RequestHead) -> u64 {
+        let number = u64::from(self.exchanges);
+        self.exchanges += 1;
+        self.at(ms(at_ms), Event::Request(number, Arc::new(head)));
+        number
+    }
+
+    fn at(&mut self, at: Nanos, event: Event) {
+        self.sequence += 1;
+        self.events.insert((at, self.sequence), event);
+    }
+
+    fn after(&mut self, millis: u64, input: Input) {
+        self.at(self.now + ms(millis), Event::Input(input));
+    }
+
+    /// Until `until_ms`, or until nothing is left but sweeps.
+    pub fn run(&mut self, until_ms: u64) {
+        loop {
+            let event = self.events.keys().next().map(|key| key.0);
+            let worker = self.proxy.worker(0).deadline();
+            let main = self.proxy.main_deadline();
+            let next = [event, worker, main].into_iter().flatten().min();
+            let Some(next) = next.filter(|&next| next <= ms(until_ms)) else {
+                self.now = self.now.max(ms(until_ms));
+                return;
+            };
+            self.now = self.now.max(next);
+            if main.is_some_and(|at| at <= self.now) {
+                self.main(MainInput::Tick);
+            } else if worker.is_some_and(|at| at <= self.now) {
+                self.input(Input::Tick);
+            } else if let Some((_, event)) = self.events.pop_first() {
+                self.fire(event);
+            }
+        }
+    }
+
+    fn fire(&mut self, event: Event) {
+        match event {
+            Event::Request(number, head) => {
+                let exchange = ExchangeId {
+                    index: self.started,
+                    generation: 0,
+                };
+                self.started += 1;
+                self.input(Input::Request {
+                    exchange,
+                    downstream: downstream(0),
+                    key: number,
+                    head,
+                    ends: true,
+                });
+            }
+            Event::Input(input) => self.input(input),
+            Event::Main(input) => self.main(input),
+            Event::Behave(host, behaviour) => self.behave(host, behaviour),
+        }
+    }
+
+    pub fn main(&mut self, input: MainInput) {
+        self.proxy
+            .handle_main(self.now, input, &mut self.outs, None);
+        self.act();
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.proxy
+            .handle_worker(self.now, 0, input, &mut self.outs, None);
+        self.act();
+    }
+
+    fn act(&mut self) {
+        let main = std::mem::take(&mut self.outs.main);
+        let worker = std::mem::take(&mut self.outs.workers[0]);
+        for out in [main, worker] {
+            self.logs
+                .extend(out.logs.into_iter().map(|l| (self.now, l)));
+            self.changes
+                .extend(out.changes.into_iter().map(|c| (self.now, c)));
+            for action in out.actions {
+                self.actions.push((self.now, action.clone()));
+                self.carry_out(action);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Connect { conn, address, .. } => {
+                self.conns.insert(conn, address);
+                match self.behaviours.get(&address) {
+                    Some(Behaviour::Blackhole) => {}
+                    Some(Behaviour::Refuse(after)) => {
+                        let reason = ConnectFailure::Refused;
+                        self.after(*after, Input::ConnectFailed { conn, reason });
+                    }
+                    _ => self.after(0, Input::Connected { conn }),
+                }
+            }
+            Action::Send {
+                attempt,
+                conn,
+                head,
+                source,
+                ..
+            } => {
+                let address = self.conns[&conn];
+                self.sent.push((self.now, address, conn, head, source));
+                match self.behaviours.get(&address) {
+                    Some(&Behaviour::Status(status, after)) => {
+                        let head = Arc::new(ResponseHead::of_status(status));
+                        let ends = true;
+                        self.after(
+                            after,
+                            Input::ResponseHead {
+                                attempt,
+                                head,
+                                ends,
+                            },
+                        );
+                    }
+                    Some(&Behaviour::Reset(reason, after)) => {
+                        self.after(after, Input::Reset { attempt, reason });
+                    }
+                    Some(&Behaviour::Hangup(after)) => {
+                        self.after(after, Input::ConnClosed { conn });
+                    }
+                    Some(_) => {}
+                    None => {
+                        let head = Arc::new(ResponseHead::of_status(200));
+                        let ends = true;
+                        self.after(
+                            1,
+                            Input::ResponseHead {
+                                attempt,
+                                head,
+                                ends,
+                            },
+                        );
+                    }
+                }
+            }
+            Action::Respond {
+                exchange,
+                head,
+                body,
+            } => self.responses.push((exchange, head, body)),
+            _ => {}
+        }
+    }
+
+    pub fn log(&self, key: u64) -> &AccessLog {
+        &self.logs.iter().find(|(_, log)| log.key == key).unwrap().1
+    }
+
+    /// Status, flags, details and end (ms) of the exchange with that key.
+    pub fn outcome(&self, key: u64) -> (u16, String, String, u64) {
+        let log = self.log(key);
+        (
+            log.status,
+            log.flags.to_string(),
+            log.details.to_string(),
+            (log.started_at + log.duration).as_millis(),
+        )
+    }
+
+    pub fn short(&self, key: u64) -> (u16, String) {
+        let (status, flags, ..) = self.outcome(key);
+        (status, flags)
+    }
+
+    pub fn response(&self, key: u64) -> (&ResponseHead, String) {
+        let id = self.log(key).exchange;
+        let (_, head, body) = self.responses.iter().find(|r| r.0 == id).unwrap();
+        let text = match body {
+            Body::Local(text) => text.to_string(),
+            Body::Empty => String::new(),
+            Body::Relay(_) => "relayed".into(),
+        };
+        (head, text)
+    }
+
+    pub fn host_of(&self, key: u64) -> u16 {
+        let endpoint = self.log(key).endpoint.unwrap();
+        let address = self.proxy.worker(0).endpoint_address(endpoint).unwrap();
+        match address {
+            SocketAddr::V4(v4) => u16::from(v4.ip().octets()[3]),
+            SocketAddr::V6(_) => unreachable!(),
+        }
+    }
+
+    /// When the endpoint was sent to, in ms.
+    pub fn sent_to(&self, host: u8) -> Vec<u64> {
+        self.sent
+            .iter()
+            .filter(|sent| sent.1 == address(host))
+            .map(|sent| sent.0.as_millis())
+            .collect()
+    }
+
+    pub fn connects(&self) -> usize {
+        let connect = |a: &&(Nanos, Action)| matches!(a.1, Action::Connect { .. });
+        self.actions.iter().filter(connect).count()
+    }
+
+    pub fn slots(&self) -> [u64; 4] {
+        self.proxy.worker(0).slots_taken()
+    }
+}
+
+pub fn downstream(index: u32) -> DownstreamId {
+    DownstreamId {
+        index,
+        generation: 0,
+    }
+}
+
+pub fn opened(index: u32) -> Opened {
+    Opened {
+        downstream: downstream(index),
+        peer: "127.0.0.1:35690".parse().unwrap(),
+        original_dst: "127.0.0.1:28000".parse().unwrap(),
+        direction: Direction::Outbound,
+        tls: None,
+    }
+}
+
+pub fn listener() -> Listener {
+    let manager = HttpConnectionManager {
+        routes: RouteSource::Rds("t".into()),
+        normalize_path: true,
+        merge_slashes: false,
+    };
+    Listener {
+        name: "l".into(),
+        address: None,
+        port: 28000,
+        filter_chains: vec![FilterChain {
+            name: "".into(),
+            matches: FilterChainMatch::default(),
+            terminates_tls: false,
+            filter: NetworkFilter::Http(manager),
+        }],
+        default_filter_chain: None,
+        use_original_dst: false,
+    }
+}
+
+pub fn assignment(cluster: &str, hosts: Vec<(u8, u32)>) -> LoadAssignment {
+    let localities = hosts
+        .into_iter()
+        .map(|(n, priority)| LocalityEndpoints {
+            locality: "".into(),
+            priority,
+            weight: 1,
+            endpoints: vec![Endpoint::new(address(n))],
+        })
+        .collect();
+    LoadAssignment::new(cluster.into(), localities)
+}
+
+pub fn cluster() -> Cluster {
+    Cluster {
+        lb_policy: LbPolicy::RoundRobin,
+        ..Cluster::new("c".into(), Discovery::Eds)
+    }
+}
+
+pub fn route(prefix: &str, action: RouteAction) -> Route {
+    Route {
+        name: prefix.into(),
+        matches: RouteMatch {
+            path: PathMatch::Prefix(prefix.into()),
+            ..RouteMatch::default()
+        },
+        action,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        fault: None,
+        origin: None,
+    }
+}
+
+pub fn to_c() -> Forward {
+    Forward::to("c".into())
+}
+
+pub fn retries(num_retries: u32, on: &str) -> RetryPolicy {
+    RetryPolicy {
+        retry_on: on
+            .split(',')
+            .filter_map(RetryOn::from_token)
+            .fold(RetryOn::default(), |a, b| a | b),
+        num_retries,
+        retriable_status_codes: vec![],
+        per_try_timeout: None,
+        avoid_previous_hosts: true,
+        host_selection_retry_max_attempts: 5,
+        back_off_base: ms(25),
+        back_off_max: ms(250),
+    }
+}
+
+pub fn head(path: &str, headers: &[(&str, &str)]) -> RequestHead {
+    let mut lines = Headers::default();
+    for (name, value) in headers {
+        lines.append((*name).into(), value.as_bytes());
+    }
+    RequestHead {
+        method: "GET".into(),
+        scheme: "http".into(),
+        authority: "a.example".into(),
+        path: path.into(),
+        headers: lines,
+        id: None,
+    }
+}

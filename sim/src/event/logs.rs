@@ -1,0 +1,188 @@
+//! What the core reports: access-log records and changes of state.
+
+use super::World;
+use super::schedule::Requester;
+use crate::observe::LogLine;
+use crate::plan::Caller;
+use crate::tally::Ended;
+use proxy_core::contract::StateChange;
+use proxy_core::ids::{ClusterId, EndpointId};
+use proxy_core::random::hash_text;
+use proxy_core::telemetry::AccessLog;
+use proxy_core::xds::{Name, RouteAction};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a cluster of a proxy means to the record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClusterNames {
+    hash: u64,
+    /// Its place in the tally.
+    tally: u32,
+    /// The place of the calls that go to it; `None` for inbound and passthrough clusters.
+    calls: Option<u32>,
+}
+
+impl World<'_, '_> {
+    /// An exchange is over: its slot is free, and it counts.
+    #[inline]
+    pub(super) fn exchange_ended(&mut self, proxy: u32, worker: u16, log: AccessLog) {
+        let now = self.queue.now();
+        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+        let from = state.exchanges[log.exchange.index].from;
+        state.exchanges.remove(log.exchange.index);
+        let downstream = &mut state.downstreams[log.downstream.index];
+        downstream.active -= 1;
+        if downstream.draining && downstream.active == 0 {
+            self.hang_up(proxy, worker, log.downstream);
+        }
+        if let Requester::Call {
+            call,
+            generation,
+            tried,
+        } = from
+        {
+            self.call_logged(call, generation, tried, log.flags);
+        }
+        let cluster = log
+            .cluster
+            .and_then(|id| self.cluster_names(proxy, worker, id));
+        let (pod, endpoint) = match log.endpoint {
+            Some(endpoint) => self.endpoint_pod(proxy, worker, endpoint),
+            None => (None, None),
+        };
+        let hash = cluster.map_or(0, |cluster| cluster.hash);
+        self.tally.logged(now, proxy, &log, hash, endpoint);
+        if let Some(cluster) = cluster {
+            self.tally
+                .cluster_used(cluster.tally, log.started_at, log.attempts);
+        }
+        let calls = match cluster {
+            Some(cluster) => cluster.calls,
+            // Ended before a cluster was chosen: it counts for the one it was meant for.
+            None => self.calls_meant(proxy, &log),
+        };
+        if let Some(calls) = calls {
+            let ended = Ended {
+                started_at: log.started_at,
+                duration: log.duration,
+                status: log.status,
+                flags: log.flags,
+                attempts: log.attempts,
+                pod,
+            };
+            self.tally.call_ended(calls, &ended);
+        }
+        if self.observers.access_log.is_some() {
+            self.observe(proxy, worker, &log, endpoint);
+        }
+    }
+
+    fn observe(&mut self, proxy: u32, worker: u16, log: &AccessLog, endpoint: Option<SocketAddr>) {
+        let cluster = log
+            .cluster
+            .and_then(|id| self.cluster_name(proxy, worker, id));
+        let line = LogLine {
+            at: self.queue.now(),
+            proxy: &self.proxies[proxy as usize].name,
+            log,
+            cluster: cluster.as_deref(),
+            endpoint,
+        };
+        if let Some(access_log) = &mut self.observers.access_log {
+            access_log(&line);
+        }
+    }
+
+    pub(super) fn state_changed(&mut self, proxy: u32, change: &StateChange) {
+        let (StateChange::Ejected { cluster, .. }
+        | StateChange::EjectionOverflow { cluster, .. }
+        | StateChange::Unejected { cluster, .. }
+        | StateChange::Overflow { cluster }
+        | StateChange::Warmed { cluster }) = change;
+        let Some(name) = self.cluster_name(proxy, 0, *cluster) else {
+            return;
+        };
+        let own = Arc::clone(&self.proxies[proxy as usize].name);
+        self.tally
+            .changed(self.queue.now(), (proxy, &own), change, &name);
+    }
+
+    fn cluster_name(&self, proxy: u32, worker: u16, id: ClusterId) -> Option<Name> {
+        self.core(proxy)?
+            .worker(u32::from(worker))
+            .cluster_name(id)
+            .cloned()
+    }
+
+    #[inline]
+    fn cluster_names(&mut self, proxy: u32, worker: u16, id: ClusterId) -> Option<ClusterNames> {
+        let known = self.proxies[proxy as usize].clusters.get(id.0 as usize);
+        if let Some(Some(names)) = known {
+            return Some(*names);
+        }
+        let name = self.cluster_name(proxy, worker, id)?;
+        let names = ClusterNames {
+            hash: hash_text(&name),
+            tally: self.tally.cluster(&name),
+            calls: self.calls_of_cluster(proxy, &name),
+        };
+        let clusters = &mut self.proxies[proxy as usize].clusters;
+        if clusters.len() <= id.0 as usize {
+            clusters.resize(id.0 as usize + 1, None);
+        }
+        clusters[id.0 as usize] = Some(names);
+        Some(names)
+    }
+
+    /// Calls through a cluster that Istio named `outbound|PORT|SUBSET|HOST`.
+    fn calls_of_cluster(&mut self, proxy: u32, cluster: &str) -> Option<u32> {
+        let host = cluster.strip_prefix("outbound|")?.rsplit('|').next()?;
+        let service = self
+            .plan
+            .services
+            .iter()
+            .position(|s| *s.info.host == *host)? as u32;
+        let pod = self.proxies[proxy as usize].pod;
+        let caller = Caller::Workload(self.plan.pods[pod as usize].workload);
+        Some(self.tally.calls_between(caller, service))
+    }
+
+    fn calls_meant(&mut self, proxy: u32, log: &AccessLog) -> Option<u32> {
+        let route = log.decision.as_deref()?.route()?;
+        let RouteAction::Forward(forward) = &route.action else {
+            return None;
+        };
+        let entry = forward.clusters.get(log.weighted_choice as usize)?;
+        let cluster = Arc::clone(&entry.cluster);
+        self.calls_of_cluster(proxy, &cluster)
+    }
+
+    /// The pod behind an endpoint, and its address.
+    #[inline]
+    fn endpoint_pod(
+        &mut self,
+        proxy: u32,
+        worker: u16,
+        endpoint: EndpointId,
+    ) -> (Option<u32>, Option<SocketAddr>) {
+        let address = self
+            .core(proxy)
+            .and_then(|core| core.worker(u32::from(worker)).endpoint_address(endpoint));
+        let state = &self.proxies[proxy as usize].workers[worker as usize];
+        if let Some(pod) = state.endpoint_pods.get(endpoint.0 as usize) {
+            return (*pod, address);
+        }
+        let place = address.and_then(|address| self.places.get(&address.ip()));
+        let pod = match place {
+            Some(super::Place::Pod(pod)) => Some(*pod),
+            _ => None,
+        };
+        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+        // Endpoints are numbered as they come, so those before this one are known or never used.
+        if state.endpoint_pods.len() == endpoint.0 as usize {
+            state.endpoint_pods.push(pod);
+        }
+        (pod, address)
+    }
+}

@@ -1,0 +1,172 @@
+//! A scenario made ready to run: every name resolved, every file read, every mistake reported. A
+//! plan is the same for every seed and engine.
+
+mod behavior;
+mod expect;
+mod files;
+mod graph;
+mod targets;
+mod timeline;
+mod topology;
+mod traffic;
+
+pub use behavior::{PlanBehavior, PlanCall, PlanScript};
+pub use expect::{Caller, Of, PlanExpectation, PlanMetric};
+pub use files::{read_scenario, read_sources};
+pub use targets::{PlanService, Target};
+pub use timeline::{PlanChange, PlanEvent, PlanHappening};
+pub use topology::{PlanExternal, PlanPod, PlanWorkload};
+pub use traffic::{Entry, PlanLoad, PlanTraffic};
+
+use crate::distribution::Distribution;
+use control_plane::{ControlPlane, PushSettings};
+use proxy_core::head::RequestHead;
+use proxy_core::time::Nanos;
+use scenarios::model::{ConfigSource, Link, Scenario};
+use source::{Diagnostic, Level};
+use std::sync::Arc;
+
+/// A scenario made ready to run.
+#[derive(Debug)]
+pub struct Plan {
+    pub name: String,
+    pub seed: u64,
+    pub duration: Nanos,
+    pub warmup: Nanos,
+    /// Before any proxy has connected.
+    pub control_plane: ControlPlane,
+    pub push_cost: Nanos,
+    pub push_delay: Distribution,
+    /// Worker threads of every proxy.
+    pub concurrency: u32,
+    /// Added to each request on its way through a proxy.
+    pub overhead: Nanos,
+    pub workloads: Vec<PlanWorkload>,
+    /// Every pod that exists at some time.
+    pub pods: Vec<PlanPod>,
+    pub externals: Vec<PlanExternal>,
+    pub services: Vec<PlanService>,
+    pub traffic: Vec<PlanTraffic>,
+    /// Heads of traffic, by [`proxy_core::ids::HeadId`].
+    pub heads: Vec<Arc<RequestHead>>,
+    /// In order of time.
+    pub timeline: Vec<PlanEvent>,
+    pub network: PlanNetwork,
+    pub expectations: Vec<PlanExpectation>,
+}
+
+/// Latencies between localities.
+#[derive(Debug)]
+pub struct PlanNetwork {
+    pub default: Distribution,
+    /// One way, both ways alike.
+    pub links: Vec<(String, String, Distribution)>,
+}
+
+impl PlanNetwork {
+    /// The latency, one way, between two localities (`region/zone`). Where several links fit, the
+    /// one that names more of the localities wins; then the first.
+    pub fn between(&self, a: &str, b: &str) -> &Distribution {
+        let within = |place: &str, named: &str| {
+            place == named
+                || place
+                    .strip_prefix(named)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let fits = |(x, y, _): &&(String, String, Distribution)| {
+            (within(a, x) && within(b, y)) || (within(a, y) && within(b, x))
+        };
+        self.links
+            .iter()
+            .filter(fits)
+            .rev()
+            .max_by_key(|(x, y, _)| x.len() + y.len())
+            .map_or(&self.default, |(_, _, latency)| latency)
+    }
+}
+
+/// Replaces parts of a scenario before it is planned.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Used instead of the scenario's own `config`.
+    pub config: Option<Vec<ConfigSource>>,
+}
+
+impl Plan {
+    /// Resolves `scenario`. Everything found wrong is added to `diagnostics`; with an error among
+    /// it there is no plan.
+    pub fn new(
+        scenario: &Scenario,
+        overrides: Overrides,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Plan> {
+        let config = overrides.config.as_ref().unwrap_or(&scenario.config);
+        let mut objects = topology::objects(scenario, diagnostics);
+        for source in config {
+            objects.apply(&files::config(&scenario.folder, source, diagnostics));
+        }
+        objects.check_references(diagnostics);
+        let timeline = timeline::config_steps(scenario, &objects, diagnostics);
+        let places = topology::Places::of(scenario, &objects, diagnostics);
+        let services = targets::services(&objects, &places);
+        let behaviors = behavior::Resolver {
+            objects: &objects,
+            services: &services,
+            places: &places,
+        };
+        let (workloads, externals) = behaviors.all(scenario, diagnostics);
+        graph::check_ends(&workloads, &services, &places, diagnostics);
+        let mut heads = Vec::new();
+        let traffic = traffic::all(scenario, &behaviors, &mut heads, diagnostics);
+        let happenings = timeline::all(scenario, timeline, &workloads, &traffic, diagnostics);
+        let names = expect::Names {
+            workloads: &workloads,
+            services: &services,
+            traffic: &traffic,
+            pods: &places.pods,
+        };
+        let expectations = expect::all(scenario, &names, diagnostics);
+        let network = network(&scenario.network);
+        if diagnostics.iter().any(|d| d.level == Level::Error) {
+            return None;
+        }
+        let settings = PushSettings {
+            debounce: scenario.control_plane.debounce,
+            debounce_max: scenario.control_plane.debounce_max,
+        };
+        let present = places.pods.iter().filter(|pod| pod.at_start);
+        let pods = present.map(|pod| pod.pod.clone()).collect();
+        Some(Plan {
+            name: scenario.name.clone(),
+            seed: scenario.seed,
+            duration: scenario.duration,
+            warmup: scenario.warmup,
+            control_plane: ControlPlane::new(settings, objects, pods),
+            push_cost: scenario.control_plane.push_cost,
+            push_delay: Distribution::from(&scenario.control_plane.push_delay),
+            concurrency: scenario.proxies.concurrency,
+            overhead: scenario.proxies.overhead,
+            workloads,
+            pods: places.pods,
+            externals,
+            services,
+            traffic,
+            heads,
+            timeline: happenings,
+            network,
+            expectations,
+        })
+    }
+}
+
+fn network(network: &scenarios::model::Network) -> PlanNetwork {
+    let latency = |link: &Link| Distribution::from(&link.latency);
+    PlanNetwork {
+        default: latency(&network.default),
+        links: network
+            .links
+            .iter()
+            .map(|(from, to, link)| (from.text.clone(), to.text.clone(), latency(link)))
+            .collect(),
+    }
+}
