@@ -173,7 +173,8 @@ pub enum Action {
     Abort { exchange: ExchangeId },
     /// Keep up to `limit` bytes of the request for a retry.
     Buffer { exchange: ExchangeId, limit: u64 },
-    /// Refuse a downstream connection that no filter chain takes.
+    /// Take no further requests on a downstream connection, and close it when those in progress are
+    /// over: no filter chain takes it, or its listener has changed.
     CloseDownstream { downstream: DownstreamId },
     /// Look up a name; answer with `Resolved`.
     Resolve { host: Name },

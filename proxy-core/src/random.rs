@@ -1,6 +1,7 @@
 //! Counter-based randomness: every draw is a hash of who decides, about what, and for which
 //! purpose, so no draw depends on how many were made before it elsewhere.
 
+use crate::contract::BodySource;
 use serde::{Deserialize, Serialize};
 
 /// What a draw decides. One stream per independent draw of the modelled proxy.
@@ -53,6 +54,19 @@ impl Draws {
 /// A name as the subject of draws.
 pub fn hash_text(text: &str) -> u64 {
     xxhash_rust::xxh64::xxh64(text.as_bytes(), 0)
+}
+
+/// Sets the keys of mirrored requests apart.
+const MIRRORED: u64 = 0x6d69_7272_6f72;
+
+/// The key of a try on its way to the next hop: that of its exchange, set apart for retries and
+/// copies, so that an endpoint draws anew for them. `ordinal` is 1 for the first try.
+pub fn key_of_try(key: u64, source: BodySource, ordinal: u32) -> u64 {
+    match source {
+        BodySource::Exchange(_) if ordinal <= 1 => key,
+        BodySource::Exchange(_) => mix(key ^ u64::from(ordinal)),
+        BodySource::Mirror(_) => mix(key ^ MIRRORED),
+    }
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection with full avalanche.

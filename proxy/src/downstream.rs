@@ -5,7 +5,7 @@ use crate::driver::Driver;
 use crate::heads;
 use crate::request_body::{Received, RequestBody};
 use crate::response_body::ResponseBody;
-use crate::tables::Exchange;
+use crate::tables::{Downstream, Exchange};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -15,6 +15,7 @@ use proxy_core::random::{hash_text, mix};
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
@@ -47,7 +48,11 @@ impl<E: Environment> Driver<E> {
     /// closed at once.
     pub fn accept(&self, accepted: Accepted<E::Io>) {
         let worker = self.next_worker();
-        let (index, generation) = self.with_tables(worker, |tables| tables.downstreams.claim(()));
+        let (drain, draining) = oneshot::channel();
+        let drain = Some(drain);
+        let (index, generation) = self.with_tables(worker, |tables| {
+            tables.downstreams.claim(Downstream { drain })
+        });
         let downstream = DownstreamId { index, generation };
         let place = Place {
             worker,
@@ -65,26 +70,44 @@ impl<E: Environment> Driver<E> {
                 tls: accepted.tls,
             }),
         );
-        let taken = self.with_tables(worker, |tables| {
-            tables.downstreams.get_mut(index, generation).is_some()
+        let refused = self.with_tables(worker, |tables| {
+            let state = tables.downstreams.get_mut(index, generation);
+            let refused = state.is_some_and(|state| state.drain.is_none());
+            if refused {
+                tables.downstreams.release(index, generation);
+            }
+            refused
         });
-        if taken {
-            spawn_local(serve(self.clone(), place, accepted.io));
+        if !refused {
+            spawn_local(serve(self.clone(), place, accepted.io, draining));
         }
     }
 }
 
-async fn serve<E: Environment>(driver: Driver<E>, place: Place, io: E::Io) {
+async fn serve<E: Environment>(
+    driver: Driver<E>,
+    place: Place,
+    io: E::Io,
+    draining: oneshot::Receiver<()>,
+) {
     let requests = Cell::new(0);
     let service = service_fn(|request| {
         let ordinal = requests.replace(requests.get() + 1);
         respond(driver.clone(), place, ordinal, request)
     });
-    // How it ended is for the core to say, from what was in progress.
-    let _ = http1::Builder::new()
+    let connection = http1::Builder::new()
         .auto_date_header(false)
-        .serve_connection(io, service)
-        .await;
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    // How it ended is for the core to say, from what was in progress.
+    tokio::select! {
+        biased;
+        Ok(()) = draining => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+        _ = &mut connection => {}
+    }
     let downstream = place.downstream;
     driver.tell(place.worker, Input::DownstreamClosed { downstream });
     driver.with_tables(place.worker, |tables| {
@@ -113,6 +136,7 @@ async fn respond<E: Environment>(
     let (respond, response) = oneshot::channel();
     let (index, generation) = driver.with_tables(place.worker, |tables| {
         tables.exchanges.claim(Exchange {
+            key,
             body: body.clone(),
             respond: Some(respond),
             abort: None,

@@ -7,6 +7,7 @@ use crate::upstream;
 use proxy_core::contract::{Action, Input, MainInput, StateChange};
 use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Witness};
+use proxy_core::random::key_of_try;
 use proxy_core::telemetry::AccessLog;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, XdsDelta};
@@ -20,6 +21,10 @@ use tokio::task::spawn_local;
 /// What a proxy is started with.
 pub struct Setup {
     pub identity: Identity,
+    /// Every try and mirror carries a key of its own in `x-request-id` (see
+    /// [`proxy_core::random::key_of_try`]), for endpoints whose behaviour is drawn from it. A real
+    /// proxy leaves the header as it is.
+    pub keys_of_tries: bool,
     /// Keep a journal of everything the machines are told and answer.
     pub journal: bool,
     /// Told of every [`Record`], in order. Must not call the driver.
@@ -44,6 +49,7 @@ pub struct Driver<E: Environment>(Rc<Shared<E>>);
 
 struct Shared<E> {
     environment: E,
+    keys_of_tries: bool,
     state: RefCell<State>,
     /// The next deadline has come closer.
     sooner: Notify,
@@ -92,6 +98,7 @@ impl<E: Environment> Driver<E> {
         };
         let driver = Driver(Rc::new(Shared {
             environment,
+            keys_of_tries: setup.keys_of_tries,
             state: RefCell::new(state),
             sooner: Notify::new(),
         }));
@@ -242,9 +249,12 @@ impl<E: Environment> Driver<E> {
                 ordinal,
                 announce_ordinal,
             } => {
-                let body = tables.body_of(source);
                 let announced = announce_ordinal.then_some(ordinal);
-                let request = body.and_then(|body| heads::to_request(&head, announced, body));
+                let request = tables.outgoing(source).and_then(|(key, body)| {
+                    let key = key_of_try(key, source, ordinal);
+                    let key = self.0.keys_of_tries.then_some(key);
+                    heads::to_request(&head, announced, key, body)
+                });
                 let cancel = tables.add_attempt(attempt, conn);
                 let place = upstream::Place { worker, conn };
                 let sent = upstream::run_attempt(self.clone(), place, attempt, request);
@@ -260,12 +270,7 @@ impl<E: Environment> Driver<E> {
             } => tables.respond(exchange, &head, body),
             Action::Abort { exchange } => tables.abort(exchange),
             Action::Buffer { exchange, limit } => tables.keep(exchange, limit),
-            Action::CloseDownstream { downstream } => {
-                // The task that accepts sees that its slot is gone.
-                tables
-                    .downstreams
-                    .release(downstream.index, downstream.generation);
-            }
+            Action::CloseDownstream { downstream } => tables.drain(downstream),
             Action::Resolve { .. } | Action::Ack { .. } | Action::Nack { .. } => {
                 debug_assert!(false, "{action:?} is not for a worker to ask");
             }

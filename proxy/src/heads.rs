@@ -53,14 +53,18 @@ pub(crate) fn request_head(parts: &http::request::Parts, tls: bool) -> Option<Re
 /// without one gets `otherwise`, and carries it from here on.
 pub(crate) fn key(head: &mut RequestHead, otherwise: u64) -> u64 {
     let Some(id) = head.headers.get(REQUEST_ID) else {
-        let id = format!("{otherwise:016x}");
-        head.headers.append(REQUEST_ID.into(), id.as_bytes());
+        head.headers
+            .append(REQUEST_ID.into(), id_of(otherwise).as_bytes());
         return otherwise;
     };
     let number = std::str::from_utf8(id)
         .ok()
         .and_then(|text| u64::from_str_radix(text, 16).ok());
     number.unwrap_or_else(|| xxh64(id, 0))
+}
+
+fn id_of(key: u64) -> String {
+    format!("{key:016x}")
 }
 
 /// The head of a response as the core sees it.
@@ -77,10 +81,12 @@ pub(crate) fn closes(parts: &http::response::Parts) -> bool {
     says("close") || (parts.version == Version::HTTP_10 && !says("keep-alive"))
 }
 
-/// The request to send upstream; `None` if HTTP/1 cannot carry its path or authority.
+/// The request to send upstream, with a key of its own if there is one; `None` if HTTP/1 cannot
+/// carry its path or authority.
 pub(crate) fn to_request<B>(
     head: &RequestHead,
     announced_ordinal: Option<u32>,
+    key: Option<u64>,
     body: B,
 ) -> Option<http::Request<B>> {
     let mut request = http::Request::new(body);
@@ -91,6 +97,9 @@ pub(crate) fn to_request<B>(
     fill(headers, &head.headers);
     if let Some(ordinal) = announced_ordinal {
         headers.insert(ATTEMPT_COUNT, ordinal.into());
+    }
+    if let Some(key) = key {
+        headers.insert(REQUEST_ID, HeaderValue::from_str(&id_of(key)).ok()?);
     }
     Some(request)
 }

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use proxy_core::contract::{Body, BodySource};
 use proxy_core::head::ResponseHead;
-use proxy_core::ids::{AttemptId, ConnId, ExchangeId};
+use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
 use proxy_core::telemetry::AccessLog;
 use proxy_core::xds::RouteAction;
 use std::collections::VecDeque;
@@ -19,16 +19,23 @@ const LATE_MIRRORS: usize = 16;
 
 /// What stands behind the ids of one worker.
 pub(crate) struct Tables {
-    pub(crate) downstreams: Table<()>,
+    pub(crate) downstreams: Table<Downstream>,
     pub(crate) exchanges: Table<Exchange>,
     pub(crate) conns: Table<Conn>,
     pub(crate) attempts: Table<Attempt>,
     /// Requests of exchanges that are over but may have a mirror to be sent.
-    late: VecDeque<(ExchangeId, Option<RequestBody>)>,
+    late: VecDeque<(ExchangeId, u64, Option<RequestBody>)>,
+}
+
+/// A downstream connection.
+pub(crate) struct Downstream {
+    /// Tells its task to take no further requests; `None` once told.
+    pub(crate) drain: Option<oneshot::Sender<()>>,
 }
 
 /// An exchange in progress.
 pub(crate) struct Exchange {
+    pub(crate) key: u64,
     /// `None`: the request has no body.
     pub(crate) body: Option<RequestBody>,
     /// Waits for the head of the response.
@@ -108,19 +115,31 @@ impl Tables {
         cancelled
     }
 
-    /// The body an attempt carries; `None` if its start is gone.
-    pub(crate) fn body_of(&mut self, source: BodySource) -> Option<Outgoing> {
+    /// The key of an exchange and the body an attempt of it carries; `None` if its start is gone.
+    pub(crate) fn outgoing(&mut self, source: BodySource) -> Option<(u64, Outgoing)> {
         let (id, recipient) = match source {
             BodySource::Exchange(id) => (id, Recipient::Endpoint),
             BodySource::Mirror(id) => (id, Recipient::Mirror),
         };
-        let body = match self.exchanges.get_mut(id.index, id.generation) {
-            Some(exchange) => &exchange.body,
-            None => &self.late.iter().find(|(late, _)| *late == id)?.1,
+        let (key, body) = match self.exchanges.get_mut(id.index, id.generation) {
+            Some(exchange) => (exchange.key, &exchange.body),
+            None => {
+                let (_, key, body) = self.late.iter().find(|(late, _, _)| *late == id)?;
+                (*key, body)
+            }
         };
-        match body {
-            None => Some(Outgoing::EMPTY),
-            Some(body) => body.send_to(recipient),
+        let body = match body {
+            None => Outgoing::EMPTY,
+            Some(body) => body.send_to(recipient)?,
+        };
+        Some((key, body))
+    }
+
+    pub(crate) fn drain(&mut self, id: DownstreamId) {
+        let downstream = self.downstreams.get_mut(id.index, id.generation);
+        if let Some(drain) = downstream.and_then(|downstream| downstream.drain.take()) {
+            // Nobody listens if the client has just left.
+            let _ = drain.send(());
         }
     }
 
@@ -175,7 +194,7 @@ impl Tables {
             && !forward.mirrors.is_empty()
         {
             self.late.truncate(LATE_MIRRORS - 1);
-            self.late.push_front((id, exchange.body));
+            self.late.push_front((id, exchange.key, exchange.body));
         }
     }
 }

@@ -190,6 +190,7 @@ async fn run_proxy(left: Rc<Left>, deltas: Vec<XdsDelta>) -> turmoil::Result {
     };
     let setup = Setup {
         identity,
+        keys_of_tries: true,
         journal: true,
         sink,
     };

@@ -7,13 +7,10 @@ use crate::plan::Plan;
 use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput};
 use proxy_core::head::ResponseHead;
 use proxy_core::ids::{ConnId, DownstreamId, ExchangeId};
-use proxy_core::random::mix;
+use proxy_core::random::key_of_try;
 use proxy_core::time::Nanos;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-
-/// Sets the keys of mirrored requests apart.
-const MIRRORED: u64 = 0x6d69_7272_6f72;
 
 impl World<'_, '_> {
     #[inline]
@@ -106,13 +103,8 @@ impl World<'_, '_> {
     /// retries and copies.
     fn key_of(&self, proxy: u32, worker: u16, source: BodySource, ordinal: u32) -> u64 {
         let exchanges = &self.proxies[proxy as usize].workers[worker as usize].exchanges;
-        match source {
-            BodySource::Exchange(exchange) if ordinal <= 1 => exchanges[exchange.index].key,
-            BodySource::Exchange(exchange) => {
-                mix(exchanges[exchange.index].key ^ u64::from(ordinal))
-            }
-            BodySource::Mirror(exchange) => mix(exchanges[exchange.index].key ^ MIRRORED),
-        }
+        let (BodySource::Exchange(exchange) | BodySource::Mirror(exchange)) = source;
+        key_of_try(exchanges[exchange.index].key, source, ordinal)
     }
 
     #[inline]
