@@ -1,5 +1,5 @@
 //! Proxy passes a second through the public run path, beside a bare loop that does the same
-//! queueing in the same process: `cargo bench -p sim`. Machines differ and are noisy; the ratio of
+//! queueing in the same process: `cargo bench -p sim` (and `-- 10000` for one size). Machines differ and are noisy; the ratio of
 //! the two is the figure to keep.
 //!
 //! The scenario: an un-injected client, one gateway, the endpoints; 250 µs of network each way,
@@ -24,7 +24,15 @@ fn main() {
         "{:>9} {:>14} {:>14} {:>7}",
         "endpoints", "passes/s", "bare loop/s", "ratio"
     );
-    for endpoints in [10u64, 10_000] {
+    let asked: Vec<u64> = std::env::args()
+        .filter_map(|arg| arg.parse().ok())
+        .collect();
+    let sizes = if asked.is_empty() {
+        vec![10, 10_000]
+    } else {
+        asked
+    };
+    for endpoints in sizes {
         let plan = plan(endpoints);
         let mut ratios: Vec<(f64, f64, f64)> = (0..5)
             .map(|round| {

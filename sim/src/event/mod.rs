@@ -267,11 +267,7 @@ impl<'p, 'o> World<'p, 'o> {
         let busy: Vec<Option<f64>> = pods
             .map(|station| station.utilisation(warmup, end))
             .collect();
-        for proxy in &mut self.proxies {
-            if let Some(journal) = proxy.journal.take() {
-                self.observers.journal(&proxy.name, journal.finish());
-            }
-        }
+        self.finish_journals();
         Outcome {
             passes: self.passes,
             record: self.tally.finish(self.seed, "event", &busy),

@@ -35,7 +35,9 @@ pub(super) struct ProxyState {
     proxy: Option<Proxy>,
     outs: Outs,
     pub(super) workers: Vec<WorkerState>,
-    pub(super) journal: Option<Journal>,
+    journal: Option<Journal>,
+    /// Its name, and how often its pod was restarted before.
+    journal_name: String,
     main_deadline: Nanos,
     /// When the next timer event is scheduled.
     timer_at: Nanos,
@@ -118,6 +120,15 @@ impl World<'_, '_> {
             .is_some()
             .then(|| Journal::new(&identity));
         let number = self.proxies.len() as u32;
+        let journal_name = match self
+            .proxies
+            .iter()
+            .filter(|proxy| proxy.name == name)
+            .count()
+        {
+            0 => name.to_string(),
+            restarts => format!("{name}-restart-{restarts}"),
+        };
         self.proxies.push(ProxyState {
             name: Arc::clone(&name),
             pod,
@@ -125,6 +136,7 @@ impl World<'_, '_> {
             outs: Outs::new(workers),
             workers: (0..workers).map(|_| WorkerState::default()).collect(),
             journal,
+            journal_name,
             main_deadline: Nanos::MAX,
             timer_at: Nanos::MAX,
             last_push_at: self.queue.now(),
@@ -159,9 +171,20 @@ impl World<'_, '_> {
         state.proxy = None;
         let name = Arc::clone(&state.name);
         if let Some(journal) = state.journal.take() {
-            self.observers.journal(&name, journal.finish());
+            self.observers
+                .journal(&state.journal_name, journal.finish());
         }
         self.control_plane.disconnect(&name);
+    }
+
+    /// The run is over.
+    pub(super) fn finish_journals(&mut self) {
+        for state in &mut self.proxies {
+            if let Some(journal) = state.journal.take() {
+                self.observers
+                    .journal(&state.journal_name, journal.finish());
+            }
+        }
     }
 
     pub(super) fn feed_main(&mut self, proxy: u32, input: MainInput) {
@@ -210,8 +233,7 @@ impl World<'_, '_> {
     fn flush_journal(&mut self, proxy: u32) {
         let state = &mut self.proxies[proxy as usize];
         if let Some(journal) = &mut state.journal {
-            let (name, bytes) = (Arc::clone(&state.name), journal.take());
-            self.observers.journal(&name, bytes);
+            self.observers.journal(&state.journal_name, journal.take());
         }
     }
 
