@@ -195,43 +195,38 @@ impl Rules {
         service: &Service,
     ) -> Option<&Arc<Policy>> {
         let exported = |policy: &Policy| policy.export_to.shows(namespace);
+        let others = |policy: &Policy| exported(policy) && policy.selector.is_none();
         if namespace != ROOT_NAMESPACE
-            && let Some(found) = self.policy_in(namespace, &service.host, labels, exported)
+            && let Some(found) = self.policies_in(namespace, &service.host, exported)
         {
-            return Some(found);
+            // The most specific host decides, even if its rules are for other pods only.
+            let selected = found.iter().find(|policy| {
+                let wanted = policy.selector.as_ref();
+                exported(policy) && wanted.is_some_and(|wanted| has_labels(labels, wanted))
+            });
+            return selected.or_else(|| found.iter().rev().find(|policy| others(policy)));
         }
-        let no_labels: &[(Name, Name)] = &[];
-        self.policy_in(&service.namespace, &service.host, no_labels, exported)
-            .or_else(|| self.policy_in(ROOT_NAMESPACE, &service.host, no_labels, exported))
+        [&*service.namespace, ROOT_NAMESPACE]
+            .into_iter()
+            .find_map(|of| self.policies_in(of, &service.host, others))
+            .and_then(|found| found.iter().rev().find(|policy| others(policy)))
     }
 
-    fn policy_in(
+    /// The policies of the most specific host of a namespace that has a visible one.
+    fn policies_in(
         &self,
         namespace: &str,
         host: &Name,
-        labels: &[(Name, Name)],
         visible: impl Fn(&Policy) -> bool,
-    ) -> Option<&Arc<Policy>> {
+    ) -> Option<&[Arc<Policy>]> {
         let of_namespace = self.policies.get(namespace)?;
-        let wildcards = of_namespace
-            .wildcards
-            .iter()
-            .filter(|pattern| is_within(host, pattern));
-        std::iter::once(host).chain(wildcards).find_map(|host| {
-            let list = of_namespace.by_host.get(host)?;
-            let selected = list.iter().find(|policy| {
-                let selector = policy.selector.as_ref();
-                visible(policy)
-                    && selector
-                        .is_some_and(|wanted| has_labels(labels, wanted) && !labels.is_empty())
-            });
-            selected.or_else(|| {
-                let plain = list.iter().rev();
-                plain
-                    .into_iter()
-                    .find(|policy| policy.selector.is_none() && visible(policy))
-            })
-        })
+        let wildcards = of_namespace.wildcards.iter();
+        let wildcards = wildcards.filter(|pattern| is_within(host, pattern));
+        std::iter::once(host)
+            .chain(wildcards)
+            .filter_map(|host| of_namespace.by_host.get(host))
+            .find(|list| list.iter().any(|policy| visible(policy)))
+            .map(Vec::as_slice)
     }
 
     /// Whether what a sidecar is told can depend on the labels of its pod.

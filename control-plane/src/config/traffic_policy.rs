@@ -132,6 +132,19 @@ impl TrafficPolicy {
         }
     }
 
+    /// What is hashed at `port`, or at all.
+    pub(crate) fn hash_at(&self, port: Option<u16>) -> Option<ConsistentHash> {
+        let at_port = self
+            .port_level
+            .iter()
+            .find(|(number, _)| Some(*number) == port);
+        let own = at_port.and_then(|(_, blocks)| blocks.hash_at(None));
+        own.or_else(|| match &self.load_balancer {
+            Some(LoadBalancer::ConsistentHash(hash)) => Some(hash.clone()),
+            _ => None,
+        })
+    }
+
     /// The blocks that hold at `port`: a port-level entry replaces all of them.
     fn at_port(&self, port: u16) -> (TrafficPolicy, bool) {
         match self.port_level.iter().find(|(number, _)| *number == port) {

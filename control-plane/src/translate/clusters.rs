@@ -3,7 +3,8 @@
 use super::endpoints::EndpointSource;
 use super::{Scope, cluster_name};
 use crate::config::{
-    HashTable, LoadBalancer, Simple, Subset, TlsMode, TrafficPolicy, has_labels, merge_levels,
+    ConnectionPool, HashTable, LoadBalancer, Simple, Subset, TlsMode, TrafficPolicy, has_labels,
+    merge_levels,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
@@ -188,19 +189,7 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
         }
     }
     if let Some(pool) = &policy.connection_pool {
-        let limits = &mut cluster.circuit_breakers;
-        limits.max_connections = pool.max_connections.unwrap_or(u32::MAX);
-        limits.max_pending_requests = pool.max_pending_requests.unwrap_or(u32::MAX);
-        limits.max_requests = pool.max_requests.unwrap_or(u32::MAX);
-        limits.max_retries = pool.max_retries.unwrap_or(u32::MAX);
-        cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
-        cluster.idle_timeout = pool.idle_timeout.or(cluster.idle_timeout);
-        cluster.max_requests_per_connection = pool.max_requests_per_connection.unwrap_or(0);
-        if pool.use_client_protocol {
-            cluster.http_protocol = HttpProtocol::UseDownstream;
-        } else if pool.h2_upgrade {
-            cluster.http_protocol = HttpProtocol::Http2;
-        }
+        apply_pool(cluster, pool);
     }
     if let Some(outlier) = &policy.outlier_detection {
         cluster.outlier_detection = Some(outlier.detection.clone());
@@ -214,5 +203,22 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
                 sni: tls.sni.clone(),
             },
         };
+    }
+}
+
+/// Limits and timeouts of connections; inbound clusters take nothing else of a rule.
+pub(super) fn apply_pool(cluster: &mut Cluster, pool: &ConnectionPool) {
+    let limits = &mut cluster.circuit_breakers;
+    limits.max_connections = pool.max_connections.unwrap_or(u32::MAX);
+    limits.max_pending_requests = pool.max_pending_requests.unwrap_or(u32::MAX);
+    limits.max_requests = pool.max_requests.unwrap_or(u32::MAX);
+    limits.max_retries = pool.max_retries.unwrap_or(u32::MAX);
+    cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
+    cluster.idle_timeout = pool.idle_timeout.or(cluster.idle_timeout);
+    cluster.max_requests_per_connection = pool.max_requests_per_connection.unwrap_or(0);
+    if pool.use_client_protocol {
+        cluster.http_protocol = HttpProtocol::UseDownstream;
+    } else if pool.h2_upgrade && cluster.http_protocol == HttpProtocol::Http1 {
+        cluster.http_protocol = HttpProtocol::Http2;
     }
 }
