@@ -185,6 +185,7 @@ impl ControlPlane {
             kind: proxy.kind,
             namespace: proxy.namespace.clone(),
             labels: proxy.labels.clone(),
+            locality: "".into(),
         };
         let inbound = self
             .inbound
@@ -215,7 +216,7 @@ impl ControlPlane {
                 let concerned =
                     |pod: &Arc<Pod>| source.service.selects(&pod.namespace, &pod.labels);
                 if changed.pods.iter().any(concerned) {
-                    replace(assignment, source.assignment(pods));
+                    replace(assignment, source.assignment(pods, &key.locality));
                 }
             }
         }

@@ -229,6 +229,24 @@ impl Rules {
             .map(Vec::as_slice)
     }
 
+    /// Whether endpoints can have priorities by their distance from the proxy: only where outliers
+    /// are detected.
+    pub(crate) fn look_at_locality(&self) -> bool {
+        let detects = |policy: &TrafficPolicy| {
+            let at_ports = policy.port_level.iter().map(|(_, blocks)| blocks);
+            std::iter::once(policy)
+                .chain(at_ports)
+                .any(|blocks| blocks.outlier_detection.is_some())
+        };
+        self.policies.values().any(|of_namespace| {
+            let mut policies = of_namespace.by_host.values().flatten();
+            policies.any(|rule| {
+                let subsets = rule.subsets.iter().filter_map(|s| s.policy.as_ref());
+                rule.policy.iter().chain(subsets).any(detects)
+            })
+        })
+    }
+
     /// Whether what a sidecar is told can depend on the labels of its pod.
     pub(crate) fn look_at_labels(&self) -> bool {
         let selects = self.policies.values().any(|of_namespace| {

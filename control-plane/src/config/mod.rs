@@ -18,8 +18,8 @@ pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, Ro
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use traffic_policy::{
-    ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
-    TrafficPolicy, merge_levels,
+    ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, LocalitySetting, Simple,
+    TlsMode, TrafficPolicy, merge_levels,
 };
 pub(crate) use virtual_service::{L4Match, L4Route, VirtualService, parse_cidr};
 

@@ -3,8 +3,8 @@
 use super::endpoints::EndpointSource;
 use super::{Scope, cluster_name};
 use crate::config::{
-    ConnectionPool, HashTable, LoadBalancer, Simple, Subset, TlsMode, TrafficPolicy, has_labels,
-    merge_levels,
+    ConnectionPool, HashTable, LoadBalancer, LocalitySetting, Simple, Subset, TlsMode,
+    TrafficPolicy, has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
@@ -83,6 +83,7 @@ fn cluster(
     subset: Option<&Subset>,
 ) -> Option<Cluster> {
     let (service, port) = (&source.service, &source.port);
+    let (external, port_number) = (service.external, port.number);
     let subset_policy = subset.and_then(|subset| subset.policy.as_ref());
     let rule_policy = policy.and_then(|policy| policy.policy.as_ref());
     let effective = merge_levels(rule_policy, subset_policy, port.number);
@@ -115,6 +116,20 @@ fn cluster(
         cluster.lb_policy = LbPolicy::ClusterProvided;
     }
     source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;
+    // Endpoints go by the first level that states a mode, whatever became of the cluster.
+    let levels = [subset_policy, rule_policy];
+    let stated = levels
+        .into_iter()
+        .flatten()
+        .find_map(|level| level.tls_at(port_number));
+    source.mutual_tls = !external && matches!(stated, None | Some(TlsMode::IstioMutual));
+    if effective.outlier_detection.is_some() {
+        let setting = effective.locality.unwrap_or(LocalitySetting {
+            enabled: true,
+            failover: Vec::new(),
+        });
+        source.by_locality = Some(setting).filter(|setting| setting.enabled);
+    }
     Some(cluster)
 }
 

@@ -49,6 +49,10 @@ impl Mesh {
                 true => proxy.labels.clone(),
                 false => Vec::new(),
             },
+            locality: match self.rules.look_at_locality() {
+                true => proxy.locality.clone(),
+                false => "".into(),
+            },
         }
     }
 }
@@ -59,6 +63,8 @@ pub(crate) struct ScopeKey {
     pub(crate) kind: ProxyKind,
     pub(crate) namespace: Name,
     pub(crate) labels: Vec<(Name, Name)>,
+    /// Empty where it does not matter.
+    pub(crate) locality: Name,
 }
 
 /// What proxies with the same key share.
@@ -80,7 +86,7 @@ pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
     let (clusters, sources) = clusters::outbound(&scope);
     let endpoints = sources
         .iter()
-        .map(|source| Arc::new(source.assignment(pods)))
+        .map(|source| Arc::new(source.assignment(pods, &key.locality)))
         .collect();
     let (listeners, routes) = match key.kind {
         ProxyKind::Gateway => gateway::listeners(&scope),
