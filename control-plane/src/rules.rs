@@ -2,7 +2,8 @@
 //! for whom.
 
 use crate::config::{
-    DestinationRule, ExportTo, Gateway, Labels, Subset, TrafficPolicy, VirtualService, has_labels,
+    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Subset, TrafficPolicy,
+    VirtualService, delegated, has_labels,
 };
 use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
 use crate::object::{Age, Body, Object};
@@ -19,6 +20,8 @@ pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 #[derive(Clone, Debug)]
 pub(crate) struct VirtualServiceRule {
     object: Arc<Object>,
+    /// Its HTTP rules with those it delegates to, if it does.
+    delegated: Option<Vec<HttpRoute>>,
     pub(crate) hosts: Vec<Name>,
     /// `mesh`, `NAMESPACE/NAME`.
     pub(crate) gateways: Vec<Name>,
@@ -67,6 +70,11 @@ impl VirtualServiceRule {
         }
     }
 
+    /// Its HTTP rules, in order.
+    pub(crate) fn http(&self) -> &[HttpRoute] {
+        self.delegated.as_ref().unwrap_or(&self.spec().http)
+    }
+
     pub(crate) fn namespace(&self) -> &Name {
         &self.object.reference.namespace
     }
@@ -109,6 +117,7 @@ impl Rules {
                         .map(|name| gateway(&name.text))
                         .collect();
                     rules.virtual_services.push(Arc::new(VirtualServiceRule {
+                        delegated: with_delegates(objects, spec, namespace),
                         object: Arc::clone(object),
                         hosts: spec
                             .hosts
@@ -256,13 +265,45 @@ impl Rules {
         selects
             || self.virtual_services.iter().any(|rule| {
                 let spec = rule.spec();
-                let http = spec.http.iter().flat_map(|http| &http.matches);
+                let http = rule.http().iter().flat_map(|http| &http.matches);
                 let l4 = spec.tls.iter().chain(&spec.tcp);
                 http.map(|m| &m.statics)
                     .chain(l4.flat_map(|l4| l4.matches.iter().map(|m| &m.statics)))
                     .any(|statics| !statics.source_labels.is_empty())
             })
     }
+}
+
+/// The rules of `spec` with each delegation carried out; `None` if there is none. What cannot be
+/// found, has hosts of its own or is not exported to `namespace` drops the rule.
+fn with_delegates(
+    objects: &Objects,
+    spec: &VirtualService,
+    namespace: &Name,
+) -> Option<Vec<HttpRoute>> {
+    let delegates = |rule: &HttpRoute| matches!(rule.action, HttpAction::Delegate { .. });
+    if !spec.http.iter().any(delegates) {
+        return None;
+    }
+    let mut rules = Vec::new();
+    for rule in &spec.http {
+        let HttpAction::Delegate {
+            name,
+            namespace: of,
+        } = &rule.action
+        else {
+            rules.push(rule.clone());
+            continue;
+        };
+        let of = of.as_ref().unwrap_or(namespace);
+        if let Some(Body::VirtualService(child)) = objects.virtual_service(of, &name.text)
+            && child.hosts.is_empty()
+            && child.export_to.shows(namespace)
+        {
+            rules.extend(delegated(rule, child, of));
+        }
+    }
+    Some(rules)
 }
 
 fn order(object: &Object) -> (Age, Name, Name) {

@@ -1,5 +1,6 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
+mod delegate;
 mod destination_rule;
 mod gateway;
 mod http_extras;
@@ -10,6 +11,7 @@ mod service_entry;
 mod traffic_policy;
 mod virtual_service;
 
+pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use gateway::{Gateway, Server, ServerTls};
 pub(crate) use http_extras::Retries;

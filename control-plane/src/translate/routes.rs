@@ -30,7 +30,7 @@ pub(crate) fn of_virtual_service(
     rule: &VirtualServiceRule,
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
-    'rules: for http in &rule.spec().http {
+    'rules: for http in rule.http() {
         if http.matches.is_empty() {
             routes.push(Arc::new(route(context, rule, http, None)));
             break;
@@ -122,6 +122,11 @@ fn route(
             status: *status,
             body: body.clone(),
         },
+        // Carried out when the rules were indexed.
+        HttpAction::Delegate { .. } => RouteAction::DirectResponse {
+            status: 404,
+            body: "".into(),
+        },
     };
     Route {
         name,
@@ -131,6 +136,7 @@ fn route(
         response_headers,
         fault: http.fault.clone(),
         origin: Some(ConfigRef {
+            file: http.span.file.name.clone(),
             line: http.span.line(),
             ..rule.origin()
         }),

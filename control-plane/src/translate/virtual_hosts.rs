@@ -56,7 +56,7 @@ fn group(
     services: &BTreeMap<&Name, (&Arc<Service>, &ServicePort)>,
     port: u16,
 ) -> Option<Group> {
-    if !rule.spec().in_mesh() || rule.spec().http.is_empty() {
+    if !rule.spec().in_mesh() || rule.http().is_empty() {
         return None;
     }
     let mut hosts = Vec::new();
