@@ -27,7 +27,10 @@ mod rules;
 mod translate;
 
 pub use config::{MeshConfig, OutboundTrafficMode};
-pub use explain::{Explanation, Request, explain};
+pub use explain::{
+    Action, ClusterShare, Explanation, Request, RequestDirection, RequestProtocol, RequestTls,
+    Upstream, explain,
+};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };
