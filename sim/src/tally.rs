@@ -245,7 +245,7 @@ impl<'p> Tally<'p> {
         proxy: u32,
         log: &AccessLog,
         cluster_hash: u64,
-        endpoint: Option<SocketAddr>,
+        endpoint_hash: u64,
     ) {
         self.digest.add([
             1,
@@ -257,7 +257,7 @@ impl<'p> Tally<'p> {
             log.flags.0,
             details_code(log.details),
             cluster_hash,
-            endpoint.map_or(0, address_hash),
+            endpoint_hash,
         ]);
     }
 

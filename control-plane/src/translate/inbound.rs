@@ -1,10 +1,11 @@
 //! What a sidecar does with connections to its own application.
 
-use super::clusters::passthrough;
+use super::clusters::{apply_pool, passthrough};
 use super::endpoints::PodIndex;
 use super::outbound::manager;
 use super::routes::plain_route;
 use super::{Mesh, tcp};
+use crate::config::{ConnectionPool, merge_levels};
 use crate::kubernetes::Target;
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
@@ -29,6 +30,7 @@ struct Port {
     protocol: Protocol,
     service_port: u16,
     origin: ConfigRef,
+    pool: Option<ConnectionPool>,
 }
 
 /// The inbound listener and clusters of `proxy`.
@@ -52,6 +54,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
                 protocol: port.protocol,
                 service_port: port.number,
                 origin: service.origin.clone(),
+                pool: pool(mesh, service, port.number, proxy),
             });
         }
     }
@@ -76,7 +79,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
     catch_all.add_chains(Protocol::Auto, &mut chains);
     for (target, port) in &ports {
         let cluster: Name = format!("inbound|{target}||").into();
-        clusters.push(Arc::new(Cluster {
+        let mut made = Cluster {
             http_protocol: match port.protocol {
                 protocol if protocol.is_http2() => HttpProtocol::Http2,
                 Protocol::Auto => HttpProtocol::UseDownstream,
@@ -84,7 +87,11 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
             },
             origin: Some(port.origin.clone()),
             ..passthrough(&cluster)
-        }));
+        };
+        if let Some(pool) = &port.pool {
+            apply_pool(&mut made, pool);
+        }
+        clusters.push(Arc::new(made));
         let name: Name = format!("0.0.0.0_{target}").into();
         let handlers = Handlers {
             http_name: name.clone(),
@@ -114,6 +121,17 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         listeners: vec![Arc::new(listener)],
         ..Resources::default()
     }
+}
+
+/// The connection pool that a DestinationRule sets for all clients of `service`.
+fn pool(
+    mesh: &Mesh,
+    service: &Service,
+    port: u16,
+    proxy: &ProxyIdentity,
+) -> Option<ConnectionPool> {
+    let policy = mesh.rules.policy_for(&proxy.namespace, &[], service)?;
+    merge_levels(policy.policy.as_ref(), None, port).connection_pool
 }
 
 fn target(

@@ -24,11 +24,7 @@ pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
     let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = scope
         .by_host
         .iter()
-        .filter_map(|(host, service)| {
-            let found = service.port(port)?;
-            let routed = found.protocol.is_http_or_auto();
-            routed.then_some((host, (service, found)))
-        })
+        .filter_map(|(host, service)| Some((host, (service, service.port(port)?))))
         .collect();
     let mut groups = Vec::new();
     for rule in &scope.virtual_services {
@@ -39,6 +35,7 @@ pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
             services.remove(&service.host);
         }
     }
+    services.retain(|_, (_, port)| port.protocol.is_http_or_auto());
     for (service, port) in services.into_values() {
         groups.push(Group {
             hosts: Vec::new(),
@@ -59,7 +56,7 @@ fn group(
     services: &BTreeMap<&Name, (&Arc<Service>, &ServicePort)>,
     port: u16,
 ) -> Option<Group> {
-    if !rule.spec().in_mesh() || rule.spec().http.is_empty() {
+    if !rule.spec().in_mesh() || rule.http().is_empty() {
         return None;
     }
     let mut hosts = Vec::new();
@@ -84,6 +81,11 @@ fn group(
             hosts.push(pattern.clone());
         }
     }
+    // Services of the port that speak something else are neither routed nor literal hosts.
+    found.retain(|service| {
+        let found = service.port(port);
+        found.is_some_and(|port| port.protocol.is_http_or_auto())
+    });
     if found.is_empty() && port != 80 {
         return None;
     }

@@ -22,12 +22,14 @@ pub(super) enum Admission {
 pub(super) struct Station<'p> {
     pub(super) behavior: &'p PlanBehavior,
     pub(super) draws: WorldDraws,
-    pub(super) change: PlanChange,
+    /// What differs from the behaviour as planned.
+    change: Option<Box<PlanChange>>,
     workers: u32,
     busy: u32,
     /// Jobs.
     queue: VecDeque<u32>,
-    pub(super) sharing: Sharing,
+    /// Under processor sharing.
+    pub(super) sharing: Option<Box<Sharing>>,
     /// Worker time spent since the warm-up.
     busy_ns: u128,
     counted_until: Nanos,
@@ -38,11 +40,11 @@ impl<'p> Station<'p> {
         Station {
             behavior,
             draws,
-            change: PlanChange::default(),
+            change: None,
             workers: behavior.workers,
             busy: 0,
             queue: VecDeque::new(),
-            sharing: Sharing::default(),
+            sharing: (behavior.discipline == Discipline::ProcessorSharing).then(Box::default),
             busy_ns: 0,
             counted_until: warmup,
         }
@@ -53,12 +55,14 @@ impl<'p> Station<'p> {
         self.count_time(now);
         self.busy = 0;
         self.queue.clear();
-        self.sharing.clear();
+        if let Some(sharing) = &mut self.sharing {
+            sharing.clear();
+        }
     }
 
     /// A change of behaviour; what it leaves out stays.
     pub(super) fn change(&mut self, change: &PlanChange) {
-        let own = &mut self.change;
+        let own = self.change.get_or_insert_default();
         own.service_time = change.service_time.clone().or(own.service_time.take());
         own.slower_by = change.slower_by.or(own.slower_by);
         own.respond = change.respond.clone().or(own.respond.take());
@@ -67,7 +71,7 @@ impl<'p> Station<'p> {
 
     /// What `change` changed is as planned again.
     pub(super) fn restore(&mut self, change: &PlanChange) {
-        let own = &mut self.change;
+        let own = self.change.get_or_insert_default();
         if change.service_time.is_some() {
             own.service_time = None;
         }
@@ -84,7 +88,7 @@ impl<'p> Station<'p> {
 
     /// Whether all jobs share the workers.
     pub(super) fn shares(&self) -> bool {
-        self.behavior.discipline == Discipline::ProcessorSharing
+        self.sharing.is_some()
     }
 
     pub(super) fn workers(&self) -> u32 {
@@ -136,10 +140,11 @@ impl<'p> Station<'p> {
     /// The work for a request.
     #[inline]
     pub(super) fn service_time(&self, script: u32, key: u64) -> Nanos {
-        let own = self.change.service_time.as_ref();
+        let change = self.change.as_deref();
+        let own = change.and_then(|change| change.service_time.as_ref());
         let distribution: &Distribution = own.unwrap_or(&self.script(script).service_time);
         let time = distribution.sample(self.draws, key, Purpose::ServiceTime);
-        match self.change.slower_by {
+        match change.and_then(|change| change.slower_by) {
             None => time,
             Some(factor) => Nanos(libm::round(time.0 as f64 * factor) as u64),
         }
@@ -148,7 +153,10 @@ impl<'p> Station<'p> {
     /// The status of the answer.
     #[inline]
     pub(super) fn status(&self, script: u32, key: u64) -> u16 {
-        let own = self.change.respond.as_ref();
+        let own = self
+            .change
+            .as_ref()
+            .and_then(|change| change.respond.as_ref());
         let respond = own.unwrap_or(&self.script(script).respond);
         if respond.is_empty() {
             return 200;
