@@ -3,7 +3,7 @@
 use super::endpoints::EndpointSource;
 use super::{Scope, cluster_name};
 use crate::config::{
-    ConnectionPool, HashTable, LoadBalancer, LocalitySetting, Simple, Subset, TlsMode,
+    ConnectionPool, HashTable, LoadBalancer, LocalitySetting, MutualTls, Simple, Subset, TlsMode,
     TrafficPolicy, has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
@@ -107,7 +107,9 @@ fn cluster(
         Protocol::Auto if scope.kind != ProxyKind::Gateway => HttpProtocol::UseDownstream,
         _ => HttpProtocol::Http1,
     };
-    cluster.transport = match service.external {
+    let authentication = &scope.mesh.rules.authentication;
+    let refused = authentication.of_namespace(&service.namespace) == MutualTls::Disable;
+    cluster.transport = match service.external || refused {
         true => Transport::Plaintext,
         false => Transport::AutoMutualTls,
     };

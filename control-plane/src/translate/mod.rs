@@ -86,7 +86,7 @@ pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
     let (clusters, sources) = clusters::outbound(&scope);
     let endpoints = sources
         .iter()
-        .map(|source| Arc::new(source.assignment(pods, &key.locality)))
+        .map(|source| Arc::new(source.assignment(pods, &mesh.rules.authentication, &key.locality)))
         .collect();
     let (listeners, routes) = match key.kind {
         ProxyKind::Gateway => gateway::listeners(&scope),
