@@ -102,7 +102,6 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let version = fields.required_text("apiVersion").unwrap_or_default();
     let kind_node = fields.required("kind")?;
     let kind = fields.required_text("kind")?;
-    let metadata = fields.required("metadata");
     if IRRELEVANT_KINDS.contains(&kind.as_str()) {
         return None;
     }
@@ -125,7 +124,8 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         );
         return None;
     }
-    let mut metadata = Fields::of(metadata?, "metadata", fields.diagnostics)?;
+    let metadata = fields.required("metadata")?;
+    let mut metadata = Fields::of(metadata, "metadata", fields.diagnostics)?;
     let name: Name = metadata.required_text("name")?.into();
     let namespace = metadata.text("namespace").filter(|text| !text.is_empty());
     let namespace: Name = match CLUSTER_KINDS.contains(&kind.as_str()) {
