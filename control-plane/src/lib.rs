@@ -5,12 +5,13 @@
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `object`, `objects` | reading, applying, deleting, patching |
-//! | `registry`, `rules` | services and rules, indexed, in Istio's order |
+//! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `explain` | where a request goes, and why |
 //! | `references` | rules that name things that are not there |
 
+mod authentication;
 mod config;
 mod delta;
 mod explain;

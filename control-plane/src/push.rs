@@ -227,12 +227,16 @@ impl ControlPlane {
                 continue;
             }
             let pods = &self.pods;
+            let authentication = &self.mesh.rules.authentication;
             let new = Arc::make_mut(old);
             for (source, assignment) in new.sources.iter().zip(&mut new.endpoints) {
                 let concerned =
                     |pod: &Arc<Pod>| source.service.selects(&pod.namespace, &pod.labels);
                 if changed.pods.iter().any(concerned) {
-                    replace(assignment, source.assignment(pods, &key.locality));
+                    replace(
+                        assignment,
+                        source.assignment(pods, authentication, &key.locality),
+                    );
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The rules of a configuration, in the order in which Istio considers them, and which of them hold
 //! for whom.
 
+use crate::authentication::Authentication;
 use crate::config::{
     DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Subset, TrafficPolicy,
     VirtualService, delegated, has_labels,
@@ -51,6 +52,7 @@ pub(crate) struct Rules {
     /// Oldest first.
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
     pub(crate) gateways: Vec<GatewayRule>,
+    pub(crate) authentication: Authentication,
     /// By namespace, then host.
     policies: BTreeMap<Name, PoliciesOfNamespace>,
 }
@@ -134,6 +136,7 @@ impl Rules {
                     object: Arc::clone(object),
                     id: format!("{namespace}/{}", object.reference.name).into(),
                 }),
+                Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
                 _ => {}
             }

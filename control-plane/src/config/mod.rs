@@ -7,6 +7,7 @@ mod http_extras;
 mod http_match;
 mod http_route;
 mod mesh;
+mod peer_authentication;
 mod service_entry;
 mod traffic_policy;
 mod virtual_service;
@@ -18,6 +19,7 @@ pub(crate) use http_extras::Retries;
 pub(crate) use http_match::{HttpMatch, Static};
 pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, RouteDestination};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
+pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use traffic_policy::{
     ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, LocalitySetting, Simple,

@@ -3,7 +3,7 @@
 use super::endpoints::EndpointSource;
 use super::{Scope, cluster_name};
 use crate::config::{
-    ConnectionPool, HashTable, LoadBalancer, LocalitySetting, Simple, Subset, TlsMode,
+    ConnectionPool, HashTable, LoadBalancer, LocalitySetting, MutualTls, Simple, Subset, TlsMode,
     TrafficPolicy, has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
@@ -22,15 +22,17 @@ pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSou
     let mut sources = Vec::new();
     let mut seen = BTreeSet::new();
     for service in &scope.services {
-        if !seen.insert(&service.host) {
+        // ServiceEntries of a namespace that are alike pool the ports of a host.
+        let chosen = scope.by_host.get(&service.host);
+        if !chosen.is_some_and(|chosen| pools(chosen, service)) {
             continue;
         }
-        let Some(service) = scope.by_host.get(&service.host) else {
-            continue;
-        };
         let policy = scope.policy(service);
         let ports = service.ports.iter();
         for port in ports.filter(|port| port.protocol != Protocol::Udp) {
+            if !seen.insert((&service.host, port.number)) {
+                continue;
+            }
             let mut make = |subset: Option<&Subset>| {
                 let name = subset.map_or("", |subset| &subset.name.text);
                 let mut source = EndpointSource::new(service, port, name);
@@ -57,6 +59,15 @@ pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSou
         clusters.push(Arc::new(passthrough("PassthroughCluster")));
     }
     (clusters, sources)
+}
+
+fn pools(chosen: &Service, other: &Service) -> bool {
+    chosen.origin == other.origin
+        || (!chosen.kubernetes
+            && !other.kubernetes
+            && chosen.namespace == other.namespace
+            && chosen.discovery == other.discovery
+            && chosen.export_to == other.export_to)
 }
 
 fn black_hole() -> Cluster {
@@ -107,7 +118,9 @@ fn cluster(
         Protocol::Auto if scope.kind != ProxyKind::Gateway => HttpProtocol::UseDownstream,
         _ => HttpProtocol::Http1,
     };
-    cluster.transport = match service.external {
+    let authentication = &scope.mesh.rules.authentication;
+    let refused = authentication.of_namespace(&service.namespace) == MutualTls::Disable;
+    cluster.transport = match service.external || refused {
         true => Transport::Plaintext,
         false => Transport::AutoMutualTls,
     };

@@ -1,7 +1,8 @@
 //! Load assignments.
 
 use super::cluster_name;
-use crate::config::{Labels, LocalitySetting, has_labels};
+use crate::authentication::Authentication;
+use crate::config::{Labels, LocalitySetting, MutualTls, has_labels};
 use crate::kubernetes::Target;
 use crate::model::Pod;
 use crate::registry::{Service, ServicePort, target_port};
@@ -129,9 +130,14 @@ impl EndpointSource {
     }
 
     /// The endpoints as they are, by locality, for proxies at `from`.
-    pub(crate) fn assignment(&self, pods: &PodIndex, from: &str) -> LoadAssignment {
+    pub(crate) fn assignment(
+        &self,
+        pods: &PodIndex,
+        authentication: &Authentication,
+        from: &str,
+    ) -> LoadAssignment {
         let mut by_locality: BTreeMap<Name, Vec<Endpoint>> = BTreeMap::new();
-        for instance in self.instances(pods) {
+        for instance in self.instances(pods, Some(authentication)) {
             if !instance.ready && !self.send_unhealthy {
                 continue;
             }
@@ -170,19 +176,23 @@ impl EndpointSource {
         LoadAssignment::new(self.cluster.clone(), localities)
     }
 
-    fn instances(&self, pods: &PodIndex) -> Vec<Instance> {
+    fn instances(&self, pods: &PodIndex, authentication: Option<&Authentication>) -> Vec<Instance> {
         let service = &self.service;
         let mut found: Vec<Instance> = pods
             .behind(service)
             .into_iter()
             .filter(|pod| !pod.terminating && has_labels(&pod.labels, &self.subset))
             .filter_map(|pod| {
+                let port = target_port(&self.port.target, pod)?;
+                let accepts = |all: &Authentication| {
+                    all.of_port(&pod.namespace, &pod.labels, Some(port)) != MutualTls::Disable
+                };
                 Some(Instance {
-                    address: SocketAddr::new(pod.ip, target_port(&self.port.target, pod)?),
+                    address: SocketAddr::new(pod.ip, port),
                     locality: pod.locality.clone(),
                     ready: pod.ready,
                     weight: 1,
-                    mutual_tls: pod.mutual_tls(),
+                    mutual_tls: pod.mutual_tls() && authentication.is_none_or(accepts),
                 })
             })
             .collect();
@@ -233,7 +243,7 @@ impl EndpointSource {
     /// The distinct addresses, ready or not.
     pub(crate) fn addresses(&self, pods: &PodIndex) -> Vec<IpAddr> {
         let mut addresses: Vec<IpAddr> = self
-            .instances(pods)
+            .instances(pods, None)
             .iter()
             .map(|instance| instance.address.ip())
             .collect();

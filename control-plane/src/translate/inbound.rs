@@ -5,7 +5,7 @@ use super::endpoints::PodIndex;
 use super::outbound::manager;
 use super::routes::plain_route;
 use super::{Mesh, tcp};
-use crate::config::{ConnectionPool, merge_levels};
+use crate::config::{ConnectionPool, MutualTls, merge_levels};
 use crate::kubernetes::Target;
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
@@ -76,7 +76,18 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         cluster: "InboundPassthroughCluster".into(),
         table: table("InboundPassthroughCluster", 0, None, Protocol::Auto),
     };
-    catch_all.add_chains(Protocol::Auto, &mut chains);
+    let authentication = &mesh.rules.authentication;
+    let mode = |port| authentication.of_port(&proxy.namespace, &proxy.labels, port);
+    catch_all.add_chains(Protocol::Auto, mode(None), &mut chains);
+    for port in authentication.ports(&proxy.namespace, &proxy.labels) {
+        if !ports.contains_key(&port) {
+            let handlers = Handlers {
+                port: Some(port),
+                ..catch_all.clone()
+            };
+            handlers.add_chains(Protocol::Auto, mode(Some(port)), &mut chains);
+        }
+    }
     for (target, port) in &ports {
         let cluster: Name = format!("inbound|{target}||").into();
         let mut made = Cluster {
@@ -105,7 +116,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
             ),
             cluster,
         };
-        handlers.add_chains(port.protocol, &mut chains);
+        handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
     }
     clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
     let listener = Listener {
@@ -177,6 +188,7 @@ fn table(
 }
 
 /// How connections to one port are handled.
+#[derive(Clone)]
 struct Handlers {
     http_name: Name,
     tcp_name: Name,
@@ -186,24 +198,43 @@ struct Handlers {
 }
 
 impl Handlers {
-    /// The chains of mode PERMISSIVE.
-    fn add_chains(&self, protocol: Protocol, chains: &mut Vec<FilterChain>) {
+    fn add_chains(&self, protocol: Protocol, mode: MutualTls, chains: &mut Vec<FilterChain>) {
         let http_mutual = &MUTUAL[2..];
         let tcp_mutual = ["istio-peer-exchange", "istio"];
-        if protocol.is_http() {
-            chains.push(self.http("tls", &MUTUAL, true));
-            chains.push(self.http("raw_buffer", &[], false));
-        } else if protocol == Protocol::Auto {
-            chains.push(self.http("tls", http_mutual, true));
-            chains.push(self.http("raw_buffer", &["http/1.1", "h2c"], false));
-            chains.push(self.tcp("tls", &tcp_mutual, true));
-            chains.push(self.tcp("raw_buffer", &[], false));
-            chains.push(self.tcp("tls", &[], false));
-        } else {
-            chains.push(self.tcp("tls", &MUTUAL, true));
-            chains.push(self.tcp("tls", &[], false));
-            chains.push(self.tcp("raw_buffer", &[], false));
-        }
+        let plain_http = ["http/1.1", "h2c"];
+        let auto = protocol == Protocol::Auto;
+        chains.extend(match mode {
+            MutualTls::Permissive if protocol.is_http() => vec![
+                self.http("tls", &MUTUAL, true),
+                self.http("raw_buffer", &[], false),
+            ],
+            MutualTls::Permissive if auto => vec![
+                self.http("tls", http_mutual, true),
+                self.http("raw_buffer", &plain_http, false),
+                self.tcp("tls", &tcp_mutual, true),
+                self.tcp("raw_buffer", &[], false),
+                self.tcp("tls", &[], false),
+            ],
+            MutualTls::Permissive => vec![
+                self.tcp("tls", &MUTUAL, true),
+                self.tcp("tls", &[], false),
+                self.tcp("raw_buffer", &[], false),
+            ],
+            MutualTls::Strict if protocol.is_http() => vec![self.http("tls", &[], true)],
+            MutualTls::Strict if auto => vec![
+                self.http("tls", http_mutual, true),
+                self.tcp("tls", &[], true),
+            ],
+            MutualTls::Strict => vec![self.tcp("tls", &[], true)],
+            MutualTls::Disable if protocol.is_http() => {
+                vec![self.http("raw_buffer", &[], false)]
+            }
+            MutualTls::Disable if auto => vec![
+                self.http("raw_buffer", &plain_http, false),
+                self.tcp("raw_buffer", &[], false),
+            ],
+            MutualTls::Disable => vec![self.tcp("raw_buffer", &[], false)],
+        });
     }
 
     fn matches(&self, transport: &str, protocols: &[&str]) -> FilterChainMatch {

@@ -86,7 +86,7 @@ pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
     let (clusters, sources) = clusters::outbound(&scope);
     let endpoints = sources
         .iter()
-        .map(|source| Arc::new(source.assignment(pods, &key.locality)))
+        .map(|source| Arc::new(source.assignment(pods, &mesh.rules.authentication, &key.locality)))
         .collect();
     let (listeners, routes) = match key.kind {
         ProxyKind::Gateway => gateway::listeners(&scope),
@@ -166,10 +166,12 @@ impl<'m> Scope<'m> {
             })
             .collect();
         if key.kind != ProxyKind::Gateway {
-            // Of several definitions of a host only the one that is meant counts.
+            // Of several definitions of a host only those beside the one that is meant count.
             services.retain(|service| {
                 let chosen = by_host.get(&service.host);
-                chosen.is_some_and(|chosen| chosen.origin == service.origin)
+                chosen.is_some_and(|chosen| {
+                    chosen.namespace == service.namespace && chosen.kubernetes == service.kubernetes
+                })
             });
         }
         let virtual_services: Vec<Arc<VirtualServiceRule>> = mesh

@@ -227,14 +227,18 @@ pub(crate) fn destination_cluster(
     cluster_name(port, subset, &host)
 }
 
-/// The service a destination names: as the rule's namespace sees it, else as the proxy's does.
+/// The service a destination names: of the rule's namespace, if the proxy may see it, else what the
+/// proxy means by the host.
 pub(crate) fn destination_service<'s>(
     scope: &'s Scope<'_>,
     rule: &VirtualServiceRule,
     host: &str,
 ) -> Option<&'s Arc<Service>> {
-    let own = scope.mesh.registry.visible(host, rule.namespace());
-    own.or_else(|| scope.by_host.get(host))
+    let mut services = scope.mesh.registry.with_host(host);
+    match services.find(|service| service.namespace == *rule.namespace()) {
+        Some(own) => Some(own).filter(|own| own.export_to.shows(&scope.namespace)),
+        None => scope.by_host.get(host),
+    }
 }
 
 /// The route of a service without VirtualService.

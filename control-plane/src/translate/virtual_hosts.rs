@@ -21,11 +21,12 @@ struct Group {
 
 /// The virtual hosts of `port`, without the one for unknown hosts, by name.
 pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
-    let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = scope
-        .by_host
-        .iter()
-        .filter_map(|(host, service)| Some((host, (service, service.port(port)?))))
-        .collect();
+    let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = BTreeMap::new();
+    for service in &scope.services {
+        if let Some(found) = service.port(port) {
+            services.entry(&service.host).or_insert((service, found));
+        }
+    }
     let mut groups = Vec::new();
     for rule in &scope.virtual_services {
         groups.extend(group(scope, rule, &services, port));
