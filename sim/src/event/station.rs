@@ -31,7 +31,7 @@ pub(super) struct Station<'p> {
     /// Under processor sharing.
     pub(super) sharing: Option<Box<Sharing>>,
     /// Worker time spent since the warm-up.
-    busy_ns: u128,
+    busy_ns: u64,
     counted_until: Nanos,
 }
 
@@ -174,7 +174,7 @@ impl<'p> Station<'p> {
 
     fn count_time(&mut self, now: Nanos) {
         let span = now - self.counted_until;
-        self.busy_ns += u128::from(span.0) * u128::from(self.busy.min(self.workers));
+        self.busy_ns += span.0 * u64::from(self.busy.min(self.workers));
         self.counted_until = self.counted_until.max(now);
     }
 
@@ -182,7 +182,7 @@ impl<'p> Station<'p> {
     /// unlimited.
     pub(super) fn utilisation(&mut self, warmup: Nanos, end: Nanos) -> Option<f64> {
         self.count_time(end);
-        let whole = u128::from((end - warmup).0) * u128::from(self.workers);
+        let whole = (end - warmup).0 * u64::from(self.workers);
         let limited = self.workers < scenarios::model::Behavior::BUILT_IN_WORKERS;
         (limited && whole > 0).then(|| self.busy_ns as f64 / whole as f64)
     }
