@@ -27,7 +27,7 @@ use source::{Diagnostic, Level};
 use std::sync::Arc;
 
 /// A scenario made ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub name: String,
     pub seed: u64,
@@ -56,7 +56,7 @@ pub struct Plan {
 }
 
 /// Latencies between localities.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanNetwork {
     pub default: Distribution,
     /// One way, both ways alike.
