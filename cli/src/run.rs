@@ -128,7 +128,9 @@ fn watched_run(
     };
     let outcome = match args.engine {
         Engine::Event => sim::event::run(plan, seed, observers),
-        Engine::Turmoil => return Err("the run on bytes is not there yet".to_owned()),
+        Engine::Turmoil => {
+            sim::turmoil::run(plan, seed, observers).map_err(|error| error.to_string())?
+        }
     };
     if let Some(folder) = folder.into_inner() {
         folder

@@ -1,4 +1,5 @@
 //! The proxy on bytes: requests, bodies, connections, failures.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The proxy on bytes is the same core: its journal replays, and repeats.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -7,6 +7,7 @@
 //! | [`observe`] | what may be watched of a run |
 //! | [`seeds`] | several seeds on several threads |
 //! | [`event`] | the discrete-event engine |
+//! | [`turmoil`] | the run on bytes |
 
 pub mod distribution;
 pub mod event;
@@ -15,6 +16,7 @@ pub mod plan;
 mod random;
 pub mod seeds;
 mod tally;
+pub mod turmoil;
 mod verdict;
 
 pub use observe::{LogLine, Observers, Outcome};

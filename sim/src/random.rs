@@ -45,6 +45,23 @@ impl WorldDraws {
     }
 }
 
+/// One of the pods that `fits`, chosen by a uniform value.
+pub(crate) fn pick(pods: &[u32], value: u64, fits: impl Fn(u32) -> bool) -> Option<u32> {
+    let count = pods.len() as u64;
+    if count == 0 {
+        return None;
+    }
+    let at = ((u128::from(value) * u128::from(count)) >> 64) as usize;
+    if fits(pods[at]) {
+        return Some(pods[at]);
+    }
+    let fitting: Vec<u32> = pods.iter().copied().filter(|&pod| fits(pod)).collect();
+    match fitting.len() {
+        0 => None,
+        n => Some(fitting[(mix(value) % n as u64) as usize]),
+    }
+}
+
 /// A generator over one stream of draws, for distributions that need more than one value.
 pub(crate) struct Stream {
     draws: WorldDraws,

@@ -725,23 +725,7 @@ impl World<'_, '_> {
         value: u64,
         fits: impl Fn(&super::PodState) -> bool,
     ) -> Option<u32> {
-        let count = pods.len() as u64;
-        if count == 0 {
-            return None;
-        }
-        let at = ((u128::from(value) * u128::from(count)) >> 64) as usize;
-        if fits(&self.pods[pods[at] as usize]) {
-            return Some(pods[at]);
-        }
-        let fitting: Vec<u32> = pods
-            .iter()
-            .copied()
-            .filter(|&pod| fits(&self.pods[pod as usize]))
-            .collect();
-        match fitting.len() {
-            0 => None,
-            n => Some(fitting[(mix(value) % n as u64) as usize]),
-        }
+        crate::random::pick(pods, value, |pod| fits(&self.pods[pod as usize]))
     }
 
     /// A proxy ended: clients' connections to it break.

@@ -25,10 +25,10 @@ mod logs;
 mod proxies;
 mod queue;
 mod schedule;
-mod station;
+pub(crate) mod station;
 
 use crate::observe::{Observers, Outcome};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanBehavior};
 use crate::random::WorldDraws;
 use crate::tally::Tally;
 use clients::{Call, Line, Pool, PoolKey, Source};
@@ -87,7 +87,7 @@ struct World<'p, 'o> {
     places: IndexMap<IpAddr, Place, FxBuildHasher>,
     pods: Vec<PodState>,
     /// Those of pods, then those outside.
-    stations: Vec<Station<'p>>,
+    stations: Vec<Station<&'p PlanBehavior>>,
     jobs: Slab<Job>,
     sources: Vec<Source<'p>>,
     calls: Slab<Call>,

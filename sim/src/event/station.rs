@@ -7,21 +7,22 @@ use proxy_core::time::Nanos;
 use scenarios::model::Discipline;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Deref;
 
 /// What becomes of a request that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(crate) enum Admission {
     Starts,
     Waits,
     /// The queue is full.
     Refused,
 }
 
-/// The application of one pod.
+/// The application of one pod. `B` holds its behaviour.
 #[derive(Debug)]
-pub(super) struct Station<'p> {
-    pub(super) behavior: &'p PlanBehavior,
-    pub(super) draws: WorldDraws,
+pub(crate) struct Station<B> {
+    pub(crate) behavior: B,
+    pub(crate) draws: WorldDraws,
     /// What differs from the behaviour as planned.
     change: Option<Box<PlanChange>>,
     workers: u32,
@@ -29,29 +30,30 @@ pub(super) struct Station<'p> {
     /// Jobs.
     queue: VecDeque<u32>,
     /// Under processor sharing.
-    pub(super) sharing: Option<Box<Sharing>>,
+    pub(crate) sharing: Option<Box<Sharing>>,
     /// Worker time spent since the warm-up.
     busy_ns: u64,
     counted_until: Nanos,
 }
 
-impl<'p> Station<'p> {
-    pub(super) fn new(behavior: &'p PlanBehavior, draws: WorldDraws, warmup: Nanos) -> Station<'p> {
+impl<B: Deref<Target = PlanBehavior>> Station<B> {
+    pub(crate) fn new(behavior: B, draws: WorldDraws, warmup: Nanos) -> Station<B> {
+        let sharing = behavior.discipline == Discipline::ProcessorSharing;
         Station {
+            workers: behavior.workers,
             behavior,
             draws,
             change: None,
-            workers: behavior.workers,
             busy: 0,
             queue: VecDeque::new(),
-            sharing: (behavior.discipline == Discipline::ProcessorSharing).then(Box::default),
+            sharing: sharing.then(Box::default),
             busy_ns: 0,
             counted_until: warmup,
         }
     }
 
     /// All work is lost.
-    pub(super) fn clear(&mut self, now: Nanos) {
+    pub(crate) fn clear(&mut self, now: Nanos) {
         self.count_time(now);
         self.busy = 0;
         self.queue.clear();
@@ -61,7 +63,7 @@ impl<'p> Station<'p> {
     }
 
     /// A change of behaviour; what it leaves out stays.
-    pub(super) fn change(&mut self, change: &PlanChange) {
+    pub(crate) fn change(&mut self, change: &PlanChange) {
         let own = self.change.get_or_insert_default();
         own.service_time = change.service_time.clone().or(own.service_time.take());
         own.slower_by = change.slower_by.or(own.slower_by);
@@ -70,7 +72,7 @@ impl<'p> Station<'p> {
     }
 
     /// What `change` changed is as planned again.
-    pub(super) fn restore(&mut self, change: &PlanChange) {
+    pub(crate) fn restore(&mut self, change: &PlanChange) {
         let own = self.change.get_or_insert_default();
         if change.service_time.is_some() {
             own.service_time = None;
@@ -87,16 +89,16 @@ impl<'p> Station<'p> {
     }
 
     /// Whether all jobs share the workers.
-    pub(super) fn shares(&self) -> bool {
+    pub(crate) fn shares(&self) -> bool {
         self.sharing.is_some()
     }
 
-    pub(super) fn workers(&self) -> u32 {
+    pub(crate) fn workers(&self) -> u32 {
         self.workers
     }
 
     /// A job arrives.
-    pub(super) fn admit(&mut self, now: Nanos, job: u32) -> Admission {
+    pub(crate) fn admit(&mut self, now: Nanos, job: u32) -> Admission {
         if self.shares() || self.busy < self.workers {
             self.count_time(now);
             self.busy += 1;
@@ -114,14 +116,14 @@ impl<'p> Station<'p> {
     }
 
     /// A worker is free: the job that starts on it, if one waits.
-    pub(super) fn release(&mut self, now: Nanos) -> Option<u32> {
+    pub(crate) fn release(&mut self, now: Nanos) -> Option<u32> {
         self.count_time(now);
         self.busy -= 1;
         self.next_waiting()
     }
 
     /// Starts a waiting job if a worker is free.
-    pub(super) fn next_waiting(&mut self) -> Option<u32> {
+    pub(crate) fn next_waiting(&mut self) -> Option<u32> {
         if self.busy >= self.workers {
             return None;
         }
@@ -133,16 +135,13 @@ impl<'p> Station<'p> {
         Some(next)
     }
 
-    pub(super) fn script(&self, script: u32) -> &'p PlanScript {
-        &self.behavior.scripts[script as usize].1
-    }
-
     /// The work for a request.
     #[inline]
-    pub(super) fn service_time(&self, script: u32, key: u64) -> Nanos {
+    pub(crate) fn service_time(&self, script: u32, key: u64) -> Nanos {
         let change = self.change.as_deref();
         let own = change.and_then(|change| change.service_time.as_ref());
-        let distribution: &Distribution = own.unwrap_or(&self.script(script).service_time);
+        let distribution: &Distribution =
+            own.unwrap_or(&self.behavior.scripts[script as usize].1.service_time);
         let time = distribution.sample(self.draws, key, Purpose::ServiceTime);
         match change.and_then(|change| change.slower_by) {
             None => time,
@@ -152,12 +151,12 @@ impl<'p> Station<'p> {
 
     /// The status of the answer.
     #[inline]
-    pub(super) fn status(&self, script: u32, key: u64) -> u16 {
+    pub(crate) fn status(&self, script: u32, key: u64) -> u16 {
         let own = self
             .change
             .as_ref()
             .and_then(|change| change.respond.as_ref());
-        let respond = own.unwrap_or(&self.script(script).respond);
+        let respond = own.unwrap_or(&self.behavior.scripts[script as usize].1.respond);
         if respond.is_empty() {
             return 200;
         }
@@ -180,7 +179,7 @@ impl<'p> Station<'p> {
 
     /// The share of the workers' time that was spent by `end`; `None` if the workers are as good as
     /// unlimited.
-    pub(super) fn utilisation(&mut self, warmup: Nanos, end: Nanos) -> Option<f64> {
+    pub(crate) fn utilisation(&mut self, warmup: Nanos, end: Nanos) -> Option<f64> {
         self.count_time(end);
         let whole = (end - warmup).0 * u64::from(self.workers);
         let limited = self.workers < scenarios::model::Behavior::BUILT_IN_WORKERS;
@@ -188,11 +187,17 @@ impl<'p> Station<'p> {
     }
 }
 
+impl<'p> Station<&'p PlanBehavior> {
+    pub(crate) fn script(&self, script: u32) -> &'p PlanScript {
+        &self.behavior.scripts[script as usize].1
+    }
+}
+
 /// Jobs that share a station's workers. Each gets the same part of them, one worker at most; the
 /// work done for each since the beginning of time is a clock, and a job is done when that clock
 /// shows its arrival plus its size.
 #[derive(Debug, Default)]
-pub(super) struct Sharing {
+pub(crate) struct Sharing {
     /// Nanoseconds of work done for each job that was there all the time.
     clock_ns: f64,
     read_at: Nanos,
@@ -200,7 +205,7 @@ pub(super) struct Sharing {
     jobs: BinaryHeap<Reverse<(u64, u64, u32)>>,
     arrivals: u64,
     /// Counts changes: earlier forecasts are void.
-    pub(super) epoch: u32,
+    pub(crate) epoch: u32,
 }
 
 impl Sharing {
@@ -220,7 +225,7 @@ impl Sharing {
         (f64::from(workers) / self.jobs.len() as f64).min(1.0)
     }
 
-    pub(super) fn add(&mut self, now: Nanos, workers: u32, job: u32, work: Nanos) {
+    pub(crate) fn add(&mut self, now: Nanos, workers: u32, job: u32, work: Nanos) {
         self.advance(now, workers);
         let end = self.clock_ns + work.0 as f64;
         self.arrivals += 1;
@@ -229,14 +234,14 @@ impl Sharing {
     }
 
     /// When the next job is done, if nothing changes before.
-    pub(super) fn next_done_at(&self, workers: u32) -> Option<Nanos> {
+    pub(crate) fn next_done_at(&self, workers: u32) -> Option<Nanos> {
         let Reverse((end, _, _)) = self.jobs.peek()?;
         let left_ns = (f64::from_bits(*end) - self.clock_ns).max(0.0) / self.speed(workers);
         Some(self.read_at + Nanos(libm::ceil(left_ns) as u64))
     }
 
     /// Takes the job that is done at `now`.
-    pub(super) fn take_done(&mut self, now: Nanos, workers: u32) -> Option<u32> {
+    pub(crate) fn take_done(&mut self, now: Nanos, workers: u32) -> Option<u32> {
         self.advance(now, workers);
         self.epoch += 1;
         self.jobs.pop().map(|Reverse((_, _, job))| job)

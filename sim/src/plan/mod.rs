@@ -27,7 +27,7 @@ use source::{Diagnostic, Level};
 use std::sync::Arc;
 
 /// A scenario made ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub name: String,
     pub seed: u64,
@@ -56,7 +56,7 @@ pub struct Plan {
 }
 
 /// Latencies between localities.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanNetwork {
     pub default: Distribution,
     /// One way, both ways alike.
@@ -156,6 +156,13 @@ impl Plan {
             network,
             expectations,
         })
+    }
+
+    /// The Service behind a cluster that Istio named `outbound|PORT|SUBSET|HOST`.
+    pub fn service_behind(&self, cluster: &str) -> Option<u32> {
+        let host = cluster.strip_prefix("outbound|")?.rsplit('|').next()?;
+        let found = self.services.iter().position(|s| *s.info.host == *host)?;
+        Some(found as u32)
     }
 }
 

@@ -8,7 +8,7 @@ use source::Diagnostic;
 use std::net::{IpAddr, SocketAddr};
 
 /// A Service with the pods that may stand behind it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanService {
     pub info: ServiceInfo,
     /// Pods that its selector matches.

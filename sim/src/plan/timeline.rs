@@ -10,7 +10,7 @@ use scenarios::model::{BehaviorChange, Happening, Named, Pods, Scenario, Timelin
 use source::{Diagnostic, Level};
 
 /// Something that happens.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanEvent {
     pub at: Nanos,
     pub name: String,

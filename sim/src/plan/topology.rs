@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A Deployment, or a bare Pod.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanWorkload {
     pub namespace: String,
     pub name: String,
@@ -37,7 +37,7 @@ pub struct PlanPod {
 }
 
 /// A service outside the mesh: one instance, without a proxy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanExternal {
     pub host: String,
     pub address: IpAddr,

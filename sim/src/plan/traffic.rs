@@ -16,7 +16,7 @@ use source::Diagnostic;
 use std::sync::Arc;
 
 /// A source of requests.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanTraffic {
     pub name: String,
     pub entry: Entry,
@@ -45,7 +45,7 @@ impl PlanTraffic {
 }
 
 /// How requests are spaced.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PlanLoad {
     Open {
         pieces: Vec<RatePiece>,
@@ -58,7 +58,7 @@ pub enum PlanLoad {
 }
 
 /// Where requests enter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Entry {
     /// At a gateway's pods, by the port they listen on.
     Gateway { pods: Vec<u32>, port: u16 },
