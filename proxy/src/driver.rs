@@ -28,9 +28,11 @@ pub struct Setup {
     /// Keep a journal of everything the machines are told and answer.
     pub journal: bool,
     /// Told of every [`Record`], in order. Must not call the driver.
-    #[allow(clippy::type_complexity)]
-    pub sink: Box<dyn FnMut(&Proxy, Record)>,
+    pub sink: Sink,
 }
+
+/// Takes what a proxy reports; given the core, to look up the names behind ids.
+pub type Sink = Box<dyn FnMut(&Proxy, Record)>;
 
 /// What a proxy reports.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,8 +61,7 @@ struct State {
     proxy: Proxy,
     outs: Outs,
     journal: Option<Journal>,
-    #[allow(clippy::type_complexity)]
-    sink: Box<dyn FnMut(&Proxy, Record)>,
+    sink: Sink,
     workers: Vec<Tables>,
     /// Downstream connections so far; they take turns at the workers.
     accepted: u64,

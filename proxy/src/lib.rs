@@ -21,5 +21,5 @@ mod tables;
 mod upstream;
 
 pub use downstream::Accepted;
-pub use driver::{Driver, Record, Setup};
+pub use driver::{Driver, Record, Setup, Sink};
 pub use environment::Environment;

@@ -1,8 +1,8 @@
 //! What happens between the milliseconds: the timeline, the control plane's pushes, and counting.
 
+use super::nanos;
 use super::reports::{self, Report};
 use super::world::{Order, World};
-use super::{MILLISECOND, nanos};
 use crate::distribution::Distribution;
 use crate::observe::{Observers, Outcome};
 use crate::plan::{Plan, PlanHappening};
@@ -16,6 +16,8 @@ use std::rc::Rc;
 
 /// How long a pod that was scaled away may take to finish (Kubernetes' default).
 const TERMINATION_GRACE: Nanos = Nanos::from_secs(30);
+/// Between two times that journals are passed on.
+const JOURNAL_EVERY: Nanos = Nanos::from_millis(100);
 /// Steps between two reports of progress.
 const PROGRESS_EVERY: u64 = 1 << 10;
 
@@ -340,7 +342,7 @@ impl<'p, 'o> Control<'p, 'o> {
             let exchange = reports::count(self.plan, &mut self.tally, &mut self.observers, report);
             self.passes += u64::from(exchange);
         }
-        if self.world.keeps_journals && self.now().0 % (100 * MILLISECOND.0) == 0 {
+        if self.world.keeps_journals && self.now().0.is_multiple_of(JOURNAL_EVERY.0) {
             for pod in self.world.pods.borrow().iter() {
                 if let Some(proxy) = &pod.proxy {
                     let bytes = proxy.driver.take_journal();

@@ -117,7 +117,8 @@ fn check(plan: &Plan) -> Result<(), Unsupported> {
     }
     let links = plan.network.links.iter().map(|(_, _, latency)| latency);
     for latency in links.chain([&plan.network.default]) {
-        let whole = |latency: Nanos| latency >= MILLISECOND && latency.0 % MILLISECOND.0 == 0;
+        let whole =
+            |latency: Nanos| latency >= MILLISECOND && latency.0.is_multiple_of(MILLISECOND.0);
         if !matches!(latency, Distribution::Constant(latency) if whole(*latency)) {
             return unsupported(
                 "its clock has whole milliseconds, so every network latency must be a constant one, 1ms or more (network: {latency: 1ms})"

@@ -4,8 +4,7 @@ use super::world::World;
 use crate::observe::{LogLine, Observers};
 use crate::plan::{Caller, Plan};
 use crate::tally::{Ended, Tally, address_hash, cluster_meant};
-use proxy::Record;
-use proxy_core::Proxy;
+use proxy::{Record, Sink};
 use proxy_core::contract::StateChange;
 use proxy_core::ids::ClusterId;
 use proxy_core::random::hash_text;
@@ -59,12 +58,7 @@ pub(super) enum OfProxy {
 }
 
 /// Where the proxy of a pod reports.
-pub(super) fn proxy_sink(
-    world: Rc<World>,
-    pod: u32,
-    number: u32,
-    name: Name,
-) -> Box<dyn FnMut(&Proxy, Record)> {
+pub(super) fn proxy_sink(world: Rc<World>, pod: u32, number: u32, name: Name) -> Sink {
     Box::new(move |proxy, record| {
         let what = match record {
             Record::Access { worker, log } => {
