@@ -101,11 +101,20 @@ impl Plan {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<Plan> {
         let config = overrides.config.as_ref().unwrap_or(&scenario.config);
+        let before = diagnostics.len();
+        let failed = |diagnostics: &[Diagnostic]| diagnostics[before..].iter().any(is_error);
         let mut objects = topology::objects(scenario, diagnostics);
+        let unknown = failed(diagnostics);
         for source in config {
             objects.apply(&files::config(&scenario.folder, source, diagnostics));
         }
-        objects.check_references(diagnostics);
+        // What names things that could not be read is not wrong itself.
+        if unknown {
+            return None;
+        }
+        if !failed(diagnostics) {
+            objects.check_references(diagnostics);
+        }
         let timeline = timeline::config_steps(scenario, &objects, diagnostics);
         let places = topology::Places::of(scenario, &objects, diagnostics);
         let services = targets::services(&objects, &places);
@@ -115,7 +124,7 @@ impl Plan {
             places: &places,
         };
         let (workloads, externals) = behaviors.all(scenario, diagnostics);
-        graph::check_ends(&workloads, &services, &places, diagnostics);
+        graph::check_ends(&workloads, &externals, &services, &places, diagnostics);
         let mut heads = Vec::new();
         let traffic = traffic::all(scenario, &behaviors, &mut heads, diagnostics);
         let happenings = timeline::all(scenario, timeline, &workloads, &traffic, diagnostics);
@@ -127,7 +136,7 @@ impl Plan {
         };
         let expectations = expect::all(scenario, &names, diagnostics);
         let network = network(&scenario.network);
-        if diagnostics.iter().any(|d| d.level == Level::Error) {
+        if failed(diagnostics) {
             return None;
         }
         let settings = PushSettings {
@@ -157,6 +166,10 @@ impl Plan {
             expectations,
         })
     }
+}
+
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.level == Level::Error
 }
 
 fn network(network: &scenarios::model::Network) -> PlanNetwork {

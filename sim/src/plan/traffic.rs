@@ -82,10 +82,15 @@ pub(super) fn all(
         .collect();
     let mut planned = Vec::new();
     for traffic in &scenario.traffic {
-        match entry(traffic, resolver, &externals) {
-            Ok(entry) => planned.push(plan(traffic, entry, scenario.duration, heads)),
-            Err(diagnostic) => diagnostics.push(diagnostic),
-        }
+        let entry = entry(traffic, resolver, &externals).unwrap_or_else(|diagnostic| {
+            diagnostics.push(diagnostic);
+            // There will be no plan, but what names this traffic is not wrong too.
+            Entry::Gateway {
+                pods: Vec::new(),
+                port: 0,
+            }
+        });
+        planned.push(plan(traffic, entry, scenario.duration, heads));
     }
     planned
 }
