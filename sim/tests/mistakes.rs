@@ -211,10 +211,7 @@ fn in_expectations() {
         &[("expect.1.from", "fornt")],
         &[("expect.1.share_of", "v3")],
         &[("expect.1.share_of", "front")],
-        &[(
-            "expect.1",
-            "{traffic: web, flag_share: {flag: UU, at_most: 1%}}"
-        )],
+        &[("expect.1", "{to: back, requests_of: store, at_most: 0}")],
     ]));
 }
 

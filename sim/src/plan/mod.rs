@@ -117,6 +117,9 @@ impl Plan {
         }
         let timeline = timeline::config_steps(scenario, &objects, diagnostics);
         let places = topology::Places::of(scenario, &objects, diagnostics);
+        if places.workloads.is_empty() {
+            return None;
+        }
         let services = targets::services(&objects, &places);
         let behaviors = behavior::Resolver {
             objects: &objects,
