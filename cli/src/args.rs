@@ -43,7 +43,7 @@ pub(crate) enum Format {
 pub(crate) enum Engine {
     /// Discrete events at nanosecond resolution
     Event,
-    /// Real HTTP/1.1 bytes over a simulated network, at most ten hosts, whole milliseconds
+    /// Real HTTP/1.1 bytes over a simulated network, at most thirty hosts, whole milliseconds
     Turmoil,
 }
 

@@ -13,10 +13,6 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 pub(crate) fn run(args: &RunArgs) -> Exit {
-    if args.engine == Engine::Turmoil {
-        eprintln!("error: the run on bytes is not there yet");
-        return Exit::BadInput;
-    }
     let mut diagnostics = Vec::new();
     let plans: Vec<Option<Plan>> = args
         .paths
@@ -24,6 +20,15 @@ pub(crate) fn run(args: &RunArgs) -> Exit {
         .map(|path| plan(path, args, &mut diagnostics))
         .collect();
     if report(&diagnostics) {
+        return Exit::BadInput;
+    }
+    if args.engine == Engine::Turmoil
+        && let Some(reason) = plans
+            .iter()
+            .flatten()
+            .find_map(|plan| sim::turmoil::check(plan).err())
+    {
+        eprintln!("error: {reason}");
         return Exit::BadInput;
     }
     let mut held = true;
