@@ -30,12 +30,16 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Plan {
     pub name: String,
+    /// The scenario's own seed, used unless another is asked for.
     pub seed: u64,
     pub duration: Nanos,
+    /// What happens before this is not counted.
     pub warmup: Nanos,
     /// Before any proxy has connected.
     pub control_plane: ControlPlane,
+    /// Time that the control plane spends on each proxy's push, one after the other.
     pub push_cost: Nanos,
+    /// From there to the proxy, drawn for each proxy.
     pub push_delay: Distribution,
     /// Worker threads of every proxy.
     pub concurrency: u32,
@@ -44,6 +48,7 @@ pub struct Plan {
     pub workloads: Vec<PlanWorkload>,
     /// Every pod that exists at some time.
     pub pods: Vec<PlanPod>,
+    /// Services outside the mesh that have a behaviour.
     pub externals: Vec<PlanExternal>,
     pub services: Vec<PlanService>,
     pub traffic: Vec<PlanTraffic>,
@@ -58,6 +63,7 @@ pub struct Plan {
 /// Latencies between localities.
 #[derive(Debug)]
 pub struct PlanNetwork {
+    /// Between localities that no link names.
     pub default: Distribution,
     /// One way, both ways alike.
     pub links: Vec<(String, String, Distribution)>,
@@ -101,13 +107,25 @@ impl Plan {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<Plan> {
         let config = overrides.config.as_ref().unwrap_or(&scenario.config);
+        let before = diagnostics.len();
+        let failed = |diagnostics: &[Diagnostic]| diagnostics[before..].iter().any(is_error);
         let mut objects = topology::objects(scenario, diagnostics);
+        let unknown = failed(diagnostics);
         for source in config {
             objects.apply(&files::config(&scenario.folder, source, diagnostics));
         }
-        objects.check_references(diagnostics);
+        // What names things that could not be read is not wrong itself.
+        if unknown {
+            return None;
+        }
+        if !failed(diagnostics) {
+            objects.check_references(diagnostics);
+        }
         let timeline = timeline::config_steps(scenario, &objects, diagnostics);
         let places = topology::Places::of(scenario, &objects, diagnostics);
+        if places.workloads.is_empty() {
+            return None;
+        }
         let services = targets::services(&objects, &places);
         let behaviors = behavior::Resolver {
             objects: &objects,
@@ -115,7 +133,7 @@ impl Plan {
             places: &places,
         };
         let (workloads, externals) = behaviors.all(scenario, diagnostics);
-        graph::check_ends(&workloads, &services, &places, diagnostics);
+        graph::check_ends(&workloads, &externals, &services, &places, diagnostics);
         let mut heads = Vec::new();
         let traffic = traffic::all(scenario, &behaviors, &mut heads, diagnostics);
         let happenings = timeline::all(scenario, timeline, &workloads, &traffic, diagnostics);
@@ -127,7 +145,7 @@ impl Plan {
         };
         let expectations = expect::all(scenario, &names, diagnostics);
         let network = network(&scenario.network);
-        if diagnostics.iter().any(|d| d.level == Level::Error) {
+        if failed(diagnostics) {
             return None;
         }
         let settings = PushSettings {
@@ -157,6 +175,10 @@ impl Plan {
             expectations,
         })
     }
+}
+
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.level == Level::Error
 }
 
 fn network(network: &scenarios::model::Network) -> PlanNetwork {

@@ -13,6 +13,7 @@ use source::{Diagnostic, Level};
 #[derive(Debug)]
 pub struct PlanEvent {
     pub at: Nanos,
+    /// Of the scenario's event; empty for what follows from one by itself.
     pub name: String,
     /// For the report.
     pub what: String,
@@ -24,46 +25,36 @@ pub struct PlanEvent {
 pub enum PlanHappening {
     /// All objects from now on.
     Config(Objects),
-    Scale {
-        workload: u32,
-        replicas: u32,
-    },
+    /// From now on the workload has so many pods.
+    Scale { workload: u32, replicas: u32 },
+    /// The pods stop answering at once; the control plane learns of it later.
     Crash {
         pods: Vec<u32>,
         noticed_after: Nanos,
+        /// Counted from the crash; `None`: they stay away.
         restart_after: Option<Nanos>,
     },
-    Restart {
-        pods: Vec<u32>,
-    },
-    Drain {
-        pods: Vec<u32>,
-    },
+    /// Pods that are down or draining are up again; the others stay as they are.
+    Restart { pods: Vec<u32> },
+    /// The pods are out of the endpoints; what still reaches them is answered.
+    Drain { pods: Vec<u32> },
     /// `None` fields stay as they are.
-    Behave {
-        pods: Vec<u32>,
-        change: PlanChange,
-    },
+    Behave { pods: Vec<u32>, change: PlanChange },
     /// What `Behave` changed is as it was planned again.
-    Restore {
-        pods: Vec<u32>,
-        change: PlanChange,
-    },
-    Rate {
-        traffic: u32,
-        per_s: f64,
-    },
-    Users {
-        traffic: u32,
-        users: u32,
-    },
+    Restore { pods: Vec<u32>, change: PlanChange },
+    /// An open-loop source has another rate.
+    Rate { traffic: u32, per_s: f64 },
+    /// A closed-loop source has another number of users.
+    Users { traffic: u32, users: u32 },
 }
 
 /// A change of behaviour.
 #[derive(Clone, Debug, Default)]
 pub struct PlanChange {
     pub service_time: Option<Distribution>,
+    /// Factor on the service time.
     pub slower_by: Option<f64>,
+    /// Statuses with their probabilities in parts per million; what is left is 200.
     pub respond: Option<Vec<(u16, u32)>>,
     pub workers: Option<u32>,
 }
@@ -150,17 +141,13 @@ fn reference(kind: &Named, namespace: Option<&String>, name: &Named) -> ObjectRe
 
 fn missing(object: &ObjectRef, named: &Named, objects: &Objects) -> Diagnostic {
     let all = objects.refs();
-    let known = all
-        .iter()
-        .filter(|o| o.kind == object.kind)
-        .map(|o| &*o.name);
-    let message = format!(
-        "there is no {} {}/{}",
-        object.kind, object.namespace, object.name
-    );
-    Diagnostic::error(message)
-        .at(&named.span, "not there at this time")
-        .nearest(&object.name, known)
+    let alike = all.iter().filter(|other| other.kind == object.kind);
+    let missing = Diagnostic::error(format!("there is no {object}"))
+        .at(&named.span, "not there at this time");
+    match alike.clone().find(|other| other.name == object.name) {
+        Some(elsewhere) => missing.help(format!("there is {elsewhere}")),
+        None => missing.nearest(&object.name, alike.map(|other| &*other.name)),
+    }
 }
 
 /// Every event, with what ends by itself, in order of time.
@@ -308,20 +295,23 @@ impl Happen<'_> {
 
     fn pods(&self, name: &Named, pods: Pods) -> Result<Vec<u32>, Diagnostic> {
         let all = &self.workloads[self.workload(name)? as usize].pods;
-        let few = |wanted: u32| {
-            let message = format!("`{}` has {} pods", name.text, all.len());
-            Diagnostic::error(message).at(&name.span, format!("there is no pod {wanted}"))
+        let few = |missing: String| {
+            let message = match all.len() {
+                1 => format!("`{}` has 1 pod", name.text),
+                number => format!("`{}` has {number} pods", name.text),
+            };
+            Diagnostic::error(message).at(&name.span, missing)
         };
         match pods {
             Pods::All => Ok(all.clone()),
             Pods::First(count) => all
                 .get(..count as usize)
                 .map(<[u32]>::to_vec)
-                .ok_or_else(|| few(count)),
+                .ok_or_else(|| few(format!("there are no {count}"))),
             Pods::Ordinal(ordinal) => all
                 .get(ordinal as usize)
                 .map(|&pod| vec![pod])
-                .ok_or_else(|| few(ordinal)),
+                .ok_or_else(|| few(format!("there is no pod {ordinal}: the first is 0"))),
         }
     }
 }
