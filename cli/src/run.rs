@@ -13,6 +13,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 pub(crate) fn run(args: &RunArgs) -> Exit {
+    if args.engine == Engine::Turmoil {
+        eprintln!("error: the run on bytes is not there yet");
+        return Exit::BadInput;
+    }
     let mut diagnostics = Vec::new();
     let plans: Vec<Option<Plan>> = args
         .paths
@@ -51,8 +55,11 @@ fn plan(path: &Path, args: &RunArgs, diagnostics: &mut Vec<Diagnostic>) -> Optio
     let scenario = sim::plan::read_scenario(path, &args.sets, diagnostics)?;
     // Given on the command line, paths are relative to where the user stands.
     let config = args.config.iter().map(|path| {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let text = absolute.display().to_string();
+        let path = match path == Path::new("-") {
+            true => path.clone(),
+            false => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        };
+        let text = path.display().to_string();
         let span = SourceFile::new("--config", &text).span(0..text.len());
         ConfigSource::Path(Named { text, span })
     });
@@ -72,7 +79,7 @@ fn seeds(plan: &Plan, args: &RunArgs) -> Vec<u64> {
 
 fn records(plan: &Plan, seeds: &[u64], args: &RunArgs) -> Result<Vec<RunRecord>, String> {
     let progress = Progress::new(seeds.len());
-    let watched = args.out.is_some() || args.verbose || args.engine == Engine::Turmoil;
+    let watched = args.out.is_some() || args.verbose;
     let records = if watched {
         seeds
             .iter()
@@ -126,10 +133,7 @@ fn watched_run(
         journal: args.out.is_some().then_some(&mut journal as _),
         progress: Some(&mut tell),
     };
-    let outcome = match args.engine {
-        Engine::Event => sim::event::run(plan, seed, observers),
-        Engine::Turmoil => return Err("the run on bytes is not there yet".to_owned()),
-    };
+    let outcome = sim::event::run(plan, seed, observers);
     if let Some(folder) = folder.into_inner() {
         folder
             .finish(&outcome.record)
