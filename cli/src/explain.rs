@@ -88,10 +88,13 @@ fn read_requests(
         }
         match serde_json::from_str(line) {
             Ok(request) => requests.push(request),
-            Err(error) => diagnostics.push(
-                Diagnostic::error("a line is a request as a JSON object")
-                    .at(&file.span(range), error.to_string()),
-            ),
+            Err(error) => {
+                // The place is told by the diagnostic.
+                let problem = error.to_string();
+                let what = problem.split(" at line ").next().unwrap_or_default();
+                let diagnostic = Diagnostic::error("a line is a request as a JSON object");
+                diagnostics.push(diagnostic.at(&file.span(range), what));
+            }
         }
     }
 }

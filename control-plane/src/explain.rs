@@ -10,7 +10,7 @@ use proxy_core::router::{
 };
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
-    Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
+    LbPolicy, Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
 };
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -271,7 +271,10 @@ impl Explanation {
                 )
             },
         );
-        self.say(format!("route `{}` matches ({by})", route.name));
+        self.say(match route.name.is_empty() {
+            true => format!("a route without a name matches ({by})"),
+            false => format!("route `{}` matches ({by})", route.name),
+        });
         let mut entry = None;
         match &route.action {
             RouteAction::Forward(forward) => {
@@ -392,7 +395,16 @@ fn describe(cluster: &Cluster) -> String {
         Discovery::LogicalDns { host, port } => format!("an address of {host}, port {port}"),
         Discovery::OriginalDst { .. } => "where the connection was going".to_owned(),
     };
-    format!("{found}, {:?}", cluster.lb_policy)
+    let policy = match cluster.lb_policy {
+        LbPolicy::RoundRobin => "in turn",
+        LbPolicy::LeastRequest { .. } => "by fewest requests of a few drawn",
+        LbPolicy::Random => "at random",
+        LbPolicy::RingHash { .. } => "by hash on a ring",
+        LbPolicy::Maglev { .. } => "by hash in a Maglev table",
+        LbPolicy::PeakEwma { .. } => "by peak EWMA of two drawn",
+        LbPolicy::ClusterProvided => return found,
+    };
+    format!("{found}, chosen {policy}")
 }
 
 /// The healthy endpoints; `None` where only a name is known.

@@ -1,6 +1,8 @@
 //! Mistakes that only planning finds, and what people are told about them. Each is a few values set
 //! in `mistakes/scenario.yaml`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use sim::{Overrides, Plan};
 use source::{Diagnostic, Level, SourceFile, render};
 use std::path::Path;

@@ -16,9 +16,11 @@ use std::sync::Arc;
 /// How one application behaves.
 #[derive(Clone, Debug)]
 pub struct PlanBehavior {
+    /// Requests that a pod works on at the same time.
     pub workers: u32,
     /// `None`: no limit.
     pub queue_limit: Option<u32>,
+    /// In which order queued requests are taken.
     pub discipline: Discipline,
     /// A worker is free while its calls are outstanding.
     pub asynchronous: bool,
@@ -46,6 +48,7 @@ impl PlanBehavior {
 /// What is done for one request.
 #[derive(Clone, Debug)]
 pub struct PlanScript {
+    /// Work before the first step.
     pub service_time: Distribution,
     /// Steps in order, the calls of each at the same time.
     pub steps: Vec<Vec<PlanCall>>,
@@ -57,9 +60,13 @@ pub struct PlanScript {
 #[derive(Clone, Debug)]
 pub struct PlanCall {
     pub target: Target,
+    /// Before the headers that are passed on are added.
     pub head: Arc<RequestHead>,
+    /// What a failed call does to the request it was made for.
     pub on_error: OnError,
+    /// `None`: the caller waits for as long as it takes.
     pub timeout: Option<Nanos>,
+    /// How often the call is made, in parts per million of the requests.
     pub probability_ppm: u32,
     /// For messages about the call graph.
     pub written: Named,

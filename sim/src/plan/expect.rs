@@ -11,8 +11,11 @@ use source::Diagnostic;
 /// Something that must hold.
 #[derive(Clone, Debug)]
 pub struct PlanExpectation {
+    /// As written, for the report.
     pub text: String,
+    /// Where it is written.
     pub file: String,
+    /// Counted from 1.
     pub line: u32,
     pub of: Of,
     pub metric: PlanMetric,
@@ -26,6 +29,7 @@ pub struct PlanExpectation {
 /// Which requests count.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Of {
+    /// Requests of a traffic source, by index.
     Traffic(u32),
     /// Calls to a Service (`None`: any) from some callers (`None`: any).
     Calls {
@@ -37,6 +41,7 @@ pub enum Of {
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Caller {
+    /// Index of a workload.
     Workload(u32),
     Traffic(u32),
 }
@@ -44,15 +49,21 @@ pub enum Caller {
 /// What is measured.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PlanMetric {
+    /// Share of requests answered below 500.
     SuccessRate,
     Requests,
     /// By pod: whether it counts.
     ShareOf(Vec<bool>),
     RequestsOf(Vec<bool>),
+    /// Share of requests answered with that status.
     CodeShare(u16),
+    /// Share of requests with that response flag.
     FlagShare(Flag),
+    /// Tries after the first, per request.
     RetriesPerRequest,
+    /// Mean latency, in milliseconds.
     Mean,
+    /// That quantile of the latency (0 to 1), in milliseconds.
     Quantile(f64),
 }
 

@@ -30,12 +30,16 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub name: String,
+    /// The scenario's own seed, used unless another is asked for.
     pub seed: u64,
     pub duration: Nanos,
+    /// What happens before this is not counted.
     pub warmup: Nanos,
     /// Before any proxy has connected.
     pub control_plane: ControlPlane,
+    /// Time that the control plane spends on each proxy's push, one after the other.
     pub push_cost: Nanos,
+    /// From there to the proxy, drawn for each proxy.
     pub push_delay: Distribution,
     /// Worker threads of every proxy.
     pub concurrency: u32,
@@ -44,6 +48,7 @@ pub struct Plan {
     pub workloads: Vec<PlanWorkload>,
     /// Every pod that exists at some time.
     pub pods: Vec<PlanPod>,
+    /// Services outside the mesh that have a behaviour.
     pub externals: Vec<PlanExternal>,
     pub services: Vec<PlanService>,
     pub traffic: Vec<PlanTraffic>,
@@ -58,6 +63,7 @@ pub struct Plan {
 /// Latencies between localities.
 #[derive(Clone, Debug)]
 pub struct PlanNetwork {
+    /// Between localities that no link names.
     pub default: Distribution,
     /// One way, both ways alike.
     pub links: Vec<(String, String, Distribution)>,

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 /// A Service with the pods that may stand behind it.
 #[derive(Clone, Debug)]
 pub struct PlanService {
+    /// What the registry knows of it.
     pub info: ServiceInfo,
     /// Pods that its selector matches.
     pub pods: Vec<u32>,

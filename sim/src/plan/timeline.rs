@@ -13,6 +13,7 @@ use source::{Diagnostic, Level};
 #[derive(Clone, Debug)]
 pub struct PlanEvent {
     pub at: Nanos,
+    /// Of the scenario's event; empty for what follows from one by itself.
     pub name: String,
     /// For the report.
     pub what: String,
@@ -24,46 +25,36 @@ pub struct PlanEvent {
 pub enum PlanHappening {
     /// All objects from now on.
     Config(Objects),
-    Scale {
-        workload: u32,
-        replicas: u32,
-    },
+    /// From now on the workload has so many pods.
+    Scale { workload: u32, replicas: u32 },
+    /// The pods stop answering at once; the control plane learns of it later.
     Crash {
         pods: Vec<u32>,
         noticed_after: Nanos,
+        /// Counted from the crash; `None`: they stay away.
         restart_after: Option<Nanos>,
     },
-    Restart {
-        pods: Vec<u32>,
-    },
-    Drain {
-        pods: Vec<u32>,
-    },
+    /// Pods that are down or draining are up again; the others stay as they are.
+    Restart { pods: Vec<u32> },
+    /// The pods are out of the endpoints; what still reaches them is answered.
+    Drain { pods: Vec<u32> },
     /// `None` fields stay as they are.
-    Behave {
-        pods: Vec<u32>,
-        change: PlanChange,
-    },
+    Behave { pods: Vec<u32>, change: PlanChange },
     /// What `Behave` changed is as it was planned again.
-    Restore {
-        pods: Vec<u32>,
-        change: PlanChange,
-    },
-    Rate {
-        traffic: u32,
-        per_s: f64,
-    },
-    Users {
-        traffic: u32,
-        users: u32,
-    },
+    Restore { pods: Vec<u32>, change: PlanChange },
+    /// An open-loop source has another rate.
+    Rate { traffic: u32, per_s: f64 },
+    /// A closed-loop source has another number of users.
+    Users { traffic: u32, users: u32 },
 }
 
 /// A change of behaviour.
 #[derive(Clone, Debug, Default)]
 pub struct PlanChange {
     pub service_time: Option<Distribution>,
+    /// Factor on the service time.
     pub slower_by: Option<f64>,
+    /// Statuses with their probabilities in parts per million; what is left is 200.
     pub respond: Option<Vec<(u16, u32)>>,
     pub workers: Option<u32>,
 }

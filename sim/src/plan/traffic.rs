@@ -25,9 +25,13 @@ pub struct PlanTraffic {
     pub variants: Vec<(u64, HeadId)>,
     /// Speaks TLS.
     pub tls: bool,
+    /// How long the client waits; `None`: as long as it takes.
     pub timeout: Option<Nanos>,
+    /// Tries that the client makes after a failed first one.
     pub retries: u32,
+    /// When the first request may come,
     pub from: Nanos,
+    /// and until when.
     pub until: Nanos,
 }
 
@@ -47,14 +51,13 @@ impl PlanTraffic {
 /// How requests are spaced.
 #[derive(Clone, Debug)]
 pub enum PlanLoad {
+    /// Requests come whether or not earlier ones are answered.
     Open {
         pieces: Vec<RatePiece>,
         spread: Spread,
     },
-    Closed {
-        users: u32,
-        think: Distribution,
-    },
+    /// Each user waits for the answer, thinks, and asks again.
+    Closed { users: u32, think: Distribution },
 }
 
 /// Where requests enter.
