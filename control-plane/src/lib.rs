@@ -5,13 +5,15 @@
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `object`, `objects` | reading, applying, deleting, patching |
-//! | `registry`, `rules` | services and rules, indexed, in Istio's order |
+//! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
-//! | `push` | the state machine that tells proxies what changed |
+//! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `explain` | where a request goes, and why |
 //! | `references` | rules that name things that are not there |
 
+mod authentication;
 mod config;
+mod delta;
 mod explain;
 mod kubernetes;
 mod model;
@@ -27,7 +29,8 @@ mod translate;
 
 pub use config::{MeshConfig, OutboundTrafficMode};
 pub use explain::{
-    Action, Explanation, Request, RequestDirection, RequestProtocol, RequestTls, explain,
+    Action, ClusterShare, Explanation, Request, RequestDirection, RequestProtocol, RequestTls,
+    Upstream, explain,
 };
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,

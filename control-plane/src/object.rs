@@ -1,6 +1,8 @@
 //! One object: what kind it is, how old, where it stands.
 
-use crate::config::{DestinationRule, Gateway, MeshConfig, ServiceEntry, VirtualService, labels};
+use crate::config::{
+    DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry, VirtualService, labels,
+};
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
 use crate::objects::ObjectRef;
 use proxy_core::xds::{ConfigRef, Name};
@@ -30,6 +32,7 @@ pub(crate) enum Body {
     DestinationRule(Box<DestinationRule>),
     Gateway(Gateway),
     ServiceEntry(ServiceEntry),
+    PeerAuthentication(PeerAuthentication),
     Service(KubernetesService),
     Deployment(Deployment),
     Pod(PodObject),
@@ -54,7 +57,8 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 4] = [
+const ISTIO_KINDS: [&str; 5] = [
+    "PeerAuthentication",
     "VirtualService",
     "DestinationRule",
     "Gateway",
@@ -65,6 +69,7 @@ const ISTIO_VERSIONS: [&str; 3] = [
     "networking.istio.io/v1beta1",
     "networking.istio.io/v1alpha3",
 ];
+const SECURITY_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 /// Without any influence on routing.
 const IRRELEVANT_KINDS: [&str; 1] = ["ServiceAccount"];
 const CLUSTER_KINDS: [&str; 2] = ["Namespace", "Node"];
@@ -97,11 +102,11 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let version = fields.required_text("apiVersion").unwrap_or_default();
     let kind_node = fields.required("kind")?;
     let kind = fields.required_text("kind")?;
-    let metadata = fields.required("metadata");
     if IRRELEVANT_KINDS.contains(&kind.as_str()) {
         return None;
     }
     let supported = match kind.as_str() {
+        "PeerAuthentication" => SECURITY_VERSIONS.contains(&version.as_str()),
         kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
         "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" => version == "v1",
         "ConfigMap" => {
@@ -119,7 +124,8 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         );
         return None;
     }
-    let mut metadata = Fields::of(metadata?, "metadata", fields.diagnostics)?;
+    let metadata = fields.required("metadata")?;
+    let mut metadata = Fields::of(metadata, "metadata", fields.diagnostics)?;
     let name: Name = metadata.required_text("name")?.into();
     let namespace = metadata.text("namespace").filter(|text| !text.is_empty());
     let namespace: Name = match CLUSTER_KINDS.contains(&kind.as_str()) {
@@ -158,6 +164,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
             &namespace,
             diagnostics,
         )?)),
+        "PeerAuthentication" => {
+            Body::PeerAuthentication(PeerAuthentication::read(spec, diagnostics)?)
+        }
         "Gateway" => Body::Gateway(Gateway::read(spec, diagnostics)?),
         "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(spec, &namespace, diagnostics)?),
         "Service" => Body::Service(KubernetesService::read(

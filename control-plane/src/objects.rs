@@ -174,6 +174,15 @@ impl Objects {
         self.change().items.insert(reference, Arc::new(object));
     }
 
+    pub(crate) fn virtual_service(&self, namespace: &Name, name: &Name) -> Option<&Body> {
+        let reference = ObjectRef {
+            kind: "VirtualService".into(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        self.store.items.get(&reference).map(|object| &object.body)
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         self.store
             .registry

@@ -1,10 +1,11 @@
 //! The control plane as a state machine: what changed, for whom, and when it is pushed.
 
+use crate::delta::deltas;
 use crate::model::{Pod, ProxyIdentity, Push, Resources};
 use crate::objects::Objects;
 use crate::translate::{Mesh, PodIndex, ScopeKey, Shared, assemble, inbound, shared};
 use proxy_core::time::Nanos;
-use proxy_core::xds::{LoadAssignment, Name, XdsDelta};
+use proxy_core::xds::{LoadAssignment, XdsDelta};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,8 +47,18 @@ pub struct ControlPlane {
 #[derive(Clone, Debug)]
 struct Connected {
     identity: ProxyIdentity,
-    sent: Resources,
+    sent: Sent,
 }
+
+/// The parts of what a proxy was told, which it shares with others.
+#[derive(Clone, Debug)]
+struct Sent {
+    shared: Arc<Shared>,
+    inbound: Arc<Resources>,
+}
+
+/// Deltas between shared parts, by their addresses: most proxies go through the same change.
+type Computed = BTreeMap<(usize, usize), Vec<XdsDelta>>;
 
 /// What has not been pushed yet.
 #[derive(Clone, Debug)]
@@ -118,17 +129,17 @@ impl ControlPlane {
 
     /// A proxy subscribes: it gets all there is, at once (with the version of the state).
     pub fn connect(&mut self, _now: Nanos, proxy: ProxyIdentity) -> Push {
-        let resources = self.resources(&proxy);
+        let sent = self.parts(&proxy);
+        let resources = assemble(&sent.shared, &sent.inbound, &proxy);
         let push = Push {
             proxy: proxy.name.clone(),
             deltas: deltas(&Resources::default(), &resources),
             version: self.version,
         };
-        self.proxies
-            .retain(|known| known.identity.name != proxy.name);
+        self.disconnect(&proxy.name);
         self.proxies.push(Connected {
             identity: proxy,
-            sent: resources,
+            sent,
         });
         push
     }
@@ -156,11 +167,12 @@ impl ControlPlane {
         self.version += 1;
         self.retranslate(&changed);
         let mut pushes = Vec::new();
+        let mut computed = Computed::new();
         let mut proxies = std::mem::take(&mut self.proxies);
         for proxy in &mut proxies {
-            let resources = self.resources(&proxy.identity);
-            let deltas = deltas(&proxy.sent, &resources);
-            proxy.sent = resources;
+            let new = self.parts(&proxy.identity);
+            let deltas = change(&proxy.sent, &new, &proxy.identity, &mut computed);
+            proxy.sent = new;
             if !deltas.is_empty() {
                 pushes.push(Push {
                     proxy: proxy.identity.name.clone(),
@@ -175,6 +187,11 @@ impl ControlPlane {
 
     /// Everything a proxy with that identity is told as things stand.
     pub fn resources(&mut self, proxy: &ProxyIdentity) -> Resources {
+        let parts = self.parts(proxy);
+        assemble(&parts.shared, &parts.inbound, proxy)
+    }
+
+    fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {
         let key = self.mesh.scope_key(proxy);
         let (mesh, pods) = (&self.mesh, &self.pods);
         let shared = self
@@ -185,23 +202,23 @@ impl ControlPlane {
             kind: proxy.kind,
             namespace: proxy.namespace.clone(),
             labels: proxy.labels.clone(),
+            locality: "".into(),
         };
         let inbound = self
             .inbound
             .entry(own)
             .or_insert_with(|| Arc::new(inbound(mesh, proxy, pods)));
-        assemble(shared, inbound, proxy)
+        Sent {
+            shared: Arc::clone(shared),
+            inbound: Arc::clone(inbound),
+        }
     }
 
     fn retranslate(&mut self, changed: &Changed) {
         if changed.configuration {
             self.mesh = Mesh::new(&self.objects);
-            let old = std::mem::take(&mut self.shared);
+            self.shared.clear();
             self.inbound.clear();
-            for key in old.into_keys() {
-                let new = shared(&self.mesh, &key, &self.pods);
-                self.shared.insert(key, Arc::new(new));
-            }
             return;
         }
         for (key, old) in &mut self.shared {
@@ -210,16 +227,37 @@ impl ControlPlane {
                 continue;
             }
             let pods = &self.pods;
+            let authentication = &self.mesh.rules.authentication;
             let new = Arc::make_mut(old);
             for (source, assignment) in new.sources.iter().zip(&mut new.endpoints) {
                 let concerned =
                     |pod: &Arc<Pod>| source.service.selects(&pod.namespace, &pod.labels);
                 if changed.pods.iter().any(concerned) {
-                    replace(assignment, source.assignment(pods));
+                    replace(
+                        assignment,
+                        source.assignment(pods, authentication, &key.locality),
+                    );
                 }
             }
         }
     }
+}
+
+/// From `old` to `new` for one proxy.
+fn change(old: &Sent, new: &Sent, proxy: &ProxyIdentity, computed: &mut Computed) -> Vec<XdsDelta> {
+    let alike = Arc::ptr_eq(&old.inbound, &new.inbound) || old.inbound == new.inbound;
+    let own_listeners = old.shared.listens_on_endpoints || new.shared.listens_on_endpoints;
+    if own_listeners || !alike {
+        let whole = |sent: &Sent| assemble(&sent.shared, &sent.inbound, proxy);
+        return deltas(&whole(old), &whole(new));
+    }
+    let address = |sent: &Sent| Arc::as_ptr(&sent.shared) as usize;
+    let key = (address(old), address(new));
+    let whole = |sent: &Sent| assemble(&sent.shared, &Resources::default(), proxy);
+    let known = computed.entry(key);
+    known
+        .or_insert_with(|| deltas(&whole(old), &whole(new)))
+        .clone()
 }
 
 /// Keeps the old copy of what did not change.
@@ -227,71 +265,4 @@ fn replace(old: &mut Arc<LoadAssignment>, new: LoadAssignment) {
     if **old != new {
         *old = Arc::new(new);
     }
-}
-
-/// A resource of any type, as far as deltas are concerned.
-trait Resource: PartialEq {
-    fn name(&self) -> &Name;
-}
-
-impl Resource for proxy_core::xds::Cluster {
-    fn name(&self) -> &Name {
-        &self.name
-    }
-}
-
-impl Resource for LoadAssignment {
-    fn name(&self) -> &Name {
-        &self.cluster
-    }
-}
-
-impl Resource for proxy_core::xds::Listener {
-    fn name(&self) -> &Name {
-        &self.name
-    }
-}
-
-impl Resource for proxy_core::xds::RouteTable {
-    fn name(&self) -> &Name {
-        &self.name
-    }
-}
-
-/// From `old` to `new`, in the order CDS, EDS, LDS, RDS.
-fn deltas(old: &Resources, new: &Resources) -> Vec<XdsDelta> {
-    let mut deltas = Vec::new();
-    let (upsert, remove) = difference(&old.clusters, &new.clusters);
-    if !upsert.is_empty() || !remove.is_empty() {
-        deltas.push(XdsDelta::Clusters { upsert, remove });
-    }
-    let (upsert, _) = difference(&old.endpoints, &new.endpoints);
-    if !upsert.is_empty() {
-        deltas.push(XdsDelta::Endpoints { upsert });
-    }
-    let (upsert, remove) = difference(&old.listeners, &new.listeners);
-    if !upsert.is_empty() || !remove.is_empty() {
-        deltas.push(XdsDelta::Listeners { upsert, remove });
-    }
-    let (upsert, remove) = difference(&old.routes, &new.routes);
-    if !upsert.is_empty() || !remove.is_empty() {
-        deltas.push(XdsDelta::Routes { upsert, remove });
-    }
-    deltas
-}
-
-fn difference<T: Resource>(old: &[Arc<T>], new: &[Arc<T>]) -> (Vec<Arc<T>>, Vec<Name>) {
-    let same = old.len() == new.len() && old.iter().zip(new).all(|(a, b)| Arc::ptr_eq(a, b));
-    if same {
-        return (Vec::new(), Vec::new());
-    }
-    let mut gone: BTreeMap<&Name, &Arc<T>> = old.iter().map(|r| (r.name(), r)).collect();
-    let mut upsert = Vec::new();
-    for resource in new {
-        let before = gone.remove(resource.name());
-        if !before.is_some_and(|before| Arc::ptr_eq(before, resource) || before == resource) {
-            upsert.push(Arc::clone(resource));
-        }
-    }
-    (upsert, gone.into_keys().cloned().collect())
 }

@@ -1,6 +1,6 @@
 //! Rules that name things that are not there (Istio's analyzer messages IST0101 and IST0174).
 
-use crate::config::{Destination, DestinationRule, Named, VirtualService};
+use crate::config::{Destination, DestinationRule, HttpAction, HttpRoute, Named, VirtualService};
 use crate::names::{DOMAIN, full_name, gateway_name, is_within, overlap};
 use crate::object::{Body, Object};
 use crate::objects::Objects;
@@ -15,6 +15,7 @@ const UNKNOWN_RULE_HOST: &str = "IST0174";
 
 /// What there is to refer to.
 struct Known<'a> {
+    objects: &'a Objects,
     registry: &'a Registry,
     /// Without any Service the configuration is taken on its own, and hosts are not checked.
     hosts_known: bool,
@@ -49,6 +50,7 @@ impl Objects {
 impl<'a> Known<'a> {
     fn new(objects: &'a Objects) -> Known<'a> {
         let mut known = Known {
+            objects,
             registry: objects.registry(),
             hosts_known: objects.registry().services.iter().any(|s| s.kubernetes),
             gateways: BTreeSet::new(),
@@ -95,8 +97,42 @@ impl<'a> Known<'a> {
                 );
             }
         }
+        for rule in &spec.http {
+            self.check_delegate(namespace, rule, diagnostics);
+        }
         for destination in spec.destinations() {
             self.check_destination(namespace, destination, diagnostics);
+        }
+    }
+
+    fn check_delegate(
+        &self,
+        namespace: &Name,
+        rule: &HttpRoute,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let HttpAction::Delegate {
+            name,
+            namespace: of,
+        } = &rule.action
+        else {
+            return;
+        };
+        let of = of.as_ref().unwrap_or(namespace);
+        if self.objects.virtual_service(of, &name.text).is_none() {
+            let names = self.objects.refs().into_iter();
+            let names = names.filter(|r| &*r.kind == "VirtualService" && r.namespace == *of);
+            let names: Vec<Name> = names.map(|r| r.name).collect();
+            let message = format!(
+                "there is no VirtualService {of}/{} to delegate to",
+                name.text
+            );
+            diagnostics.push(
+                Diagnostic::error(message)
+                    .code(NOT_FOUND)
+                    .at(&name.span, "no such VirtualService")
+                    .nearest(&name.text, names.iter().map(|name| &**name)),
+            );
         }
     }
 

@@ -1,8 +1,10 @@
 //! The rules of a configuration, in the order in which Istio considers them, and which of them hold
 //! for whom.
 
+use crate::authentication::Authentication;
 use crate::config::{
-    DestinationRule, ExportTo, Gateway, Labels, Subset, TrafficPolicy, VirtualService, has_labels,
+    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Subset, TrafficPolicy,
+    VirtualService, delegated, has_labels,
 };
 use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
 use crate::object::{Age, Body, Object};
@@ -19,6 +21,8 @@ pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 #[derive(Clone, Debug)]
 pub(crate) struct VirtualServiceRule {
     object: Arc<Object>,
+    /// Its HTTP rules with those it delegates to, if it does.
+    delegated: Option<Vec<HttpRoute>>,
     pub(crate) hosts: Vec<Name>,
     /// `mesh`, `NAMESPACE/NAME`.
     pub(crate) gateways: Vec<Name>,
@@ -48,6 +52,7 @@ pub(crate) struct Rules {
     /// Oldest first.
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
     pub(crate) gateways: Vec<GatewayRule>,
+    pub(crate) authentication: Authentication,
     /// By namespace, then host.
     policies: BTreeMap<Name, PoliciesOfNamespace>,
 }
@@ -65,6 +70,11 @@ impl VirtualServiceRule {
             Body::VirtualService(spec) => spec,
             _ => unreachable!("made from VirtualServices only"),
         }
+    }
+
+    /// Its HTTP rules, in order.
+    pub(crate) fn http(&self) -> &[HttpRoute] {
+        self.delegated.as_ref().unwrap_or(&self.spec().http)
     }
 
     pub(crate) fn namespace(&self) -> &Name {
@@ -109,6 +119,7 @@ impl Rules {
                         .map(|name| gateway(&name.text))
                         .collect();
                     rules.virtual_services.push(Arc::new(VirtualServiceRule {
+                        delegated: with_delegates(objects, spec, namespace),
                         object: Arc::clone(object),
                         hosts: spec
                             .hosts
@@ -125,6 +136,7 @@ impl Rules {
                     object: Arc::clone(object),
                     id: format!("{namespace}/{}", object.reference.name).into(),
                 }),
+                Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
                 _ => {}
             }
@@ -195,41 +207,54 @@ impl Rules {
         service: &Service,
     ) -> Option<&Arc<Policy>> {
         let exported = |policy: &Policy| policy.export_to.shows(namespace);
+        let others = |policy: &Policy| exported(policy) && policy.selector.is_none();
         if namespace != ROOT_NAMESPACE
-            && let Some(found) = self.policy_in(namespace, &service.host, labels, exported)
+            && let Some(found) = self.policies_in(namespace, &service.host, exported)
         {
-            return Some(found);
+            // The most specific host decides, even if its rules are for other pods only.
+            let selected = found.iter().find(|policy| {
+                let wanted = policy.selector.as_ref();
+                exported(policy) && wanted.is_some_and(|wanted| has_labels(labels, wanted))
+            });
+            return selected.or_else(|| found.iter().rev().find(|policy| others(policy)));
         }
-        let no_labels: &[(Name, Name)] = &[];
-        self.policy_in(&service.namespace, &service.host, no_labels, exported)
-            .or_else(|| self.policy_in(ROOT_NAMESPACE, &service.host, no_labels, exported))
+        [&*service.namespace, ROOT_NAMESPACE]
+            .into_iter()
+            .find_map(|of| self.policies_in(of, &service.host, others))
+            .and_then(|found| found.iter().rev().find(|policy| others(policy)))
     }
 
-    fn policy_in(
+    /// The policies of the most specific host of a namespace that has a visible one.
+    fn policies_in(
         &self,
         namespace: &str,
         host: &Name,
-        labels: &[(Name, Name)],
         visible: impl Fn(&Policy) -> bool,
-    ) -> Option<&Arc<Policy>> {
+    ) -> Option<&[Arc<Policy>]> {
         let of_namespace = self.policies.get(namespace)?;
-        let wildcards = of_namespace
-            .wildcards
-            .iter()
-            .filter(|pattern| is_within(host, pattern));
-        std::iter::once(host).chain(wildcards).find_map(|host| {
-            let list = of_namespace.by_host.get(host)?;
-            let selected = list.iter().find(|policy| {
-                let selector = policy.selector.as_ref();
-                visible(policy)
-                    && selector
-                        .is_some_and(|wanted| has_labels(labels, wanted) && !labels.is_empty())
-            });
-            selected.or_else(|| {
-                let plain = list.iter().rev();
-                plain
-                    .into_iter()
-                    .find(|policy| policy.selector.is_none() && visible(policy))
+        let wildcards = of_namespace.wildcards.iter();
+        let wildcards = wildcards.filter(|pattern| is_within(host, pattern));
+        std::iter::once(host)
+            .chain(wildcards)
+            .filter_map(|host| of_namespace.by_host.get(host))
+            .find(|list| list.iter().any(|policy| visible(policy)))
+            .map(Vec::as_slice)
+    }
+
+    /// Whether endpoints can have priorities by their distance from the proxy: only where outliers
+    /// are detected.
+    pub(crate) fn look_at_locality(&self) -> bool {
+        let detects = |policy: &TrafficPolicy| {
+            let at_ports = policy.port_level.iter().map(|(_, blocks)| blocks);
+            std::iter::once(policy)
+                .chain(at_ports)
+                .any(|blocks| blocks.outlier_detection.is_some())
+        };
+        self.policies.values().any(|of_namespace| {
+            let mut policies = of_namespace.by_host.values().flatten();
+            policies.any(|rule| {
+                let subsets = rule.subsets.iter().filter_map(|s| s.policy.as_ref());
+                rule.policy.iter().chain(subsets).any(detects)
             })
         })
     }
@@ -243,13 +268,45 @@ impl Rules {
         selects
             || self.virtual_services.iter().any(|rule| {
                 let spec = rule.spec();
-                let http = spec.http.iter().flat_map(|http| &http.matches);
+                let http = rule.http().iter().flat_map(|http| &http.matches);
                 let l4 = spec.tls.iter().chain(&spec.tcp);
                 http.map(|m| &m.statics)
                     .chain(l4.flat_map(|l4| l4.matches.iter().map(|m| &m.statics)))
                     .any(|statics| !statics.source_labels.is_empty())
             })
     }
+}
+
+/// The rules of `spec` with each delegation carried out; `None` if there is none. What cannot be
+/// found, has hosts of its own or is not exported to `namespace` drops the rule.
+fn with_delegates(
+    objects: &Objects,
+    spec: &VirtualService,
+    namespace: &Name,
+) -> Option<Vec<HttpRoute>> {
+    let delegates = |rule: &HttpRoute| matches!(rule.action, HttpAction::Delegate { .. });
+    if !spec.http.iter().any(delegates) {
+        return None;
+    }
+    let mut rules = Vec::new();
+    for rule in &spec.http {
+        let HttpAction::Delegate {
+            name,
+            namespace: of,
+        } = &rule.action
+        else {
+            rules.push(rule.clone());
+            continue;
+        };
+        let of = of.as_ref().unwrap_or(namespace);
+        if let Some(Body::VirtualService(child)) = objects.virtual_service(of, &name.text)
+            && child.hosts.is_empty()
+            && child.export_to.shows(namespace)
+        {
+            rules.extend(delegated(rule, child, of));
+        }
+    }
+    Some(rules)
 }
 
 fn order(object: &Object) -> (Age, Name, Name) {

@@ -65,6 +65,8 @@ pub(crate) struct Tally<'p> {
     digest: Digest,
     traffic: Vec<TrafficTally>,
     pods: Vec<EndpointRecord>,
+    /// By pod; the plan's own pods are too large to look this up there at each request.
+    workloads: Vec<u32>,
     clusters: IndexMap<Name, ClusterRecord, FxBuildHasher>,
     calls: IndexMap<(Caller, u32), CallTally, FxBuildHasher>,
     observations: Vec<Observation>,
@@ -91,6 +93,7 @@ impl<'p> Tally<'p> {
             digest: Digest::default(),
             traffic,
             pods: vec![EndpointRecord::default(); plan.pods.len()],
+            workloads: plan.pods.iter().map(|pod| pod.workload).collect(),
             clusters: IndexMap::default(),
             calls: IndexMap::default(),
             observations: plan.expectations.iter().map(Observation::new).collect(),
@@ -157,7 +160,7 @@ impl<'p> Tally<'p> {
         tally.requests += 1;
         tally.succeeded += u64::from(ended.succeeded());
         if let Some(pod) = ended.pod {
-            count(&mut tally.served_by, self.plan.pods[pod as usize].workload);
+            count(&mut tally.served_by, self.workloads[pod as usize]);
         }
     }
 
@@ -245,7 +248,7 @@ impl<'p> Tally<'p> {
         proxy: u32,
         log: &AccessLog,
         cluster_hash: u64,
-        endpoint: Option<SocketAddr>,
+        endpoint_hash: u64,
     ) {
         self.digest.add([
             1,
@@ -257,7 +260,7 @@ impl<'p> Tally<'p> {
             log.flags.0,
             details_code(log.details),
             cluster_hash,
-            endpoint.map_or(0, address_hash),
+            endpoint_hash,
         ]);
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A file as it was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct SourceFile {
     /// As the user named it.
     pub name: Arc<str>,
     pub text: Arc<str>,
+    /// Where each line begins, found when first asked for.
+    line_starts: OnceLock<Vec<u32>>,
 }
 
 impl SourceFile {
@@ -18,7 +20,19 @@ impl SourceFile {
         Arc::new(SourceFile {
             name: name.into(),
             text: text.into(),
+            line_starts: OnceLock::new(),
         })
+    }
+
+    /// The lines that begin at or before `offset`, and where the last of them begins.
+    fn line_at(&self, offset: u32) -> (usize, usize) {
+        let starts = self.line_starts.get_or_init(|| {
+            let ends = self.text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+            let after = ends.map(|(at, _)| at as u32 + 1);
+            std::iter::once(0).chain(after).collect()
+        });
+        let lines = starts.partition_point(|start| *start <= offset);
+        (lines, starts[lines - 1] as usize)
     }
 
     /// The place of the bytes in `range`, cut to the text and to whole characters.
@@ -61,17 +75,14 @@ impl Span {
 
     /// Line of its start, from 1.
     pub fn line(&self) -> u32 {
-        1 + self.before().bytes().filter(|&b| b == b'\n').count() as u32
+        self.file.line_at(self.start).0 as u32
     }
 
     /// Column of its start in characters, from 1.
     pub fn column(&self) -> u32 {
-        let line_start = self.before().rfind('\n').map_or(0, |at| at + 1);
-        1 + self.before()[line_start..].chars().count() as u32
-    }
-
-    fn before(&self) -> &str {
-        &self.file.text[..self.start as usize]
+        let (_, line_start) = self.file.line_at(self.start);
+        let before = &self.file.text[line_start..self.start as usize];
+        1 + before.chars().count() as u32
     }
 }
 

@@ -75,6 +75,18 @@ const PROTOCOLS: [(&str, &str); 9] = [
     ("MYSQL", "TCP"),
 ];
 
+/// A protocol in any case.
+fn protocol(fields: &mut Fields<'_, '_>) -> Option<&'static str> {
+    let written = fields.optional("protocol").and_then(Node::as_scalar);
+    let known = PROTOCOLS
+        .iter()
+        .find(|(name, _)| written.is_some_and(|text| name.eq_ignore_ascii_case(text)));
+    match known {
+        Some((_, protocol)) => Some(*protocol),
+        None => choice(fields, "protocol", &PROTOCOLS),
+    }
+}
+
 impl Server {
     fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Server> {
         let mut fields = Fields::of(node, "a server", diagnostics)?;
@@ -84,7 +96,7 @@ impl Server {
         let number = port(&mut inner, "number");
         let port_name = inner.text("name").unwrap_or_default().into();
         inner.required("protocol");
-        let protocol = choice(&mut inner, "protocol", &PROTOCOLS);
+        let protocol = protocol(&mut inner);
         inner.ignore(&["targetPort"]);
         inner.finish();
         fields.required("hosts");

@@ -11,6 +11,8 @@ use source::{Diagnostic, Fields, Node, Value};
 pub(crate) struct HttpMatch {
     pub(crate) name: Option<Name>,
     pub(crate) statics: Static,
+    /// The path was stated.
+    pub(crate) has_uri: bool,
     pub(crate) request: RouteMatch,
 }
 
@@ -41,7 +43,8 @@ impl HttpMatch {
         let name = fields.text("name").map(Name::from);
         let statics = Static::read(&mut fields);
         let ignore_case = fields.boolean("ignoreUriCase").unwrap_or(false);
-        let path = match fields.optional("uri") {
+        let uri = fields.optional("uri");
+        let path = match uri {
             None => PathMatch::Prefix("/".into()),
             Some(node) => path(some_match(node, fields.diagnostics)?),
         };
@@ -75,6 +78,7 @@ impl HttpMatch {
         Some(HttpMatch {
             name,
             statics,
+            has_uri: uri.is_some(),
             request,
         })
     }

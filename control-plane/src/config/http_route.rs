@@ -40,6 +40,11 @@ pub(crate) enum HttpAction {
         status: u16,
         body: Name,
     },
+    /// The rules of another VirtualService, which has no hosts, stand here.
+    Delegate {
+        name: Named,
+        namespace: Option<Name>,
+    },
 }
 
 /// The port a redirect names.
@@ -96,8 +101,11 @@ impl HttpRoute {
         let fault = fault_node.and_then(|node| read_fault(node, fields.diagnostics));
         let mirrors = read_mirrors(&mut fields);
         let headers = HeaderChanges::read(&mut fields);
-        fields.unsupported(&["corsPolicy", "delegate"]);
-        let forwards = matches!(action, Some(HttpAction::Route(_)));
+        fields.unsupported(&["corsPolicy"]);
+        let forwards = matches!(
+            action,
+            Some(HttpAction::Route(_) | HttpAction::Delegate { .. })
+        );
         for (key, present) in [
             ("fault", fault_node.map(|node| &node.span)),
             ("rewrite", fields.optional("rewrite").map(|node| &node.span)),
@@ -140,7 +148,7 @@ impl HttpRoute {
 
 /// Exactly one of `route`, `redirect` and `directResponse`.
 fn read_action(fields: &mut Fields<'_, '_>) -> Option<HttpAction> {
-    let present: Vec<(&str, &Node)> = ["route", "redirect", "directResponse"]
+    let present: Vec<(&str, &Node)> = ["route", "redirect", "directResponse", "delegate"]
         .into_iter()
         .filter_map(|key| Some((key, fields.optional(key)?)))
         .collect();
@@ -154,24 +162,36 @@ fn read_action(fields: &mut Fields<'_, '_>) -> Option<HttpAction> {
             check_weights(fields, &list);
             (!list.is_empty()).then_some(HttpAction::Route(list))
         }
+        [("delegate", node)] => read_delegate(node, fields.diagnostics),
         [("redirect", node)] => read_redirect(node, fields.diagnostics),
         [(_, node)] => read_direct_response(node, fields.diagnostics),
-        [] if fields.optional("delegate").is_some() => None,
         [] => {
-            let message = "an HTTP route needs `route`, `redirect` or `directResponse`";
+            let message = "an HTTP route needs `route`, `redirect`, `directResponse` or `delegate`";
             fields
                 .diagnostics
                 .push(Diagnostic::error(message).at(fields.span(), "does nothing"));
             None
         }
         [_, (key, node), ..] => {
-            let message = "an HTTP route has only one of `route`, `redirect` and `directResponse`";
+            let message =
+                "an HTTP route has only one of `route`, `redirect`, `directResponse`, `delegate`";
             fields
                 .diagnostics
                 .push(Diagnostic::error(message).at(&node.span, format!("`{key}` as well")));
             None
         }
     }
+}
+
+fn read_delegate(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpAction> {
+    let mut fields = Fields::of(node, "a delegate", diagnostics)?;
+    let name = required_named(&mut fields, "name");
+    let namespace = fields.text("namespace").map(Name::from);
+    fields.finish();
+    Some(HttpAction::Delegate {
+        name: name?,
+        namespace,
+    })
 }
 
 fn check_weights(fields: &mut Fields<'_, '_>, list: &[RouteDestination]) {

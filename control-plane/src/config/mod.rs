@@ -1,24 +1,29 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
+mod delegate;
 mod destination_rule;
 mod gateway;
 mod http_extras;
 mod http_match;
 mod http_route;
 mod mesh;
+mod peer_authentication;
 mod service_entry;
 mod traffic_policy;
 mod virtual_service;
 
+pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use gateway::{Gateway, Server, ServerTls};
 pub(crate) use http_extras::Retries;
 pub(crate) use http_match::{HttpMatch, Static};
 pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, RouteDestination};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
+pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use traffic_policy::{
-    HashKey, HashTable, LoadBalancer, Simple, TlsMode, TrafficPolicy, merge_levels,
+    ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, LocalitySetting, Simple,
+    TlsMode, TrafficPolicy, merge_levels,
 };
 pub(crate) use virtual_service::{L4Match, L4Route, VirtualService, parse_cidr};
 

@@ -12,6 +12,8 @@ pub(crate) struct TrafficPolicy {
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<Outlier>,
     pub(crate) tls: Option<ClientTls>,
+    /// Of the load balancer.
+    pub(crate) locality: Option<LocalitySetting>,
     pub(crate) port_level: Vec<(u16, TrafficPolicy)>,
 }
 
@@ -36,6 +38,31 @@ pub(crate) enum Simple {
 pub(crate) struct ConsistentHash {
     pub(crate) key: HashKey,
     pub(crate) table: HashTable,
+}
+
+/// Istio `LocalityLoadBalancerSetting`, as far as it is supported.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LocalitySetting {
+    pub(crate) enabled: bool,
+    /// From region to region.
+    pub(crate) failover: Vec<(Name, Name)>,
+}
+
+impl LocalitySetting {
+    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<LocalitySetting> {
+        let mut fields = Fields::of(node, "a locality setting", diagnostics)?;
+        let enabled = fields.boolean("enabled").unwrap_or(true);
+        let mut failover = Vec::new();
+        for node in fields.list("failover") {
+            let mut inner = Fields::of(node, "a failover", fields.diagnostics)?;
+            let (from, to) = (inner.text("from"), inner.text("to"));
+            inner.finish();
+            failover.extend(from.zip(to).map(|(from, to)| (from.into(), to.into())));
+        }
+        fields.unsupported(&["distribute", "failoverPriority"]);
+        fields.finish();
+        Some(LocalitySetting { enabled, failover })
+    }
 }
 
 /// What is hashed.
@@ -124,12 +151,35 @@ impl TrafficPolicy {
         let outlier = fields.optional("outlierDetection");
         let tls = fields.optional("tls");
         TrafficPolicy {
+            locality: load_balancer
+                .and_then(|node| node.at(&["localityLbSetting"]))
+                .and_then(|node| LocalitySetting::read(node, fields.diagnostics)),
             load_balancer: load_balancer.and_then(|n| LoadBalancer::read(n, fields.diagnostics)),
             connection_pool: pool.and_then(|n| ConnectionPool::read(n, fields.diagnostics)),
             outlier_detection: outlier.and_then(|n| Outlier::read(n, fields.diagnostics)),
             tls: tls.and_then(|n| ClientTls::read(n, fields.diagnostics)),
             port_level: Vec::new(),
         }
+    }
+
+    /// What is hashed at `port`, or at all.
+    pub(crate) fn hash_at(&self, port: Option<u16>) -> Option<ConsistentHash> {
+        let at_port = self
+            .port_level
+            .iter()
+            .find(|(number, _)| Some(*number) == port);
+        let own = at_port.and_then(|(_, blocks)| blocks.hash_at(None));
+        own.or_else(|| match &self.load_balancer {
+            Some(LoadBalancer::ConsistentHash(hash)) => Some(hash.clone()),
+            _ => None,
+        })
+    }
+
+    /// The TLS mode stated for `port`, or at all.
+    pub(crate) fn tls_at(&self, port: u16) -> Option<TlsMode> {
+        let at_port = self.port_level.iter().find(|(number, _)| *number == port);
+        let stated = at_port.and_then(|(_, blocks)| blocks.tls.as_ref());
+        stated.or(self.tls.as_ref()).map(|tls| tls.mode)
     }
 
     /// The blocks that hold at `port`: a port-level entry replaces all of them.
@@ -165,6 +215,11 @@ pub(crate) fn merge_levels(
         return over;
     }
     TrafficPolicy {
+        // Part of the block of the load balancer.
+        locality: match over.load_balancer {
+            Some(_) => over.locality,
+            None => base.locality,
+        },
         load_balancer: over.load_balancer.or(base.load_balancer),
         connection_pool: over.connection_pool.or(base.connection_pool),
         outlier_detection: over.outlier_detection.or(base.outlier_detection),
@@ -196,7 +251,8 @@ impl LoadBalancer {
                 .push(source::Diagnostic::error(message).at(&node.span, "beside `simple`"));
         }
         let hash = hash_node.and_then(|node| ConsistentHash::read(node, fields.diagnostics));
-        fields.unsupported(&["localityLbSetting", "warmup", "warmupDurationSecs"]);
+        fields.ignore(&["localityLbSetting"]);
+        fields.unsupported(&["warmup", "warmupDurationSecs"]);
         fields.finish();
         let simple = simple.unwrap_or(Simple::LeastRequest);
         Some(hash.map_or(LoadBalancer::Simple(simple), LoadBalancer::ConsistentHash))

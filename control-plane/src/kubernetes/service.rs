@@ -75,6 +75,13 @@ impl KubernetesService {
             _ => ClusterIp::Unknown,
         };
         let external_name = fields.text("externalName").map(Name::from);
+        let type_node = fields.optional("type");
+        if let Some(node) = type_node.filter(|node| node.as_str() == Some("ExternalName")) {
+            fields.diagnostics.push(
+                Diagnostic::warning("a Service of type ExternalName is not supported yet")
+                    .at(&node.span, "has no effect here"),
+            );
+        }
         let external_name =
             external_name.filter(|_| fields.text("type").as_deref() == Some("ExternalName"));
         fields.ignore(&[

@@ -3,7 +3,8 @@
 use super::endpoints::EndpointSource;
 use super::{Scope, cluster_name};
 use crate::config::{
-    HashTable, LoadBalancer, Simple, Subset, TlsMode, TrafficPolicy, has_labels, merge_levels,
+    ConnectionPool, HashTable, LoadBalancer, LocalitySetting, MutualTls, Simple, Subset, TlsMode,
+    TrafficPolicy, has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
@@ -21,15 +22,17 @@ pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSou
     let mut sources = Vec::new();
     let mut seen = BTreeSet::new();
     for service in &scope.services {
-        if !seen.insert(&service.host) {
+        // ServiceEntries of a namespace that are alike pool the ports of a host.
+        let chosen = scope.by_host.get(&service.host);
+        if !chosen.is_some_and(|chosen| pools(chosen, service)) {
             continue;
         }
-        let Some(service) = scope.by_host.get(&service.host) else {
-            continue;
-        };
         let policy = scope.policy(service);
         let ports = service.ports.iter();
         for port in ports.filter(|port| port.protocol != Protocol::Udp) {
+            if !seen.insert((&service.host, port.number)) {
+                continue;
+            }
             let mut make = |subset: Option<&Subset>| {
                 let name = subset.map_or("", |subset| &subset.name.text);
                 let mut source = EndpointSource::new(service, port, name);
@@ -58,6 +61,15 @@ pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSou
     (clusters, sources)
 }
 
+fn pools(chosen: &Service, other: &Service) -> bool {
+    chosen.origin == other.origin
+        || (!chosen.kubernetes
+            && !other.kubernetes
+            && chosen.namespace == other.namespace
+            && chosen.discovery == other.discovery
+            && chosen.export_to == other.export_to)
+}
+
 fn black_hole() -> Cluster {
     let name = "BlackHoleCluster";
     let none = LoadAssignment::new(name.into(), Vec::new());
@@ -82,6 +94,7 @@ fn cluster(
     subset: Option<&Subset>,
 ) -> Option<Cluster> {
     let (service, port) = (&source.service, &source.port);
+    let (external, port_number) = (service.external, port.number);
     let subset_policy = subset.and_then(|subset| subset.policy.as_ref());
     let rule_policy = policy.and_then(|policy| policy.policy.as_ref());
     let effective = merge_levels(rule_policy, subset_policy, port.number);
@@ -105,7 +118,9 @@ fn cluster(
         Protocol::Auto if scope.kind != ProxyKind::Gateway => HttpProtocol::UseDownstream,
         _ => HttpProtocol::Http1,
     };
-    cluster.transport = match service.external {
+    let authentication = &scope.mesh.rules.authentication;
+    let refused = authentication.of_namespace(&service.namespace) == MutualTls::Disable;
+    cluster.transport = match service.external || refused {
         true => Transport::Plaintext,
         false => Transport::AutoMutualTls,
     };
@@ -114,6 +129,20 @@ fn cluster(
         cluster.lb_policy = LbPolicy::ClusterProvided;
     }
     source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;
+    // Endpoints go by the first level that states a mode, whatever became of the cluster.
+    let levels = [subset_policy, rule_policy];
+    let stated = levels
+        .into_iter()
+        .flatten()
+        .find_map(|level| level.tls_at(port_number));
+    source.mutual_tls = !external && matches!(stated, None | Some(TlsMode::IstioMutual));
+    if effective.outlier_detection.is_some() {
+        let setting = effective.locality.unwrap_or(LocalitySetting {
+            enabled: true,
+            failover: Vec::new(),
+        });
+        source.by_locality = Some(setting).filter(|setting| setting.enabled);
+    }
     Some(cluster)
 }
 
@@ -188,19 +217,7 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
         }
     }
     if let Some(pool) = &policy.connection_pool {
-        let limits = &mut cluster.circuit_breakers;
-        limits.max_connections = pool.max_connections.unwrap_or(u32::MAX);
-        limits.max_pending_requests = pool.max_pending_requests.unwrap_or(u32::MAX);
-        limits.max_requests = pool.max_requests.unwrap_or(u32::MAX);
-        limits.max_retries = pool.max_retries.unwrap_or(u32::MAX);
-        cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
-        cluster.idle_timeout = pool.idle_timeout.or(cluster.idle_timeout);
-        cluster.max_requests_per_connection = pool.max_requests_per_connection.unwrap_or(0);
-        if pool.use_client_protocol {
-            cluster.http_protocol = HttpProtocol::UseDownstream;
-        } else if pool.h2_upgrade {
-            cluster.http_protocol = HttpProtocol::Http2;
-        }
+        apply_pool(cluster, pool);
     }
     if let Some(outlier) = &policy.outlier_detection {
         cluster.outlier_detection = Some(outlier.detection.clone());
@@ -214,5 +231,22 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
                 sni: tls.sni.clone(),
             },
         };
+    }
+}
+
+/// Limits and timeouts of connections; inbound clusters take nothing else of a rule.
+pub(super) fn apply_pool(cluster: &mut Cluster, pool: &ConnectionPool) {
+    let limits = &mut cluster.circuit_breakers;
+    limits.max_connections = pool.max_connections.unwrap_or(u32::MAX);
+    limits.max_pending_requests = pool.max_pending_requests.unwrap_or(u32::MAX);
+    limits.max_requests = pool.max_requests.unwrap_or(u32::MAX);
+    limits.max_retries = pool.max_retries.unwrap_or(u32::MAX);
+    cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
+    cluster.idle_timeout = pool.idle_timeout.or(cluster.idle_timeout);
+    cluster.max_requests_per_connection = pool.max_requests_per_connection.unwrap_or(0);
+    if pool.use_client_protocol {
+        cluster.http_protocol = HttpProtocol::UseDownstream;
+    } else if pool.h2_upgrade && cluster.http_protocol == HttpProtocol::Http1 {
+        cluster.http_protocol = HttpProtocol::Http2;
     }
 }

@@ -1,12 +1,13 @@
 //! Load assignments.
 
 use super::cluster_name;
-use crate::config::{Labels, has_labels};
+use crate::authentication::Authentication;
+use crate::config::{Labels, LocalitySetting, MutualTls, has_labels};
 use crate::kubernetes::Target;
 use crate::model::Pod;
 use crate::registry::{Service, ServicePort, target_port};
 use proxy_core::xds::{Endpoint, EndpointHealth, LoadAssignment, LocalityEndpoints, Name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -82,6 +83,28 @@ pub(crate) struct EndpointSource {
     pub(crate) subset: Labels,
     /// `false`: unready endpoints are left out instead of being sent as unhealthy.
     pub(crate) send_unhealthy: bool,
+    /// The cluster speaks TLS that is not turned off.
+    pub(crate) mutual_tls: bool,
+    /// Nearer endpoints are preferred.
+    pub(crate) by_locality: Option<LocalitySetting>,
+}
+
+/// 0 in the same subzone, 1 zone, 2 region, 3 elsewhere; 4 where another region is to take over.
+fn distance(from: &str, to: &str, setting: &LocalitySetting) -> u32 {
+    let part = |locality: &str, at| locality.split('/').nth(at).unwrap_or("").to_owned();
+    let (from_region, to_region) = (part(from, 0), part(to, 0));
+    if from_region != to_region {
+        let mut failover = setting.failover.iter();
+        let takes_over = failover.find(|(region, _)| **region == *from_region);
+        return match takes_over {
+            Some((_, region)) if **region != *to_region => 4,
+            _ => 3,
+        };
+    }
+    if part(from, 1) != part(to, 1) {
+        return 2;
+    }
+    u32::from(part(from, 2) != part(to, 2))
 }
 
 /// One address behind a port of a service.
@@ -101,13 +124,20 @@ impl EndpointSource {
             port: port.clone(),
             subset: Vec::new(),
             send_unhealthy: true,
+            mutual_tls: true,
+            by_locality: None,
         }
     }
 
-    /// The endpoints as they are, by locality.
-    pub(crate) fn assignment(&self, pods: &PodIndex) -> LoadAssignment {
+    /// The endpoints as they are, by locality, for proxies at `from`.
+    pub(crate) fn assignment(
+        &self,
+        pods: &PodIndex,
+        authentication: &Authentication,
+        from: &str,
+    ) -> LoadAssignment {
         let mut by_locality: BTreeMap<Name, Vec<Endpoint>> = BTreeMap::new();
-        for instance in self.instances(pods) {
+        for instance in self.instances(pods, Some(authentication)) {
             if !instance.ready && !self.send_unhealthy {
                 continue;
             }
@@ -121,14 +151,24 @@ impl EndpointSource {
                         false => EndpointHealth::Unhealthy,
                     },
                     weight: instance.weight,
-                    mutual_tls: instance.mutual_tls && !self.service.external,
+                    mutual_tls: instance.mutual_tls && self.mutual_tls,
                 });
         }
+        let distance = |to: &str| match &self.by_locality {
+            Some(setting) if !from.is_empty() => distance(from, to, setting),
+            _ => 0,
+        };
+        let distances: BTreeSet<u32> = by_locality.keys().map(|to| distance(to)).collect();
+        // Priorities have no gaps.
+        let priority = |to: &str| {
+            let at = distances.iter().position(|d| *d == distance(to));
+            at.and_then(|at| u32::try_from(at).ok()).unwrap_or(0)
+        };
         let localities = by_locality
             .into_iter()
             .map(|(locality, endpoints)| LocalityEndpoints {
+                priority: priority(&locality),
                 locality,
-                priority: 0,
                 weight: endpoints.iter().map(|endpoint| endpoint.weight).sum(),
                 endpoints,
             })
@@ -136,19 +176,23 @@ impl EndpointSource {
         LoadAssignment::new(self.cluster.clone(), localities)
     }
 
-    fn instances(&self, pods: &PodIndex) -> Vec<Instance> {
+    fn instances(&self, pods: &PodIndex, authentication: Option<&Authentication>) -> Vec<Instance> {
         let service = &self.service;
         let mut found: Vec<Instance> = pods
             .behind(service)
             .into_iter()
             .filter(|pod| !pod.terminating && has_labels(&pod.labels, &self.subset))
             .filter_map(|pod| {
+                let port = target_port(&self.port.target, pod)?;
+                let accepts = |all: &Authentication| {
+                    all.of_port(&pod.namespace, &pod.labels, Some(port)) != MutualTls::Disable
+                };
                 Some(Instance {
-                    address: SocketAddr::new(pod.ip, target_port(&self.port.target, pod)?),
+                    address: SocketAddr::new(pod.ip, port),
                     locality: pod.locality.clone(),
                     ready: pod.ready,
                     weight: 1,
-                    mutual_tls: pod.mutual_tls(),
+                    mutual_tls: pod.mutual_tls() && authentication.is_none_or(accepts),
                 })
             })
             .collect();
@@ -199,7 +243,7 @@ impl EndpointSource {
     /// The distinct addresses, ready or not.
     pub(crate) fn addresses(&self, pods: &PodIndex) -> Vec<IpAddr> {
         let mut addresses: Vec<IpAddr> = self
-            .instances(pods)
+            .instances(pods, None)
             .iter()
             .map(|instance| instance.address.ip())
             .collect();

@@ -1,10 +1,11 @@
 //! What a sidecar does with connections to its own application.
 
-use super::clusters::passthrough;
+use super::clusters::{apply_pool, passthrough};
 use super::endpoints::PodIndex;
 use super::outbound::manager;
 use super::routes::plain_route;
 use super::{Mesh, tcp};
+use crate::config::{ConnectionPool, MutualTls, merge_levels};
 use crate::kubernetes::Target;
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
@@ -29,6 +30,7 @@ struct Port {
     protocol: Protocol,
     service_port: u16,
     origin: ConfigRef,
+    pool: Option<ConnectionPool>,
 }
 
 /// The inbound listener and clusters of `proxy`.
@@ -52,6 +54,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
                 protocol: port.protocol,
                 service_port: port.number,
                 origin: service.origin.clone(),
+                pool: pool(mesh, service, port.number, proxy),
             });
         }
     }
@@ -73,10 +76,21 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         cluster: "InboundPassthroughCluster".into(),
         table: table("InboundPassthroughCluster", 0, None, Protocol::Auto),
     };
-    catch_all.add_chains(Protocol::Auto, &mut chains);
+    let authentication = &mesh.rules.authentication;
+    let mode = |port| authentication.of_port(&proxy.namespace, &proxy.labels, port);
+    catch_all.add_chains(Protocol::Auto, mode(None), &mut chains);
+    for port in authentication.ports(&proxy.namespace, &proxy.labels) {
+        if !ports.contains_key(&port) {
+            let handlers = Handlers {
+                port: Some(port),
+                ..catch_all.clone()
+            };
+            handlers.add_chains(Protocol::Auto, mode(Some(port)), &mut chains);
+        }
+    }
     for (target, port) in &ports {
         let cluster: Name = format!("inbound|{target}||").into();
-        clusters.push(Arc::new(Cluster {
+        let mut made = Cluster {
             http_protocol: match port.protocol {
                 protocol if protocol.is_http2() => HttpProtocol::Http2,
                 Protocol::Auto => HttpProtocol::UseDownstream,
@@ -84,7 +98,11 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
             },
             origin: Some(port.origin.clone()),
             ..passthrough(&cluster)
-        }));
+        };
+        if let Some(pool) = &port.pool {
+            apply_pool(&mut made, pool);
+        }
+        clusters.push(Arc::new(made));
         let name: Name = format!("0.0.0.0_{target}").into();
         let handlers = Handlers {
             http_name: name.clone(),
@@ -98,7 +116,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
             ),
             cluster,
         };
-        handlers.add_chains(port.protocol, &mut chains);
+        handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
     }
     clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
     let listener = Listener {
@@ -114,6 +132,17 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         listeners: vec![Arc::new(listener)],
         ..Resources::default()
     }
+}
+
+/// The connection pool that a DestinationRule sets for all clients of `service`.
+fn pool(
+    mesh: &Mesh,
+    service: &Service,
+    port: u16,
+    proxy: &ProxyIdentity,
+) -> Option<ConnectionPool> {
+    let policy = mesh.rules.policy_for(&proxy.namespace, &[], service)?;
+    merge_levels(policy.policy.as_ref(), None, port).connection_pool
 }
 
 fn target(
@@ -159,6 +188,7 @@ fn table(
 }
 
 /// How connections to one port are handled.
+#[derive(Clone)]
 struct Handlers {
     http_name: Name,
     tcp_name: Name,
@@ -168,24 +198,43 @@ struct Handlers {
 }
 
 impl Handlers {
-    /// The chains of mode PERMISSIVE.
-    fn add_chains(&self, protocol: Protocol, chains: &mut Vec<FilterChain>) {
+    fn add_chains(&self, protocol: Protocol, mode: MutualTls, chains: &mut Vec<FilterChain>) {
         let http_mutual = &MUTUAL[2..];
         let tcp_mutual = ["istio-peer-exchange", "istio"];
-        if protocol.is_http() {
-            chains.push(self.http("tls", &MUTUAL, true));
-            chains.push(self.http("raw_buffer", &[], false));
-        } else if protocol == Protocol::Auto {
-            chains.push(self.http("tls", http_mutual, true));
-            chains.push(self.http("raw_buffer", &["http/1.1", "h2c"], false));
-            chains.push(self.tcp("tls", &tcp_mutual, true));
-            chains.push(self.tcp("raw_buffer", &[], false));
-            chains.push(self.tcp("tls", &[], false));
-        } else {
-            chains.push(self.tcp("tls", &MUTUAL, true));
-            chains.push(self.tcp("tls", &[], false));
-            chains.push(self.tcp("raw_buffer", &[], false));
-        }
+        let plain_http = ["http/1.1", "h2c"];
+        let auto = protocol == Protocol::Auto;
+        chains.extend(match mode {
+            MutualTls::Permissive if protocol.is_http() => vec![
+                self.http("tls", &MUTUAL, true),
+                self.http("raw_buffer", &[], false),
+            ],
+            MutualTls::Permissive if auto => vec![
+                self.http("tls", http_mutual, true),
+                self.http("raw_buffer", &plain_http, false),
+                self.tcp("tls", &tcp_mutual, true),
+                self.tcp("raw_buffer", &[], false),
+                self.tcp("tls", &[], false),
+            ],
+            MutualTls::Permissive => vec![
+                self.tcp("tls", &MUTUAL, true),
+                self.tcp("tls", &[], false),
+                self.tcp("raw_buffer", &[], false),
+            ],
+            MutualTls::Strict if protocol.is_http() => vec![self.http("tls", &[], true)],
+            MutualTls::Strict if auto => vec![
+                self.http("tls", http_mutual, true),
+                self.tcp("tls", &[], true),
+            ],
+            MutualTls::Strict => vec![self.tcp("tls", &[], true)],
+            MutualTls::Disable if protocol.is_http() => {
+                vec![self.http("raw_buffer", &[], false)]
+            }
+            MutualTls::Disable if auto => vec![
+                self.http("raw_buffer", &plain_http, false),
+                self.tcp("raw_buffer", &[], false),
+            ],
+            MutualTls::Disable => vec![self.tcp("raw_buffer", &[], false)],
+        });
     }
 
     fn matches(&self, transport: &str, protocols: &[&str]) -> FilterChainMatch {

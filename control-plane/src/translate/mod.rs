@@ -11,7 +11,7 @@ mod virtual_hosts;
 
 pub(crate) use endpoints::PodIndex;
 
-use crate::config::{ExportTo, LoadBalancer, MeshConfig, OutboundTrafficMode, merge_levels};
+use crate::config::{ConsistentHash, ExportTo, MeshConfig, OutboundTrafficMode};
 use crate::model::{ProxyIdentity, ProxyKind, Resources};
 use crate::names::by_specificity;
 use crate::objects::Objects;
@@ -49,6 +49,10 @@ impl Mesh {
                 true => proxy.labels.clone(),
                 false => Vec::new(),
             },
+            locality: match self.rules.look_at_locality() {
+                true => proxy.locality.clone(),
+                false => "".into(),
+            },
         }
     }
 }
@@ -59,6 +63,8 @@ pub(crate) struct ScopeKey {
     pub(crate) kind: ProxyKind,
     pub(crate) namespace: Name,
     pub(crate) labels: Vec<(Name, Name)>,
+    /// Empty where it does not matter.
+    pub(crate) locality: Name,
 }
 
 /// What proxies with the same key share.
@@ -80,7 +86,7 @@ pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
     let (clusters, sources) = clusters::outbound(&scope);
     let endpoints = sources
         .iter()
-        .map(|source| Arc::new(source.assignment(pods)))
+        .map(|source| Arc::new(source.assignment(pods, &mesh.rules.authentication, &key.locality)))
         .collect();
     let (listeners, routes) = match key.kind {
         ProxyKind::Gateway => gateway::listeners(&scope),
@@ -159,6 +165,15 @@ impl<'m> Scope<'m> {
                 Some((service.host.clone(), Arc::clone(found)))
             })
             .collect();
+        if key.kind != ProxyKind::Gateway {
+            // Of several definitions of a host only those beside the one that is meant count.
+            services.retain(|service| {
+                let chosen = by_host.get(&service.host);
+                chosen.is_some_and(|chosen| {
+                    chosen.namespace == service.namespace && chosen.kubernetes == service.kubernetes
+                })
+            });
+        }
         let virtual_services: Vec<Arc<VirtualServiceRule>> = mesh
             .rules
             .virtual_services_for(namespace)
@@ -187,17 +202,24 @@ impl<'m> Scope<'m> {
             .policy_for(&self.namespace, &self.labels, service)
     }
 
-    /// The load balancer that holds towards `service` at `port`, for the named subset.
-    pub(crate) fn load_balancer(
+    /// What requests to `service` are hashed by. Unlike the balancer itself it is not replaced by
+    /// settings that hash nothing: the most specific level that hashes counts.
+    pub(crate) fn consistent_hash(
         &self,
         service: &Service,
         subset: Option<&str>,
-        port: u16,
-    ) -> Option<LoadBalancer> {
+        port: Option<u16>,
+    ) -> Option<ConsistentHash> {
         let policy = self.policy(service)?;
         let subset = subset.and_then(|name| policy.subsets.iter().find(|s| &*s.name.text == name));
-        let subset = subset.and_then(|subset| subset.policy.as_ref());
-        merge_levels(policy.policy.as_ref(), subset, port).load_balancer
+        let levels = [
+            subset.and_then(|subset| subset.policy.as_ref()),
+            policy.policy.as_ref(),
+        ];
+        levels
+            .into_iter()
+            .flatten()
+            .find_map(|level| level.hash_at(port))
     }
 
     pub(crate) fn registry_only(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Scope, cluster_name};
 use crate::config::{
-    Destination, HashKey, HttpAction, HttpMatch, HttpRoute, LoadBalancer, RedirectPort, Retries,
+    ConsistentHash, Destination, HashKey, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
     RouteDestination, Static, has_labels,
 };
 use crate::names::{full_name, gateway_name};
@@ -30,7 +30,7 @@ pub(crate) fn of_virtual_service(
     rule: &VirtualServiceRule,
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
-    'rules: for http in &rule.spec().http {
+    'rules: for http in rule.http() {
         if http.matches.is_empty() {
             routes.push(Arc::new(route(context, rule, http, None)));
             break;
@@ -108,15 +108,24 @@ fn route(
             status: *status,
             scheme: scheme.clone(),
             host: host.clone(),
-            port: port.map(|port| match port {
-                RedirectPort::Number(number) => number,
-                RedirectPort::FromRequest => context.port,
+            port: port.and_then(|port| match port {
+                RedirectPort::Number(number) => Some(number),
+                // Those that go without saying are left out.
+                RedirectPort::FromRequest => match (context.port, scheme.as_deref()) {
+                    (80, None | Some("http")) | (443, None | Some("https")) => None,
+                    (port, _) => Some(port),
+                },
             }),
             path: path.clone(),
         }),
         HttpAction::DirectResponse { status, body } => RouteAction::DirectResponse {
             status: *status,
             body: body.clone(),
+        },
+        // Carried out when the rules were indexed.
+        HttpAction::Delegate { .. } => RouteAction::DirectResponse {
+            status: 404,
+            body: "".into(),
         },
     };
     Route {
@@ -127,6 +136,7 @@ fn route(
         response_headers,
         fault: http.fault.clone(),
         origin: Some(ConfigRef {
+            file: http.span.file.name.clone(),
             line: http.span.line(),
             ..rule.origin()
         }),
@@ -150,7 +160,8 @@ fn forward(
         .clone()
         .or_else(|| http.headers.authority.clone());
     let mut hash_policies: Vec<HashPolicy> = Vec::new();
-    for to in destinations {
+    let single = destinations.len() == 1;
+    for to in destinations.iter().filter(|to| single || to.weight > 0) {
         hash_policies.extend(hash_policy(context, rule, &to.destination));
     }
     let clusters = match destinations {
@@ -216,14 +227,18 @@ pub(crate) fn destination_cluster(
     cluster_name(port, subset, &host)
 }
 
-/// The service a destination names: as the rule's namespace sees it, else as the proxy's does.
+/// The service a destination names: of the rule's namespace, if the proxy may see it, else what the
+/// proxy means by the host.
 pub(crate) fn destination_service<'s>(
     scope: &'s Scope<'_>,
     rule: &VirtualServiceRule,
     host: &str,
 ) -> Option<&'s Arc<Service>> {
-    let own = scope.mesh.registry.visible(host, rule.namespace());
-    own.or_else(|| scope.by_host.get(host))
+    let mut services = scope.mesh.registry.with_host(host);
+    match services.find(|service| service.namespace == *rule.namespace()) {
+        Some(own) => Some(own).filter(|own| own.export_to.shows(&scope.namespace)),
+        None => scope.by_host.get(host),
+    }
 }
 
 /// The route of a service without VirtualService.
@@ -232,8 +247,8 @@ pub(crate) fn default_route(
     service: &Service,
     port: &ServicePort,
 ) -> Arc<Route> {
-    let balancer = scope.load_balancer(service, None, port.number);
-    let hash_policies = balancer.and_then(hash_of).into_iter().collect();
+    let hash = scope.consistent_hash(service, None, Some(port.number));
+    let hash_policies = hash.map(hash_of).into_iter().collect();
     let forward = Forward {
         retry: retry_policy(scope.mesh.config.default_http_retry_policy.as_ref(), true),
         hash_policies,
@@ -268,26 +283,23 @@ fn hash_policy(
     let service = context.scope.by_host.get(&host)?;
     let subset = to.subset.as_ref().map(|subset| &*subset.text);
     // Port-level settings are seen only where the rule names the port.
-    let balancer = context
+    context
         .scope
-        .load_balancer(service, subset, to.port.unwrap_or(0))?;
-    hash_of(balancer)
+        .consistent_hash(service, subset, to.port)
+        .map(hash_of)
 }
 
-fn hash_of(balancer: LoadBalancer) -> Option<HashPolicy> {
-    let LoadBalancer::ConsistentHash(hash) = balancer else {
-        return None;
-    };
+fn hash_of(hash: ConsistentHash) -> HashPolicy {
     let input = match hash.key {
         HashKey::Header(name) => HashInput::Header(name),
         HashKey::Cookie { name, path, ttl } => HashInput::Cookie { name, path, ttl },
         HashKey::SourceIp => HashInput::SourceIp,
         HashKey::Query(name) => HashInput::Query(name),
     };
-    Some(HashPolicy {
+    HashPolicy {
         input,
         terminal: false,
-    })
+    }
 }
 
 /// Istio's retries where nothing is configured.

@@ -21,15 +21,12 @@ struct Group {
 
 /// The virtual hosts of `port`, without the one for unknown hosts, by name.
 pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
-    let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = scope
-        .by_host
-        .iter()
-        .filter_map(|(host, service)| {
-            let found = service.port(port)?;
-            let routed = found.protocol.is_http_or_auto();
-            routed.then_some((host, (service, found)))
-        })
-        .collect();
+    let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = BTreeMap::new();
+    for service in &scope.services {
+        if let Some(found) = service.port(port) {
+            services.entry(&service.host).or_insert((service, found));
+        }
+    }
     let mut groups = Vec::new();
     for rule in &scope.virtual_services {
         groups.extend(group(scope, rule, &services, port));
@@ -39,6 +36,7 @@ pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
             services.remove(&service.host);
         }
     }
+    services.retain(|_, (_, port)| port.protocol.is_http_or_auto());
     for (service, port) in services.into_values() {
         groups.push(Group {
             hosts: Vec::new(),
@@ -59,7 +57,7 @@ fn group(
     services: &BTreeMap<&Name, (&Arc<Service>, &ServicePort)>,
     port: u16,
 ) -> Option<Group> {
-    if !rule.spec().in_mesh() || rule.spec().http.is_empty() {
+    if !rule.spec().in_mesh() || rule.http().is_empty() {
         return None;
     }
     let mut hosts = Vec::new();
@@ -84,6 +82,11 @@ fn group(
             hosts.push(pattern.clone());
         }
     }
+    // Services of the port that speak something else are neither routed nor literal hosts.
+    found.retain(|service| {
+        let found = service.port(port);
+        found.is_some_and(|port| port.protocol.is_http_or_auto())
+    });
     if found.is_empty() && port != 80 {
         return None;
     }

@@ -250,7 +250,10 @@ fn recorded_action(route: &Value) -> Value {
             Some("PERMANENT_REDIRECT") => 308,
             Some(other) => panic!("{other}"),
         };
-        let path = match (&redirect["path_redirect"], &redirect["prefix_rewrite"]) {
+        let stated = redirect["path_redirect"]
+            .as_str()
+            .filter(|path| !path.is_empty());
+        let path = match (&json!(stated), &redirect["prefix_rewrite"]) {
             (Value::Null, Value::Null) => Value::Null,
             (Value::Null, prefix) => json!({ "prefix": prefix }),
             (path, _) => json!({ "path": path }),
@@ -280,6 +283,10 @@ fn recorded_action(route: &Value) -> Value {
             })
             .collect(),
     };
+    let mut clusters = clusters;
+    if let [single] = &mut clusters[..] {
+        single[1] = json!(1);
+    }
     let regex = &action["regex_rewrite"];
     let rewrite = match regex {
         Value::Null => action["prefix_rewrite"].clone(),

@@ -1,4 +1,7 @@
 //! What istiod itself answers, recorded, against what this translation answers.
+//!
+//! `CASE=NAME` narrows it to some cases, `ALL=1` takes those with unsupported kinds too, `SHOW=1`
+//! prints every difference.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -79,16 +82,24 @@ impl Tally {
             found.cloned().unwrap_or_default()
         };
         let none = Value::Null;
+        // Recorded without EndpointSlices of the gateway's own Service, and without the tables of
+        // headless ports that are detected.
+        let left_out = |what: &str, key: &str, want: &Value| {
+            let empty = want.as_array().is_some_and(Vec::is_empty);
+            (what == "endpoints" && key.contains("istio-ingressgateway"))
+                || (what == "table" && empty)
+        };
         let mut compare = |what: &str,
                            want: BTreeMap<String, Value>,
                            got: BTreeMap<String, Value>| {
             let keys: std::collections::BTreeSet<&String> = want.keys().chain(got.keys()).collect();
             for key in keys {
+                let want = want.get(key).unwrap_or(&none);
+                let got = got.get(key).unwrap_or(&none);
+                if left_out(what, key, want) {
+                    continue;
+                }
                 self.resources += 1;
-                let (want, got) = (
-                    want.get(key).unwrap_or(&none),
-                    got.get(key).unwrap_or(&none),
-                );
                 let label = match (want, got) {
                     (Value::Null, _) => format!("{what} too many"),
                     (_, Value::Null) => format!("{what} missing"),
@@ -359,7 +370,10 @@ fn bookinfo_goes_where_istiod_sends_it() {
     }
     report("Bookinfo", cases.len(), &tally);
     assert!(tally.http > 1000, "only {} requests", tally.http);
-    assert!(tally.http_right * 100 >= tally.http * 95);
+    assert_eq!(tally.http_right, tally.http);
+    assert_eq!(tally.tcp_right, tally.tcp);
+    assert_eq!(tally.routes_right, tally.routes);
+    assert_eq!(tally.resources_right, tally.resources);
 }
 
 /// The kinds of objects in a case.
@@ -377,9 +391,9 @@ fn kinds(case: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_other_cases_are_counted() {
+fn other_configurations_go_where_istiod_sends_them() {
     let Some(shared) = shared() else { return };
-    let unsupported = ["Sidecar", "PeerAuthentication", "HTTPRoute", "Gateway API"];
+    let unsupported = ["Sidecar", "HTTPRoute", "Gateway API"];
     let only = std::env::var("CASE").unwrap_or_default();
     let others = cases(&shared, |case| {
         let supported = kinds(case)
@@ -392,6 +406,12 @@ fn the_other_cases_are_counted() {
         run_case(case, &mut tally);
     }
     report("All cases of supported kinds", others.len(), &tally);
+    if only.is_empty() && std::env::var_os("ALL").is_none() {
+        assert!(tally.http > 10_000, "only {} requests", tally.http);
+        assert!(tally.http_right * 1000 >= tally.http * 998);
+        assert!(tally.resources_right * 1000 >= tally.resources * 995);
+        assert_eq!(tally.routes_right, tally.routes);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::response::Report;
 use super::state::{ConnStage, Expiry, Owner, Stage};
 use crate::contract::{Action, Out};
 use crate::telemetry::{Details, Flag, UpstreamReset};
+use crate::time::Nanos;
 use crate::timers::TimerId;
 
 impl Worker {
@@ -68,14 +69,38 @@ impl Worker {
     }
 
     fn conn_timed_out(&mut self, conn: u32, out: &mut Out) {
-        if self.conns[conn].stage == ConnStage::Connecting {
-            let generation = self.conns.generation(conn);
-            out.actions.push(Action::CloseConn {
-                conn: super::state::conn_id(conn, generation),
-            });
-            self.fail_connecting(conn, UpstreamReset::ConnectionTimeout, out);
-        } else {
-            self.close_conn(conn, out);
+        match self.conns[conn].stage {
+            ConnStage::Connecting => {
+                let generation = self.conns.generation(conn);
+                out.actions.push(Action::CloseConn {
+                    conn: super::state::conn_id(conn, generation),
+                });
+                self.fail_connecting(conn, UpstreamReset::ConnectionTimeout, out);
+            }
+            // Starts again when the connection is next idle.
+            ConnStage::Busy => {}
+            ConnStage::Idle => self.idle_timed_out(conn, out),
         }
+    }
+
+    /// An idle connection's timer is not started anew each time the connection is used, which would
+    /// cost more than all else about it. It runs from some time at which the connection was idle,
+    /// and where that was not the last time, goes on for the largest binary fraction of the timeout
+    /// that fits into the rest: so the spans are few, and the end is exact.
+    fn idle_timed_out(&mut self, conn: u32, out: &mut Out) {
+        let cluster = self.cluster(self.conns[conn].cluster);
+        let Some(timeout) = cluster.config.idle_timeout else {
+            return;
+        };
+        let left = (self.conns[conn].idle_since + timeout) - self.now;
+        if left == Nanos::ZERO {
+            return self.close_conn(conn, out);
+        }
+        let mut span = timeout;
+        while span > left {
+            span = Nanos(span.0 / 2);
+        }
+        let span = span.max(Nanos(1));
+        self.conns[conn].timer = self.timers.start(self.now, span, Expiry::Conn(conn));
     }
 }

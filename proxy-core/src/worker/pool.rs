@@ -117,6 +117,7 @@ impl Worker {
             attempt: NONE,
             requests_left,
             draining: false,
+            idle_since: self.now,
             timer: TimerId::NONE,
             previous: NONE,
             next: NONE,
@@ -398,7 +399,10 @@ impl Worker {
         state.attempt = NONE;
         state.previous = last;
         state.next = NONE;
-        if let Some(timeout) = idle_timeout {
+        state.idle_since = self.now;
+        if let Some(timeout) = idle_timeout
+            && state.timer == TimerId::NONE
+        {
             state.timer = self.timers.start(self.now, timeout, Expiry::Conn(conn));
         }
     }
@@ -407,7 +411,6 @@ impl Worker {
         let state = &mut self.conns[conn];
         let (id, host, previous, next) = (state.cluster, state.host, state.previous, state.next);
         state.stage = ConnStage::Busy;
-        self.timers.stop(&mut state.timer);
         if previous != NONE {
             self.conns[previous].next = next;
         }

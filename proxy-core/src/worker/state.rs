@@ -207,6 +207,9 @@ pub(super) struct Conn {
     pub(super) requests_left: u32,
     /// Closed as soon as it is idle.
     pub(super) draining: bool,
+    /// When it last became idle.
+    pub(super) idle_since: Nanos,
+    /// Of the connect timeout; then of the idle timeout, from some time at which it was idle.
     pub(super) timer: TimerId,
     /// Links of the host's idle list.
     pub(super) previous: u32,

@@ -145,13 +145,16 @@ impl World<'_, '_> {
         let conn = Conn {
             generation: id.generation,
             open: true,
-            address,
             to: None,
             mutual: Self::is_mutual(transport),
         };
-        match state.conns.get_mut(id.index as usize) {
-            Some(slot) => *slot = conn,
-            None => state.conns.push(conn),
+        let at = id.index as usize;
+        match state.conns.get_mut(at) {
+            Some(slot) => (*slot, state.dialed[at]) = (conn, address),
+            None => {
+                state.conns.push(conn);
+                state.dialed.push(address);
+            }
         }
         let event = Event::Dialed {
             proxy,

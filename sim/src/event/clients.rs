@@ -31,6 +31,8 @@ pub(super) struct Source<'p> {
     epoch: u32,
     /// Requests made by each user of a closed loop.
     asked: Vec<u64>,
+    /// For each pod of a gateway: its proxy when last used, and the connections to it.
+    gateway_pools: Vec<Option<(u32, u32)>>,
     /// Users that are asking now; more of them pause for good after their answer.
     users: u32,
 }
@@ -56,6 +58,7 @@ impl<'p> Source<'p> {
             next_ordinal: 0,
             epoch: 0,
             asked: vec![0; users as usize],
+            gateway_pools: Vec::new(),
             users,
         }
     }
@@ -126,13 +129,20 @@ pub(super) struct Line {
     pool: u32,
     proxy: u32,
     worker: u16,
+    pub(super) open: bool,
+    /// Once accepted.
+    downstream: Option<DownstreamId>,
+    /// Until then.
+    opening: Option<Box<Opening>>,
+}
+
+/// What a client says when it connects.
+#[derive(Debug)]
+struct Opening {
     peer: SocketAddr,
     original_dst: SocketAddr,
     direction: Direction,
     tls: Option<DownstreamTls>,
-    /// Once accepted.
-    downstream: Option<DownstreamId>,
-    pub(super) open: bool,
 }
 
 impl World<'_, '_> {
@@ -325,14 +335,34 @@ impl World<'_, '_> {
             return self.answer(from, None, key);
         };
         let address = SocketAddr::new(self.plan.pods[pod as usize].pod.ip, port);
+        let pool = self.gateway_pool(source, pod, proxy, address);
+        let line = self.idle_line(pool, proxy, address, Direction::Gateway, call);
+        self.send_on_line(call, from, line, Some(pod), key);
+    }
+
+    /// The connections of a source to a gateway's pod, without a search where it can be helped.
+    #[inline]
+    fn gateway_pool(&mut self, source: u32, pod: u32, proxy: u32, address: SocketAddr) -> u32 {
+        let known = self.sources[source as usize]
+            .gateway_pools
+            .get(pod as usize);
+        if let Some(Some((of, pool))) = known
+            && *of == proxy
+        {
+            return *pool;
+        }
         let client = PoolClient::Source(source);
         let pool = self.pool(PoolKey {
             client,
             proxy,
             address,
         });
-        let line = self.idle_line(pool, proxy, address, Direction::Gateway, call);
-        self.send_on_line(call, from, line, Some(pod), key);
+        let pools = &mut self.sources[source as usize].gateway_pools;
+        if pools.len() <= pod as usize {
+            pools.resize(pod as usize + 1, None);
+        }
+        pools[pod as usize] = Some((proxy, pool));
+        pool
     }
 
     /// Calls `target` from a pod, or from outside.
@@ -457,12 +487,14 @@ impl World<'_, '_> {
             pool,
             proxy,
             worker: self.worker_for(proxy, peer),
-            peer,
-            original_dst,
-            direction,
-            tls,
-            downstream: None,
             open: true,
+            downstream: None,
+            opening: Some(Box::new(Opening {
+                peer,
+                original_dst,
+                direction,
+                tls,
+            })),
         };
         self.lines.insert(line).0
     }
@@ -516,10 +548,10 @@ impl World<'_, '_> {
             |pod: Option<u32>| pod.map_or(Links::OUTSIDE, |p| self.pods[p as usize].locality);
         let (latency, constant) = self.links.latency(place(own_pod), place(to_pod), key, 0);
         let handshake = match to {
-            Destination::Line { line, .. } if self.lines[line].downstream.is_none() => {
-                let round_trips = if self.lines[line].tls.is_some() { 2 } else { 1 };
-                latency * 2 * round_trips
-            }
+            Destination::Line { line, .. } => match &self.lines[line].opening {
+                Some(opening) => latency * if opening.tls.is_some() { 4 } else { 2 },
+                None => Nanos::ZERO,
+            },
             _ => Nanos::ZERO,
         };
         self.schedule(handshake + latency, constant, event);
@@ -542,8 +574,13 @@ impl World<'_, '_> {
             self.core(proxy)?;
             return Some((proxy, worker, downstream));
         }
-        let (peer, original_dst) = (state.peer, state.original_dst);
-        let (direction, tls) = (state.direction, state.tls.clone());
+        let opening = self.lines[line].opening.take()?;
+        let Opening {
+            peer,
+            original_dst,
+            direction,
+            tls,
+        } = *opening;
         let opened = |downstream| Opened {
             downstream,
             peer,

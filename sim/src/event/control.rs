@@ -215,8 +215,10 @@ impl World<'_, '_> {
             let from = self.pods[state.pod as usize].locality;
             let to = self.pods[pod as usize].locality;
             for (worker, of_worker) in (0u16..).zip(&state.workers) {
-                for (index, conn) in (0u32..).zip(&of_worker.conns) {
-                    if conn.open && conn.to.is_some() && conn.address.ip() == address {
+                for (index, (conn, dialed)) in
+                    (0u32..).zip(of_worker.conns.iter().zip(&of_worker.dialed))
+                {
+                    if conn.open && conn.to.is_some() && dialed.ip() == address {
                         let conn = ConnId {
                             index,
                             generation: conn.generation,

@@ -79,9 +79,9 @@ impl<'p> World<'p, '_> {
         let (number, key) = (state.station, state.key);
         let station = &mut self.stations[number as usize];
         let work = station.service_time(state.script, key);
-        if station.shares() {
-            let workers = station.workers();
-            station.sharing.add(now, workers, job, work);
+        let workers = station.workers();
+        if let Some(sharing) = &mut station.sharing {
+            sharing.add(now, workers, job, work);
             self.forecast(number);
         } else {
             self.queue
@@ -92,8 +92,11 @@ impl<'p> World<'p, '_> {
     /// Schedules the end of the next job of a station whose jobs share its workers.
     fn forecast(&mut self, station: u32) {
         let state = &self.stations[station as usize];
-        if let Some(at) = state.sharing.next_done_at(state.workers()) {
-            let epoch = state.sharing.epoch;
+        let Some(sharing) = &state.sharing else {
+            return;
+        };
+        if let Some(at) = sharing.next_done_at(state.workers()) {
+            let epoch = sharing.epoch;
             self.queue.at(at, Event::SharedWorkDone { station, epoch });
         }
     }
@@ -101,11 +104,15 @@ impl<'p> World<'p, '_> {
     pub(super) fn shared_work_done(&mut self, station: u32, epoch: u32) {
         let now = self.queue.now();
         let state = &mut self.stations[station as usize];
-        if state.sharing.epoch != epoch {
-            return;
-        }
         let workers = state.workers();
-        let done = state.sharing.take_done(now, workers);
+        let Some(sharing) = state
+            .sharing
+            .as_mut()
+            .filter(|sharing| sharing.epoch == epoch)
+        else {
+            return;
+        };
+        let done = sharing.take_done(now, workers);
         self.forecast(station);
         if let Some(job) = done {
             self.work_done(job);

@@ -1,16 +1,16 @@
 //! What the core reports: access-log records and changes of state.
 
 use super::World;
+use super::proxies::Endpoint;
 use super::schedule::Requester;
 use crate::observe::LogLine;
 use crate::plan::Caller;
-use crate::tally::Ended;
+use crate::tally::{Ended, address_hash};
 use proxy_core::contract::StateChange;
 use proxy_core::ids::{ClusterId, EndpointId};
 use proxy_core::random::hash_text;
 use proxy_core::telemetry::AccessLog;
 use proxy_core::xds::{Name, RouteAction};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What a cluster of a proxy means to the record.
@@ -47,12 +47,10 @@ impl World<'_, '_> {
         let cluster = log
             .cluster
             .and_then(|id| self.cluster_names(proxy, worker, id));
-        let (pod, endpoint) = match log.endpoint {
-            Some(endpoint) => self.endpoint_pod(proxy, worker, endpoint),
-            None => (None, None),
-        };
+        let endpoint = log.endpoint.map(|id| self.endpoint(proxy, worker, id));
         let hash = cluster.map_or(0, |cluster| cluster.hash);
-        self.tally.logged(now, proxy, &log, hash, endpoint);
+        let endpoint_hash = endpoint.map_or(0, |endpoint| endpoint.hash);
+        self.tally.logged(now, proxy, &log, hash, endpoint_hash);
         if let Some(cluster) = cluster {
             self.tally
                 .cluster_used(cluster.tally, log.started_at, log.attempts);
@@ -69,16 +67,18 @@ impl World<'_, '_> {
                 status: log.status,
                 flags: log.flags,
                 attempts: log.attempts,
-                pod,
+                pod: endpoint.and_then(|endpoint| endpoint.pod),
             };
             self.tally.call_ended(calls, &ended);
         }
         if self.observers.access_log.is_some() {
-            self.observe(proxy, worker, &log, endpoint);
+            self.observe(proxy, worker, &log);
         }
     }
 
-    fn observe(&mut self, proxy: u32, worker: u16, log: &AccessLog, endpoint: Option<SocketAddr>) {
+    fn observe(&mut self, proxy: u32, worker: u16, log: &AccessLog) {
+        let core = self.core(proxy).map(|core| core.worker(u32::from(worker)));
+        let endpoint = log.endpoint.and_then(|id| core?.endpoint_address(id));
         let cluster = log
             .cluster
             .and_then(|id| self.cluster_name(proxy, worker, id));
@@ -158,31 +158,25 @@ impl World<'_, '_> {
         self.calls_of_cluster(proxy, &cluster)
     }
 
-    /// The pod behind an endpoint, and its address.
+    /// What an endpoint means to the record.
     #[inline]
-    fn endpoint_pod(
-        &mut self,
-        proxy: u32,
-        worker: u16,
-        endpoint: EndpointId,
-    ) -> (Option<u32>, Option<SocketAddr>) {
-        let address = self
-            .core(proxy)
-            .and_then(|core| core.worker(u32::from(worker)).endpoint_address(endpoint));
+    fn endpoint(&mut self, proxy: u32, worker: u16, id: EndpointId) -> Endpoint {
         let state = &self.proxies[proxy as usize].workers[worker as usize];
-        if let Some(pod) = state.endpoint_pods.get(endpoint.0 as usize) {
-            return (*pod, address);
+        if let Some(endpoint) = state.endpoints.get(id.0 as usize) {
+            return *endpoint;
         }
-        let place = address.and_then(|address| self.places.get(&address.ip()));
-        let pod = match place {
-            Some(super::Place::Pod(pod)) => Some(*pod),
-            _ => None,
-        };
-        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
-        // Endpoints are numbered as they come, so those before this one are known or never used.
-        if state.endpoint_pods.len() == endpoint.0 as usize {
-            state.endpoint_pods.push(pod);
+        // Endpoints are numbered as they come, so all up to this one are known to the core.
+        for number in state.endpoints.len() as u32..=id.0 {
+            let core = self.core(proxy).map(|core| core.worker(u32::from(worker)));
+            let address = core.and_then(|core| core.endpoint_address(EndpointId(number)));
+            let pod = match address.and_then(|address| self.places.get(&address.ip())) {
+                Some(super::Place::Pod(pod)) => Some(*pod),
+                _ => None,
+            };
+            let hash = address.map_or(0, address_hash);
+            let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+            state.endpoints.push(Endpoint { pod, hash });
         }
-        (pod, address)
+        self.proxies[proxy as usize].workers[worker as usize].endpoints[id.0 as usize]
     }
 }

@@ -54,8 +54,10 @@ pub(super) struct WorkerState {
     pub(super) downstreams: Slab<Downstream>,
     /// By the index of the connection's id.
     pub(super) conns: Vec<Conn>,
-    /// Pods by endpoint id.
-    pub(super) endpoint_pods: Vec<Option<u32>>,
+    /// Where those were dialed to; apart, since it is rarely looked at.
+    pub(super) dialed: Vec<SocketAddr>,
+    /// By endpoint id.
+    pub(super) endpoints: Vec<Endpoint>,
 }
 
 /// A request in progress at a proxy.
@@ -88,12 +90,19 @@ pub(super) enum LineEnd {
     },
 }
 
+/// What an endpoint of a worker means to the record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endpoint {
+    pub(super) pod: Option<u32>,
+    /// Its address in the digest.
+    pub(super) hash: u64,
+}
+
 /// An upstream connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conn {
     pub(super) generation: u32,
     pub(super) open: bool,
-    pub(super) address: SocketAddr,
     /// Where its requests go, once it is up.
     pub(super) to: Option<Destination>,
     /// Speaks Istio's mutual TLS.
@@ -359,7 +368,9 @@ impl World<'_, '_> {
         let Some(conn) = self.open_conn(proxy, worker, id) else {
             return;
         };
-        let (address, mutual) = (conn.address, conn.mutual);
+        let mutual = conn.mutual;
+        let address =
+            self.proxies[proxy as usize].workers[worker as usize].dialed[id.index as usize];
         let own_pod = self.proxies[proxy as usize].pod;
         let refused = Input::ConnectFailed {
             conn: id,

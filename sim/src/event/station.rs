@@ -23,27 +23,30 @@ pub(crate) enum Admission {
 pub(crate) struct Station<B> {
     pub(crate) behavior: B,
     pub(crate) draws: WorldDraws,
-    pub(crate) change: PlanChange,
+    /// What differs from the behaviour as planned.
+    change: Option<Box<PlanChange>>,
     workers: u32,
     busy: u32,
     /// Jobs.
     queue: VecDeque<u32>,
-    pub(crate) sharing: Sharing,
+    /// Under processor sharing.
+    pub(crate) sharing: Option<Box<Sharing>>,
     /// Worker time spent since the warm-up.
-    busy_ns: u128,
+    busy_ns: u64,
     counted_until: Nanos,
 }
 
 impl<B: Deref<Target = PlanBehavior>> Station<B> {
     pub(crate) fn new(behavior: B, draws: WorldDraws, warmup: Nanos) -> Station<B> {
+        let shares = behavior.discipline == Discipline::ProcessorSharing;
         Station {
             workers: behavior.workers,
             behavior,
             draws,
-            change: PlanChange::default(),
+            change: None,
             busy: 0,
             queue: VecDeque::new(),
-            sharing: Sharing::default(),
+            sharing: shares.then(Box::default),
             busy_ns: 0,
             counted_until: warmup,
         }
@@ -54,12 +57,14 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
         self.count_time(now);
         self.busy = 0;
         self.queue.clear();
-        self.sharing.clear();
+        if let Some(sharing) = &mut self.sharing {
+            sharing.clear();
+        }
     }
 
     /// A change of behaviour; what it leaves out stays.
     pub(crate) fn change(&mut self, change: &PlanChange) {
-        let own = &mut self.change;
+        let own = self.change.get_or_insert_default();
         own.service_time = change.service_time.clone().or(own.service_time.take());
         own.slower_by = change.slower_by.or(own.slower_by);
         own.respond = change.respond.clone().or(own.respond.take());
@@ -68,7 +73,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
 
     /// What `change` changed is as planned again.
     pub(crate) fn restore(&mut self, change: &PlanChange) {
-        let own = &mut self.change;
+        let own = self.change.get_or_insert_default();
         if change.service_time.is_some() {
             own.service_time = None;
         }
@@ -85,7 +90,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
 
     /// Whether all jobs share the workers.
     pub(crate) fn shares(&self) -> bool {
-        self.behavior.discipline == Discipline::ProcessorSharing
+        self.sharing.is_some()
     }
 
     pub(crate) fn workers(&self) -> u32 {
@@ -133,11 +138,12 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     /// The work for a request.
     #[inline]
     pub(crate) fn service_time(&self, script: u32, key: u64) -> Nanos {
-        let own = self.change.service_time.as_ref();
+        let change = self.change.as_deref();
+        let own = change.and_then(|change| change.service_time.as_ref());
         let distribution: &Distribution =
             own.unwrap_or(&self.behavior.scripts[script as usize].1.service_time);
         let time = distribution.sample(self.draws, key, Purpose::ServiceTime);
-        match self.change.slower_by {
+        match change.and_then(|change| change.slower_by) {
             None => time,
             Some(factor) => Nanos(libm::round(time.0 as f64 * factor) as u64),
         }
@@ -146,7 +152,10 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     /// The status of the answer.
     #[inline]
     pub(crate) fn status(&self, script: u32, key: u64) -> u16 {
-        let own = self.change.respond.as_ref();
+        let own = self
+            .change
+            .as_ref()
+            .and_then(|change| change.respond.as_ref());
         let respond = own.unwrap_or(&self.behavior.scripts[script as usize].1.respond);
         if respond.is_empty() {
             return 200;
@@ -164,7 +173,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
 
     fn count_time(&mut self, now: Nanos) {
         let span = now - self.counted_until;
-        self.busy_ns += u128::from(span.0) * u128::from(self.busy.min(self.workers));
+        self.busy_ns += span.0 * u64::from(self.busy.min(self.workers));
         self.counted_until = self.counted_until.max(now);
     }
 
@@ -172,7 +181,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     /// unlimited.
     pub(crate) fn utilisation(&mut self, warmup: Nanos, end: Nanos) -> Option<f64> {
         self.count_time(end);
-        let whole = u128::from((end - warmup).0) * u128::from(self.workers);
+        let whole = (end - warmup).0 * u64::from(self.workers);
         let limited = self.workers < scenarios::model::Behavior::BUILT_IN_WORKERS;
         (limited && whole > 0).then(|| self.busy_ns as f64 / whole as f64)
     }

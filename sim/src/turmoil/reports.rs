@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::observe::{LogLine, Observers};
 use crate::plan::{Caller, Plan};
-use crate::tally::{Ended, Tally};
+use crate::tally::{Ended, Tally, address_hash};
 use proxy::{Record, Sink};
 use proxy_core::contract::StateChange;
 use proxy_core::ids::ClusterId;
@@ -176,7 +176,8 @@ fn count_exchange(
     endpoint: Option<SocketAddr>,
 ) {
     let hash = cluster.as_deref().map_or(0, hash_text);
-    tally.logged(at, number, log, hash, endpoint);
+    let endpoint_hash = endpoint.map_or(0, address_hash);
+    tally.logged(at, number, log, hash, endpoint_hash);
     if let Some(cluster) = cluster {
         let cluster = tally.cluster(cluster);
         tally.cluster_used(cluster, log.started_at, log.attempts);

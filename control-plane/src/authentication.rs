@@ -1,0 +1,60 @@
+//! Which mutual TLS a workload accepts (Istio `pilot/pkg/security/authn/policy_applier.go`).
+
+use crate::config::{Labels, MutualTls, PeerAuthentication, has_labels};
+use crate::rules::ROOT_NAMESPACE;
+use proxy_core::xds::Name;
+
+/// All PeerAuthentications, oldest first, each with its namespace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Authentication {
+    policies: Vec<(Name, PeerAuthentication)>,
+}
+
+impl Authentication {
+    pub(crate) fn add(&mut self, namespace: &Name, policy: &PeerAuthentication) {
+        self.policies.push((namespace.clone(), policy.clone()));
+    }
+
+    /// Of a namespace as a whole: its own policy, else that of the root namespace.
+    pub(crate) fn of_namespace(&self, namespace: &str) -> MutualTls {
+        let of = |namespace: &str| {
+            let mut policies = self.policies.iter();
+            let whole = policies.find(|(of, p)| **of == *namespace && p.selector.is_empty());
+            whole.and_then(|(_, policy)| policy.mode)
+        };
+        of(namespace)
+            .or_else(|| of(ROOT_NAMESPACE))
+            .unwrap_or(MutualTls::Permissive)
+    }
+
+    /// The policy that selects a workload.
+    fn of_workload(&self, namespace: &str, labels: &Labels) -> Option<&PeerAuthentication> {
+        let mut policies = self.policies.iter();
+        let found = policies.find(|(of, policy)| {
+            **of == *namespace
+                && namespace != ROOT_NAMESPACE
+                && !policy.selector.is_empty()
+                && has_labels(labels, &policy.selector)
+        });
+        found.map(|(_, policy)| policy)
+    }
+
+    /// Of one port of a workload; `None` is any port without settings of its own.
+    pub(crate) fn of_port(&self, namespace: &str, labels: &Labels, port: Option<u16>) -> MutualTls {
+        let policy = self.of_workload(namespace, labels);
+        let of_port = policy.and_then(|policy| {
+            let mut ports = policy.ports.iter();
+            ports.find(|(number, _)| Some(*number) == port)?.1
+        });
+        of_port
+            .or_else(|| policy.and_then(|policy| policy.mode))
+            .unwrap_or_else(|| self.of_namespace(namespace))
+    }
+
+    /// The ports of a workload with settings of their own.
+    pub(crate) fn ports(&self, namespace: &str, labels: &Labels) -> Vec<u16> {
+        let policy = self.of_workload(namespace, labels);
+        let ports = policy.iter().flat_map(|policy| &policy.ports);
+        ports.map(|(port, _)| *port).collect()
+    }
+}
