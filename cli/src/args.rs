@@ -43,7 +43,7 @@ pub(crate) enum Format {
 pub(crate) enum Engine {
     /// Discrete events at nanosecond resolution
     Event,
-    /// Real HTTP/1.1 bytes over a simulated network, at most ten hosts, whole milliseconds
+    /// Real HTTP/1.1 bytes over a simulated network, at most thirty hosts, whole milliseconds
     Turmoil,
 }
 
@@ -61,8 +61,9 @@ pub(crate) struct RunArgs {
     /// Write over a value of the scenario, such as traffic.web.rate=800/s
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) sets: Vec<(String, String)>,
-    /// Use this Istio configuration instead of the scenario's own
-    #[arg(long, value_name = "FILE")]
+    /// Use this Istio configuration (files, folders, or - for standard input) instead of the
+    /// scenario's own
+    #[arg(long, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     #[arg(long, value_enum, default_value = "event")]
     pub(crate) engine: Engine,
@@ -103,8 +104,8 @@ pub(crate) struct ExplainArgs {
     /// A request header, as NAME: VALUE
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub(crate) headers: Vec<String>,
-    /// Requests from a file, one JSON object a line; one answer a line
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    /// Requests from a file, one JSON object a line; one answer for each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "method", "headers"])]
     pub(crate) requests: Option<PathBuf>,
     /// MeshConfig, as a YAML file
     #[arg(long, value_name = "FILE")]
@@ -123,6 +124,9 @@ pub(crate) struct SeedRange {
     pub(crate) last: u64,
 }
 
+/// So many records still fit into memory.
+const SEEDS_MAX: u64 = 100_000;
+
 fn seeds(text: &str) -> Result<SeedRange, String> {
     let wrong = || format!("`{text}` is not FIRST..LAST, such as 1..100");
     let (first, last) = text.split_once("..").ok_or_else(wrong)?;
@@ -132,6 +136,9 @@ fn seeds(text: &str) -> Result<SeedRange, String> {
         return Err(format!(
             "the first seed, {first}, is beyond the last, {last}"
         ));
+    }
+    if last - first >= SEEDS_MAX {
+        return Err(format!("more than {SEEDS_MAX} seeds"));
     }
     Ok(SeedRange { first, last })
 }

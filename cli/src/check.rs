@@ -1,66 +1,69 @@
 //! `meshsim check`.
 
 use crate::args::{CheckArgs, Format};
-use crate::{Exit, report};
-use anstream::{print, println};
-use control_plane::Objects;
+use crate::{Exit, has_error};
+use anstream::print;
+use control_plane::{Objects, code_name};
 use sim::{Overrides, Plan};
-use source::{Diagnostic, Dialect, Level, SourceFile};
+use source::{Diagnostic, Dialect, SourceFile, Span};
+use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::Arc;
 
 pub(crate) fn check(args: &CheckArgs) -> Exit {
     let mut diagnostics = Vec::new();
+    let sources = sources(args, &mut diagnostics);
+    let unreadable = has_error(&diagnostics);
+    let (scenarios, configuration): (Vec<_>, Vec<_>) = sources.into_iter().partition(is_scenario);
+    for file in &scenarios {
+        check_scenario(file, &mut diagnostics);
+    }
     let mut objects = Objects::default();
-    let mut configuration = 0;
-    for path in &args.paths {
-        let scenario = path.join("scenario.yaml");
-        if scenario.is_file() {
-            check_scenario(&scenario, &mut diagnostics);
-            continue;
-        }
-        for file in sim::plan::read_sources(path, None, &mut diagnostics) {
-            if is_scenario(&file) {
-                check_scenario(Path::new(&*file.name), &mut diagnostics);
-            } else {
-                objects.apply(&Objects::read(&file, &mut diagnostics));
-                configuration += 1;
-            }
-        }
+    for file in &configuration {
+        objects.apply(&Objects::read(file, &mut diagnostics));
     }
-    if configuration > 0 {
-        objects.check_references(&mut diagnostics);
+    objects.check_references(&mut diagnostics);
+    print!("{}", told(&diagnostics, args.format));
+    match (unreadable, has_error(&diagnostics)) {
+        (true, _) => Exit::BadInput,
+        (false, true) => Exit::DidNotHold,
+        (false, false) => Exit::Held,
     }
-    let failed = diagnostics
-        .iter()
-        .any(|diagnostic| diagnostic.level == Level::Error);
-    match args.format {
-        Format::Json => print!("{}", json(&diagnostics)),
-        Format::Text => {
-            report(&diagnostics);
-            if diagnostics.is_empty() {
-                println!("no problem found");
-            }
-        }
-    }
-    if failed { Exit::DidNotHold } else { Exit::Held }
 }
 
-fn check_scenario(path: &Path, diagnostics: &mut Vec<Diagnostic>) {
-    if let Some(scenario) = sim::plan::read_scenario(path, &[], diagnostics) {
+/// Of a folder with a scenario, the scenario: it names the other files.
+fn sources(args: &CheckArgs, diagnostics: &mut Vec<Diagnostic>) -> Vec<Arc<SourceFile>> {
+    let mut sources = Vec::new();
+    for path in &args.paths {
+        let scenario = path.join("scenario.yaml");
+        let path = if scenario.is_file() { &scenario } else { path };
+        sources.extend(sim::plan::read_sources(path, None, diagnostics));
+    }
+    sources
+}
+
+/// A scenario has none of the keys that every object of a cluster has.
+fn is_scenario(file: &Arc<SourceFile>) -> bool {
+    let (documents, _) = source::parse(file, Dialect::Yaml12);
+    let Some(map) = documents.first().and_then(source::Node::as_map) else {
+        return false;
+    };
+    map.get("kind").is_none() && (map.get("traffic").is_some() || map.get("topology").is_some())
+}
+
+fn check_scenario(file: &Arc<SourceFile>, diagnostics: &mut Vec<Diagnostic>) {
+    let folder = Path::new(&*file.name).parent().unwrap_or(Path::new(""));
+    if let Some(scenario) = scenarios::parse(file, folder, diagnostics) {
         Plan::new(&scenario, Overrides::default(), diagnostics);
     }
 }
 
-/// A scenario has none of the keys that every object of a cluster has.
-fn is_scenario(file: &std::sync::Arc<SourceFile>) -> bool {
-    let (documents, _) = source::parse(file, Dialect::Yaml12);
-    let [document] = &documents[..] else {
-        return false;
-    };
-    let Some(map) = document.as_map() else {
-        return false;
-    };
-    map.get("kind").is_none() && (map.get("traffic").is_some() || map.get("topology").is_some())
+fn told(diagnostics: &[Diagnostic], format: Format) -> String {
+    match (format, diagnostics) {
+        (Format::Json, _) => json(diagnostics),
+        (Format::Text, []) => "no problem found\n".to_owned(),
+        (Format::Text, _) => source::render(diagnostics, std::io::stdout().is_terminal()),
+    }
 }
 
 fn json(diagnostics: &[Diagnostic]) -> String {
@@ -69,12 +72,13 @@ fn json(diagnostics: &[Diagnostic]) -> String {
         .map(|d| {
             serde_json::json!({
                 "code": d.code,
+                "name": d.code.and_then(code_name),
                 "level": d.level.to_string(),
                 "message": d.message,
                 "resource": d.resource,
                 "file": d.span.as_ref().map(|span| span.file.name.to_string()),
-                "line": d.span.as_ref().map(source::Span::line),
-                "column": d.span.as_ref().map(source::Span::column),
+                "line": d.span.as_ref().map(Span::line),
+                "column": d.span.as_ref().map(Span::column),
             })
         })
         .collect();

@@ -2,18 +2,12 @@
 
 use crate::args::{ExplainArgs, Format};
 use crate::{Exit, report};
-use anstream::{eprintln, print, println};
+use anstream::{print, println};
 use control_plane::{
-    ControlPlane, Explanation, Objects, ProxyIdentity, ProxyKind, PushSettings, Request,
-    RequestTls, explain,
+    ControlPlane, Explanation, MeshConfig, Objects, PushSettings, Request, explain,
 };
-use proxy_core::time::Nanos;
 use source::{Diagnostic, SourceFile};
 use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
-
-/// Where a request goes whose service has no known address (203.0.113.0/24 is for examples).
-const NOBODY: [u8; 4] = [203, 0, 113, 1];
 
 pub(crate) fn explain_requests(args: &ExplainArgs) -> Exit {
     let mut diagnostics = Vec::new();
@@ -24,10 +18,7 @@ pub(crate) fn explain_requests(args: &ExplainArgs) -> Exit {
     };
     for answer in &answers {
         match args.format {
-            Format::Json => match serde_json::to_string(answer) {
-                Ok(json) => println!("{json}"),
-                Err(error) => eprintln!("error: {error}"),
-            },
+            Format::Json => println!("{}", json(answer)),
             Format::Text => print!("{}", text(answer)),
         }
     }
@@ -35,46 +26,52 @@ pub(crate) fn explain_requests(args: &ExplainArgs) -> Exit {
 }
 
 fn answers(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec<Explanation>> {
+    let objects = objects(args, diagnostics);
+    let mut requests = requests(args, diagnostics);
+    let found = objects.proxy(&args.proxy);
+    let proxy = found.map_err(|mut problem| {
+        problem.message.insert_str(0, "--as: ");
+        diagnostics.push(problem);
+    });
+    let proxy = proxy.ok()?;
+    for request in &mut requests {
+        request.resolve(&objects, &proxy);
+    }
+    let pods = objects.pods();
+    let resources = ControlPlane::new(PushSettings::default(), objects, pods).resources(&proxy);
+    let answer = |request| explain(&resources, request);
+    Some(requests.iter().map(answer).collect())
+}
+
+fn objects(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Objects {
     let mut objects = Objects::default();
-    let paths = args.config.iter().chain(&args.mesh_config);
-    for path in paths {
+    for path in &args.config {
         for file in sim::plan::read_sources(path, None, diagnostics) {
             objects.apply(&Objects::read(&file, diagnostics));
         }
     }
-    let proxy = proxy(&args.proxy, &objects, diagnostics)?;
-    let requests = requests(args, diagnostics)?;
-    let settings = PushSettings {
-        debounce: Nanos::ZERO,
-        debounce_max: Nanos::ZERO,
-    };
-    let pods = objects.pods();
-    let resources = ControlPlane::new(settings, objects, pods).resources(&proxy);
-    Some(
-        requests
-            .iter()
-            .map(|request| explain(&resources, request))
-            .collect(),
-    )
+    if let Some(path) = &args.mesh_config {
+        for file in sim::plan::read_sources(path, None, diagnostics) {
+            objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, diagnostics));
+        }
+    }
+    objects
 }
 
-fn requests(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec<Request>> {
-    let Some(path) = &args.requests else {
-        let url = args.url.as_deref().unwrap_or_default();
-        return match request(args, url) {
-            Ok(request) => Some(vec![request]),
-            Err(problem) => {
-                diagnostics.push(Diagnostic::error(problem));
-                None
-            }
-        };
-    };
-    let files = sim::plan::read_sources(path, None, diagnostics);
+fn requests(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Vec<Request> {
     let mut requests = Vec::new();
-    for file in &files {
-        read_requests(file, &mut requests, diagnostics);
+    if let Some(url) = &args.url {
+        match request(args, url) {
+            Ok(request) => requests.push(request),
+            Err(problem) => diagnostics.push(Diagnostic::error(problem)),
+        }
     }
-    (!files.is_empty()).then_some(requests)
+    if let Some(path) = &args.requests {
+        for file in sim::plan::read_sources(path, None, diagnostics) {
+            read_requests(&file, &mut requests, diagnostics);
+        }
+    }
+    requests
 }
 
 fn read_requests(
@@ -101,147 +98,17 @@ fn read_requests(
 
 /// A request as it would be given to curl.
 fn request(args: &ExplainArgs, url: &str) -> Result<Request, String> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    if scheme != "http" && scheme != "https" {
-        return Err(format!("`{url}`: the scheme is neither http nor https"));
-    }
-    let at = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(at);
-    if authority.is_empty() {
-        return Err(format!("`{url}` names no host"));
-    }
-    let mut headers = Vec::new();
-    let mut host = authority.to_owned();
+    let mut request = Request::to_url(url)?;
+    request.method.clone_from(&args.method);
     for header in &args.headers {
-        let (name, value) = header
-            .split_once(':')
-            .ok_or_else(|| format!("`{header}` is not a header: NAME: VALUE"))?;
-        match name.trim().to_ascii_lowercase().as_str() {
-            "host" => host = value.trim().to_owned(),
-            name => headers.push((name.to_owned(), value.trim().to_owned())),
-        }
+        request.add_header(header)?;
     }
-    let port = port_of(authority, scheme)?;
-    let path = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
-    };
-    let tls = scheme == "https";
-    let name = authority.split(':').next().unwrap_or_default();
-    Ok(Request {
-        method: args.method.clone(),
-        scheme: scheme.to_owned(),
-        authority: host,
-        path,
-        headers,
-        address: Some(SocketAddr::new(IpAddr::from(NOBODY), port)),
-        tls: if tls {
-            RequestTls::Tls
-        } else {
-            RequestTls::None
-        },
-        sni: tls.then(|| name.to_owned()),
-        ..Request::default()
-    })
+    Ok(request)
 }
 
-fn port_of(authority: &str, scheme: &str) -> Result<u16, String> {
-    match authority.rsplit_once(':') {
-        Some((_, port)) => port
-            .parse()
-            .map_err(|_| format!("`{authority}`: `{port}` is not a port")),
-        None => Ok(if scheme == "https" { 443 } else { 80 }),
-    }
-}
-
-/// The proxy that `--as` names or describes.
-fn proxy(
-    text: &str,
-    objects: &Objects,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<ProxyIdentity> {
-    let found = match text.contains('=') {
-        true => described(text),
-        false => named(text, objects),
-    };
-    found.map_err(|problem| diagnostics.push(problem)).ok()
-}
-
-fn named(text: &str, objects: &Objects) -> Result<ProxyIdentity, Diagnostic> {
-    let pods = objects.pods();
-    let (namespace, name) = match text.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, text),
-    };
-    let is_meant = |pod: &&control_plane::Pod| {
-        namespace.is_none_or(|namespace| *pod.namespace == *namespace)
-            && (*pod.name == *name || *pod.workload == *name)
-    };
-    let Some(pod) = pods.iter().find(is_meant) else {
-        let known = pods.iter().flat_map(|pod| [&*pod.workload, &*pod.name]);
-        return Err(
-            Diagnostic::error(format!("--as: no workload or pod is called `{text}`"))
-                .nearest(name, known),
-        );
-    };
-    if pod.proxy == ProxyKind::None {
-        return Err(Diagnostic::error(format!("--as: `{text}` has no proxy")));
-    }
-    Ok(ProxyIdentity {
-        name: format!("{}.{}", pod.name, pod.namespace).into(),
-        kind: pod.proxy,
-        namespace: pod.namespace.clone(),
-        labels: pod.labels.clone(),
-        ip: pod.ip,
-        locality: pod.locality.clone(),
-    })
-}
-
-fn described(text: &str) -> Result<ProxyIdentity, Diagnostic> {
-    let mut proxy = ProxyIdentity {
-        name: "described".into(),
-        kind: ProxyKind::Sidecar,
-        namespace: "default".into(),
-        labels: Vec::new(),
-        ip: IpAddr::from([10, 0, 0, 1]),
-        locality: "".into(),
-    };
-    let wrong = |what: String| Diagnostic::error(format!("--as: {what}"));
-    for part in text.split(',') {
-        let (key, value) = part
-            .split_once('=')
-            .ok_or_else(|| wrong(format!("`{part}` is not KEY=VALUE")))?;
-        match key {
-            "kind" => {
-                proxy.kind = match value {
-                    "sidecar" => ProxyKind::Sidecar,
-                    "gateway" => ProxyKind::Gateway,
-                    _ => return Err(wrong(format!("kind `{value}` is not sidecar or gateway"))),
-                }
-            }
-            "namespace" => proxy.namespace = value.into(),
-            "locality" => proxy.locality = value.into(),
-            "ip" => {
-                proxy.ip = value
-                    .parse()
-                    .map_err(|_| wrong(format!("`{value}` is not an address")))?;
-            }
-            "labels" => {
-                for label in value.split(';').filter(|label| !label.is_empty()) {
-                    let (key, value) = label
-                        .split_once('=')
-                        .ok_or_else(|| wrong(format!("label `{label}` is not KEY=VALUE")))?;
-                    proxy.labels.push((key.into(), value.into()));
-                }
-            }
-            _ => {
-                let known = ["kind", "namespace", "labels", "ip", "locality"];
-                return Err(wrong(format!("unknown key `{key}`")).nearest(key, known));
-            }
-        }
-    }
-    Ok(proxy)
+#[allow(clippy::expect_used)]
+fn json(answer: &Explanation) -> String {
+    serde_json::to_string(answer).expect("an answer is plain data with text keys")
 }
 
 /// An answer as people read it: where the request goes, then how it got there.

@@ -43,6 +43,11 @@ pub(crate) fn report(diagnostics: &[Diagnostic]) -> bool {
         let color = std::io::stderr().is_terminal();
         eprint!("{}", source::render(diagnostics, color));
     }
+    has_error(diagnostics)
+}
+
+/// Whether the input cannot be used.
+pub(crate) fn has_error(diagnostics: &[Diagnostic]) -> bool {
     diagnostics
         .iter()
         .any(|diagnostic| diagnostic.level == Level::Error)

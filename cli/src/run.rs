@@ -22,6 +22,15 @@ pub(crate) fn run(args: &RunArgs) -> Exit {
     if report(&diagnostics) {
         return Exit::BadInput;
     }
+    if args.engine == Engine::Turmoil
+        && let Some(reason) = plans
+            .iter()
+            .flatten()
+            .find_map(|plan| sim::turmoil::check(plan).err())
+    {
+        eprintln!("error: {reason}");
+        return Exit::BadInput;
+    }
     let mut held = true;
     for (path, plan) in args.paths.iter().zip(plans.iter().flatten()) {
         let seeds = seeds(plan, args);
@@ -51,8 +60,11 @@ fn plan(path: &Path, args: &RunArgs, diagnostics: &mut Vec<Diagnostic>) -> Optio
     let scenario = sim::plan::read_scenario(path, &args.sets, diagnostics)?;
     // Given on the command line, paths are relative to where the user stands.
     let config = args.config.iter().map(|path| {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let text = absolute.display().to_string();
+        let path = match path == Path::new("-") {
+            true => path.clone(),
+            false => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        };
+        let text = path.display().to_string();
         let span = SourceFile::new("--config", &text).span(0..text.len());
         ConfigSource::Path(Named { text, span })
     });
@@ -72,7 +84,7 @@ fn seeds(plan: &Plan, args: &RunArgs) -> Vec<u64> {
 
 fn records(plan: &Plan, seeds: &[u64], args: &RunArgs) -> Result<Vec<RunRecord>, String> {
     let progress = Progress::new(seeds.len());
-    let watched = args.out.is_some() || args.verbose || args.engine == Engine::Turmoil;
+    let watched = args.out.is_some() || args.verbose;
     let records = if watched {
         seeds
             .iter()

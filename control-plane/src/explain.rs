@@ -1,6 +1,7 @@
 //! Where one request goes, by the resources of one proxy, and why.
 
 use crate::model::Resources;
+use crate::request::{Request, RequestDirection, RequestProtocol, RequestTls};
 use proxy_core::contract::{Direction, DownstreamTls, Opened};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
@@ -11,74 +12,9 @@ use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
     Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-
-/// A request, or the beginning of a TCP connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Request {
-    pub method: String,
-    pub scheme: String,
-    pub authority: String,
-    /// With query.
-    pub path: String,
-    pub headers: Vec<(String, String)>,
-    /// Where the connection was going. Default: an address of nobody, the port of the authority.
-    pub address: Option<SocketAddr>,
-    pub protocol: RequestProtocol,
-    pub tls: RequestTls,
-    pub sni: Option<String>,
-    /// Default: outbound, or gateway at a gateway.
-    pub direction: Option<RequestDirection>,
-}
-
-/// What the client speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RequestProtocol {
-    #[default]
-    Http,
-    Tcp,
-}
-
-/// How the client secures it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RequestTls {
-    #[default]
-    None,
-    Tls,
-    /// Istio's own.
-    Mtls,
-}
-
-/// Which way it goes through the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RequestDirection {
-    Outbound,
-    Inbound,
-    Gateway,
-}
-
-impl Default for Request {
-    fn default() -> Request {
-        Request {
-            method: "GET".into(),
-            scheme: "http".into(),
-            authority: String::new(),
-            path: "/".into(),
-            headers: Vec::new(),
-            address: None,
-            protocol: RequestProtocol::Http,
-            tls: RequestTls::None,
-            sni: None,
-            direction: None,
-        }
-    }
-}
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -182,22 +118,13 @@ fn connection(resources: &Resources, request: &Request) -> Opened {
         (Some(RequestDirection::Inbound), _) => Direction::Inbound,
         (Some(RequestDirection::Gateway), _) | (None, false) => Direction::Gateway,
     };
-    // Class E: nobody has it.
-    let nobody = IpAddr::V4(Ipv4Addr::new(240, 240, 1, 7));
-    let stated = request
-        .authority
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse().ok());
-    let by_scheme = if request.scheme == "https" { 443 } else { 80 };
     Opened {
         downstream: DownstreamId {
             index: 0,
             generation: 0,
         },
         peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
-        original_dst: request
-            .address
-            .unwrap_or_else(|| SocketAddr::new(nobody, stated.unwrap_or(by_scheme))),
+        original_dst: request.destination(),
         direction,
         tls: (request.tls != RequestTls::None).then(|| DownstreamTls {
             sni: request.sni.as_deref().map(Name::from),

@@ -8,13 +8,16 @@
 //! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
+//! | `request`, `identify` | a request and a proxy that are asked about |
 //! | `explain` | where a request goes, and why |
-//! | `references` | rules that name things that are not there |
+//! | `references`, `codes` | rules that name things that are not there; Istio's message codes |
 
 mod authentication;
+mod codes;
 mod config;
 mod delta;
 mod explain;
+mod identify;
 mod kubernetes;
 mod model;
 mod names;
@@ -24,16 +27,16 @@ mod protocol;
 mod push;
 mod references;
 mod registry;
+mod request;
 mod rules;
 mod translate;
 
+pub use codes::code_name;
 pub use config::{MeshConfig, OutboundTrafficMode};
-pub use explain::{
-    Action, ClusterShare, Explanation, Request, RequestDirection, RequestProtocol, RequestTls,
-    Upstream, explain,
-};
+pub use explain::{Action, ClusterShare, Explanation, Upstream, explain};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };
 pub use objects::{ObjectRef, Objects};
 pub use push::{ControlPlane, PushSettings};
+pub use request::{Request, RequestDirection, RequestProtocol, RequestTls};

@@ -1,5 +1,6 @@
 //! One object: what kind it is, how old, where it stands.
 
+use crate::codes::INVALID;
 use crate::config::{
     DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry, VirtualService, labels,
 };
@@ -91,7 +92,7 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
     for diagnostic in &mut diagnostics[before..] {
         diagnostic.resource = Some(resource.clone());
         if diagnostic.level == Level::Error && ISTIO_KINDS.contains(&kind) {
-            diagnostic.code.get_or_insert("IST0106");
+            diagnostic.code.get_or_insert(INVALID);
         }
     }
     object.filter(|_| !failed)

@@ -1,5 +1,6 @@
 //! Rules that name things that are not there (Istio's analyzer messages IST0101 and IST0174).
 
+use crate::codes::{NOT_FOUND, UNKNOWN_RULE_HOST};
 use crate::config::{Destination, DestinationRule, HttpAction, HttpRoute, Named, VirtualService};
 use crate::names::{DOMAIN, full_name, gateway_name, is_within, overlap};
 use crate::object::{Body, Object};
@@ -9,9 +10,6 @@ use proxy_core::xds::Name;
 use source::Diagnostic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-const NOT_FOUND: &str = "IST0101";
-const UNKNOWN_RULE_HOST: &str = "IST0174";
 
 /// What there is to refer to.
 struct Known<'a> {

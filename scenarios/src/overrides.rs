@@ -4,8 +4,9 @@ use source::node::Entry;
 use source::{Diagnostic, Dialect, Node, SourceFile, Value, nearest};
 use std::sync::Arc;
 
-/// Puts `value`, as YAML, at `path`. Everything on the way to the last key must exist; the last key
-/// may be new, and whether it is known there is for the reader to say.
+/// Puts `value`, as YAML, at `path`. Everything on the way to the last key must exist, but a whole
+/// part of the scenario that was left out; the last key may be new. Whether new keys are known is for
+/// the reader to say.
 pub(crate) fn set(node: &mut Node, path: &str, value: &str, diagnostics: &mut Vec<Diagnostic>) {
     let file = SourceFile::new("--set", &format!("{path}={value}"));
     let Some(value) = parse_value(path, value, diagnostics) else {
@@ -57,8 +58,10 @@ fn put(node: &mut Node, file: &Arc<SourceFile>, at: usize, value: Node) -> Resul
         }
         Value::Map(map) => {
             let key = longest_key(&map.entries, path);
-            let entry = key.and_then(|key| map.entries.iter_mut().find(|e| e.key == key));
-            match entry {
+            let number = key.and_then(|key| map.entries.iter().position(|e| e.key == key));
+            let two_keys = path.matches('.').count() == 1;
+            let new_part = at == 0 && two_keys && is_new_part(&map.entries, next);
+            match number.and_then(|number| map.entries.get_mut(number)) {
                 Some(entry) if entry.key == path => entry.value = value,
                 Some(entry) => {
                     let after = at + entry.key.len() + 1;
@@ -69,6 +72,19 @@ fn put(node: &mut Node, file: &Arc<SourceFile>, at: usize, value: Node) -> Resul
                     key_span: span,
                     value,
                 }),
+                None if new_part => {
+                    let mut part = Node {
+                        value: Value::Map(source::Map::default()),
+                        span: span.clone(),
+                        raw: String::new(),
+                    };
+                    put(&mut part, file, next.len() + 1, value)?;
+                    map.entries.push(Entry {
+                        key: next.to_owned(),
+                        key_span: span,
+                        value: part,
+                    });
+                }
                 None => {
                     let keys: Vec<&str> = map.entries.iter().map(|e| e.key.as_str()).collect();
                     let help = match nearest(next, keys.iter().copied()) {
@@ -88,6 +104,11 @@ fn put(node: &mut Node, file: &Arc<SourceFile>, at: usize, value: Node) -> Resul
         }
     }
     Ok(())
+}
+
+/// Whether `key` is no misspelt one of these.
+fn is_new_part(entries: &[Entry], key: &str) -> bool {
+    !key.is_empty() && nearest(key, entries.iter().map(|e| e.key.as_str())).is_none()
 }
 
 /// The key that `path` begins with; keys may have dots in them (host names).

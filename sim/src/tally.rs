@@ -8,7 +8,7 @@ use proxy_core::contract::StateChange;
 use proxy_core::random::hash_text;
 use proxy_core::telemetry::{AccessLog, Details, Flag, Flags};
 use proxy_core::time::Nanos;
-use proxy_core::xds::Name;
+use proxy_core::xds::{Name, RouteAction};
 use record::{
     CallRecord, ClusterRecord, Digest, EndpointRecord, HappeningRecord, Latencies, RunRecord,
     TrafficRecord, WorkloadRecord,
@@ -419,6 +419,16 @@ pub(crate) fn address_hash(address: SocketAddr) -> u64 {
             ((bits >> 64) as u64 ^ (bits as u64).rotate_left(17)) ^ port
         }
     }
+}
+
+/// The cluster that the route of an exchange chose, whether or not it came to be used.
+pub(crate) fn cluster_meant(log: &AccessLog) -> Option<Name> {
+    let route = log.decision.as_deref()?.route()?;
+    let RouteAction::Forward(forward) = &route.action else {
+        return None;
+    };
+    let entry = forward.clusters.get(log.weighted_choice as usize)?;
+    Some(entry.cluster.clone())
 }
 
 fn details_code(details: Details) -> u64 {

@@ -5,12 +5,12 @@ use super::proxies::Endpoint;
 use super::schedule::Requester;
 use crate::observe::LogLine;
 use crate::plan::Caller;
-use crate::tally::{Ended, address_hash};
+use crate::tally::{Ended, address_hash, cluster_meant};
 use proxy_core::contract::StateChange;
 use proxy_core::ids::{ClusterId, EndpointId};
 use proxy_core::random::hash_text;
 use proxy_core::telemetry::AccessLog;
-use proxy_core::xds::{Name, RouteAction};
+use proxy_core::xds::Name;
 use std::sync::Arc;
 
 /// What a cluster of a proxy means to the record.
@@ -58,7 +58,7 @@ impl World<'_, '_> {
         let calls = match cluster {
             Some(cluster) => cluster.calls,
             // Ended before a cluster was chosen: it counts for the one it was meant for.
-            None => self.calls_meant(proxy, &log),
+            None => cluster_meant(&log).and_then(|name| self.calls_of_cluster(proxy, &name)),
         };
         if let Some(calls) = calls {
             let ended = Ended {
@@ -135,27 +135,12 @@ impl World<'_, '_> {
         Some(names)
     }
 
-    /// Calls through a cluster that Istio named `outbound|PORT|SUBSET|HOST`.
+    /// The place of calls through a cluster.
     fn calls_of_cluster(&mut self, proxy: u32, cluster: &str) -> Option<u32> {
-        let host = cluster.strip_prefix("outbound|")?.rsplit('|').next()?;
-        let service = self
-            .plan
-            .services
-            .iter()
-            .position(|s| *s.info.host == *host)? as u32;
+        let service = self.plan.service_behind(cluster)?;
         let pod = self.proxies[proxy as usize].pod;
         let caller = Caller::Workload(self.plan.pods[pod as usize].workload);
         Some(self.tally.calls_between(caller, service))
-    }
-
-    fn calls_meant(&mut self, proxy: u32, log: &AccessLog) -> Option<u32> {
-        let route = log.decision.as_deref()?.route()?;
-        let RouteAction::Forward(forward) = &route.action else {
-            return None;
-        };
-        let entry = forward.clusters.get(log.weighted_choice as usize)?;
-        let cluster = Arc::clone(&entry.cluster);
-        self.calls_of_cluster(proxy, &cluster)
     }
 
     /// What an endpoint means to the record.

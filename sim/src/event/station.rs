@@ -38,7 +38,7 @@ pub(crate) struct Station<B> {
 
 impl<B: Deref<Target = PlanBehavior>> Station<B> {
     pub(crate) fn new(behavior: B, draws: WorldDraws, warmup: Nanos) -> Station<B> {
-        let shares = behavior.discipline == Discipline::ProcessorSharing;
+        let sharing = behavior.discipline == Discipline::ProcessorSharing;
         Station {
             workers: behavior.workers,
             behavior,
@@ -46,7 +46,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
             change: None,
             busy: 0,
             queue: VecDeque::new(),
-            sharing: shares.then(Box::default),
+            sharing: sharing.then(Box::default),
             busy_ns: 0,
             counted_until: warmup,
         }

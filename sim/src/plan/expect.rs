@@ -246,11 +246,14 @@ impl Names<'_> {
         }
         known.sort();
         known.dedup();
-        let diagnostic = unknown(
-            "version or workload",
-            name,
-            known.iter().map(String::as_str),
-        );
+        let what = match to {
+            Some(to) => {
+                let service = self.services[to as usize].bare_name();
+                format!("version or workload of `{service}`")
+            }
+            None => "version or workload".to_owned(),
+        };
+        let diagnostic = unknown(&what, name, known.iter().map(String::as_str));
         Err(match diagnostic.help {
             Some(_) => diagnostic,
             None => diagnostic.help(format!("there are: {}", known.join(", "))),

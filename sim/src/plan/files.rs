@@ -7,6 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+const STANDARD_INPUT: &str = "-";
+
 /// The scenario at `path`, a file or a folder with a `scenario.yaml`, with `sets` written over it.
 pub fn read_scenario(
     path: &Path,
@@ -29,7 +31,7 @@ pub fn read_sources(
     named: Option<&Named>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Arc<SourceFile>> {
-    if path == Path::new("-") {
+    if path == Path::new(STANDARD_INPUT) {
         let mut text = String::new();
         return match std::io::stdin().read_to_string(&mut text) {
             Ok(_) => vec![SourceFile::new("<stdin>", &text)],
@@ -76,7 +78,11 @@ pub(super) fn objects_at(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Objects {
     let mut objects = Objects::default();
-    for file in read_sources(&folder.join(&path.text), Some(path), diagnostics) {
+    let place = match path.text.as_str() {
+        STANDARD_INPUT => PathBuf::from(STANDARD_INPUT),
+        text => folder.join(text),
+    };
+    for file in read_sources(&place, Some(path), diagnostics) {
         objects.apply(&Objects::read(&file, diagnostics));
     }
     objects

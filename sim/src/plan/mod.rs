@@ -101,13 +101,25 @@ impl Plan {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<Plan> {
         let config = overrides.config.as_ref().unwrap_or(&scenario.config);
+        let before = diagnostics.len();
+        let failed = |diagnostics: &[Diagnostic]| diagnostics[before..].iter().any(is_error);
         let mut objects = topology::objects(scenario, diagnostics);
+        let unknown = failed(diagnostics);
         for source in config {
             objects.apply(&files::config(&scenario.folder, source, diagnostics));
         }
-        objects.check_references(diagnostics);
+        // What names things that could not be read is not wrong itself.
+        if unknown {
+            return None;
+        }
+        if !failed(diagnostics) {
+            objects.check_references(diagnostics);
+        }
         let timeline = timeline::config_steps(scenario, &objects, diagnostics);
         let places = topology::Places::of(scenario, &objects, diagnostics);
+        if places.workloads.is_empty() {
+            return None;
+        }
         let services = targets::services(&objects, &places);
         let behaviors = behavior::Resolver {
             objects: &objects,
@@ -115,7 +127,7 @@ impl Plan {
             places: &places,
         };
         let (workloads, externals) = behaviors.all(scenario, diagnostics);
-        graph::check_ends(&workloads, &services, &places, diagnostics);
+        graph::check_ends(&workloads, &externals, &services, &places, diagnostics);
         let mut heads = Vec::new();
         let traffic = traffic::all(scenario, &behaviors, &mut heads, diagnostics);
         let happenings = timeline::all(scenario, timeline, &workloads, &traffic, diagnostics);
@@ -127,7 +139,7 @@ impl Plan {
         };
         let expectations = expect::all(scenario, &names, diagnostics);
         let network = network(&scenario.network);
-        if diagnostics.iter().any(|d| d.level == Level::Error) {
+        if failed(diagnostics) {
             return None;
         }
         let settings = PushSettings {
@@ -157,6 +169,17 @@ impl Plan {
             expectations,
         })
     }
+
+    /// The Service behind a cluster that Istio named `outbound|PORT|SUBSET|HOST`.
+    pub fn service_behind(&self, cluster: &str) -> Option<u32> {
+        let host = cluster.strip_prefix("outbound|")?.rsplit('|').next()?;
+        let found = self.services.iter().position(|s| *s.info.host == *host)?;
+        Some(found as u32)
+    }
+}
+
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.level == Level::Error
 }
 
 fn network(network: &scenarios::model::Network) -> PlanNetwork {

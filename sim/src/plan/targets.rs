@@ -116,9 +116,7 @@ impl Lookup<'_> {
             let message = format!("`{host}` is outside the mesh and has no behaviour");
             return Err(Diagnostic::error(message)
                 .at(&named.span, "nothing would answer")
-                .help(format!(
-                    "say how it behaves: `external: {{{host}: {{service_time: 20ms}}}}`"
-                )));
+                .help(outside_help(host)));
         }
         let number = self.services.iter().position(|s| s.info.host == info.host);
         let ip = outside.or(info.address);
@@ -136,8 +134,18 @@ impl Lookup<'_> {
             .services
             .iter()
             .flat_map(|s| [s.bare_name(), s.short_name()]);
-        Diagnostic::error(format!("no service is called `{host}`"))
+        let unknown = Diagnostic::error(format!("no service is called `{host}`"))
             .at(&named.span, "a host that no service has")
-            .nearest(host, known.chain(self.externals.iter().copied()))
+            .nearest(host, known.chain(self.externals.iter().copied()));
+        match unknown.help {
+            None if host.contains('.') => unknown.help(outside_help(host)),
+            _ => unknown,
+        }
     }
+}
+
+fn outside_help(host: &str) -> String {
+    format!(
+        "if it is outside the mesh, say how it behaves: `external: {{{host}: {{service_time: 20ms}}}}`"
+    )
 }

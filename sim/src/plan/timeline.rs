@@ -150,17 +150,13 @@ fn reference(kind: &Named, namespace: Option<&String>, name: &Named) -> ObjectRe
 
 fn missing(object: &ObjectRef, named: &Named, objects: &Objects) -> Diagnostic {
     let all = objects.refs();
-    let known = all
-        .iter()
-        .filter(|o| o.kind == object.kind)
-        .map(|o| &*o.name);
-    let message = format!(
-        "there is no {} {}/{}",
-        object.kind, object.namespace, object.name
-    );
-    Diagnostic::error(message)
-        .at(&named.span, "not there at this time")
-        .nearest(&object.name, known)
+    let alike = all.iter().filter(|other| other.kind == object.kind);
+    let missing = Diagnostic::error(format!("there is no {object}"))
+        .at(&named.span, "not there at this time");
+    match alike.clone().find(|other| other.name == object.name) {
+        Some(elsewhere) => missing.help(format!("there is {elsewhere}")),
+        None => missing.nearest(&object.name, alike.map(|other| &*other.name)),
+    }
 }
 
 /// Every event, with what ends by itself, in order of time.
@@ -308,20 +304,23 @@ impl Happen<'_> {
 
     fn pods(&self, name: &Named, pods: Pods) -> Result<Vec<u32>, Diagnostic> {
         let all = &self.workloads[self.workload(name)? as usize].pods;
-        let few = |wanted: u32| {
-            let message = format!("`{}` has {} pods", name.text, all.len());
-            Diagnostic::error(message).at(&name.span, format!("there is no pod {wanted}"))
+        let few = |missing: String| {
+            let message = match all.len() {
+                1 => format!("`{}` has 1 pod", name.text),
+                number => format!("`{}` has {number} pods", name.text),
+            };
+            Diagnostic::error(message).at(&name.span, missing)
         };
         match pods {
             Pods::All => Ok(all.clone()),
             Pods::First(count) => all
                 .get(..count as usize)
                 .map(<[u32]>::to_vec)
-                .ok_or_else(|| few(count)),
+                .ok_or_else(|| few(format!("there are no {count}"))),
             Pods::Ordinal(ordinal) => all
                 .get(ordinal as usize)
                 .map(|&pod| vec![pod])
-                .ok_or_else(|| few(ordinal)),
+                .ok_or_else(|| few(format!("there is no pod {ordinal}: the first is 0"))),
         }
     }
 }

@@ -188,9 +188,19 @@ pub(super) fn unknown_workload<'a>(
     name: &Named,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Diagnostic {
-    Diagnostic::error(format!("no workload is called `{}`", name.text))
-        .at(&name.span, "names no Deployment of the topology")
-        .nearest(&name.text, known)
+    let known: Vec<&str> = known.into_iter().collect();
+    let missing = Diagnostic::error(format!("no workload is called `{}`", name.text))
+        .at(&name.span, "names no Deployment of the topology");
+    // A service's name, where each of its versions is a workload.
+    let version = |known: &&&str| {
+        let rest = known.strip_prefix(name.text.as_str());
+        rest.is_some_and(|rest| rest.starts_with('-'))
+    };
+    let versions: Vec<&str> = known.iter().filter(version).copied().collect();
+    match versions.is_empty() {
+        true => missing.nearest(&name.text, known),
+        false => missing.help(format!("there are: {}", versions.join(", "))),
+    }
 }
 
 fn most_replicas(scenario: &Scenario, workload: &Workload) -> u32 {

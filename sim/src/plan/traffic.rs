@@ -82,10 +82,15 @@ pub(super) fn all(
         .collect();
     let mut planned = Vec::new();
     for traffic in &scenario.traffic {
-        match entry(traffic, resolver, &externals) {
-            Ok(entry) => planned.push(plan(traffic, entry, scenario.duration, heads)),
-            Err(diagnostic) => diagnostics.push(diagnostic),
-        }
+        let entry = entry(traffic, resolver, &externals).unwrap_or_else(|diagnostic| {
+            diagnostics.push(diagnostic);
+            // There will be no plan, but what names this traffic is not wrong too.
+            Entry::Gateway {
+                pods: Vec::new(),
+                port: 0,
+            }
+        });
+        planned.push(plan(traffic, entry, scenario.duration, heads));
     }
     planned
 }
@@ -265,20 +270,26 @@ fn gateway_entry(
     let workload = places
         .workload(&gateway.text)
         .map(|number| places.pods_of(number));
-    if let Some(pods) = workload.filter(|pods| is_gateway(pods)) {
+    if let Some(pods) = workload.as_ref().filter(|pods| is_gateway(pods)) {
         return Ok(Entry::Gateway {
-            pods,
+            pods: pods.clone(),
             port: traffic.port,
         });
     }
-    let known = resolver
-        .services
-        .iter()
-        .filter(|s| is_gateway(&s.pods))
-        .map(|s| s.bare_name());
-    Err(
-        Diagnostic::error(format!("no gateway is called `{}`", gateway.text))
-            .at(&gateway.span, "names no gateway's Service or Deployment")
-            .nearest(&gateway.text, known),
-    )
+    let gateways = resolver.services.iter().filter(|s| is_gateway(&s.pods));
+    let known: Vec<&str> = gateways.map(PlanService::bare_name).collect();
+    let is_there = workload.is_some() || resolver.services.iter().any(|s| named(&s));
+    if !is_there {
+        return Err(
+            Diagnostic::error(format!("no gateway is called `{}`", gateway.text))
+                .at(&gateway.span, "names no gateway's Service or Deployment")
+                .nearest(&gateway.text, known),
+        );
+    }
+    let wrong = Diagnostic::error(format!("`{}` is not a gateway", gateway.text))
+        .at(&gateway.span, "its pods are no gateway's");
+    Err(match known.is_empty() {
+        true => wrong,
+        false => wrong.help(format!("gateways are: {}", known.join(", "))),
+    })
 }

@@ -105,7 +105,8 @@ pub fn run(plan: &Plan, seed: u64, observers: Observers<'_>) -> Result<Outcome, 
     outcome.map_err(|error| Unsupported(format!("turmoil: {error}")))
 }
 
-fn check(plan: &Plan) -> Result<(), Unsupported> {
+/// Whether `plan` can run on bytes.
+pub fn check(plan: &Plan) -> Result<(), Unsupported> {
     let unsupported = |why: String| Err(Unsupported(why));
     let hosts = plan.pods.len() + plan.externals.len() + 1;
     if hosts > HOSTS_MAX {

@@ -3,14 +3,14 @@
 use super::world::World;
 use crate::observe::{LogLine, Observers};
 use crate::plan::{Caller, Plan};
-use crate::tally::{Ended, Tally, address_hash};
+use crate::tally::{Ended, Tally, address_hash, cluster_meant};
 use proxy::{Record, Sink};
 use proxy_core::contract::StateChange;
 use proxy_core::ids::ClusterId;
 use proxy_core::random::hash_text;
 use proxy_core::telemetry::AccessLog;
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Name, RouteAction};
+use proxy_core::xds::Name;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -186,7 +186,7 @@ fn count_exchange(
     let Some(service) = cluster
         .clone()
         .or_else(|| cluster_meant(log))
-        .and_then(|cluster| service_behind(plan, &cluster))
+        .and_then(|cluster| plan.service_behind(&cluster))
     else {
         return;
     };
@@ -205,21 +205,4 @@ fn count_exchange(
     };
     let calls = tally.calls_between(caller, service);
     tally.call_ended(calls, &ended);
-}
-
-/// The cluster that the route of an exchange chose.
-fn cluster_meant(log: &AccessLog) -> Option<Name> {
-    let route = log.decision.as_deref()?.route()?;
-    let RouteAction::Forward(forward) = &route.action else {
-        return None;
-    };
-    let entry = forward.clusters.get(log.weighted_choice as usize)?;
-    Some(Arc::clone(&entry.cluster))
-}
-
-/// The Service behind a cluster that Istio named `outbound|PORT|SUBSET|HOST`.
-fn service_behind(plan: &Plan, cluster: &str) -> Option<u32> {
-    let host = cluster.strip_prefix("outbound|")?.rsplit('|').next()?;
-    let found = plan.services.iter().position(|s| *s.info.host == *host)?;
-    Some(found as u32)
 }
