@@ -27,6 +27,7 @@ enum Step {
     Connected(usize),
     Refused(usize),
     Closed(usize),
+    GoAway(usize),
     Head {
         attempt: usize,
         status: u16,
@@ -53,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => n.clone().prop_map(Step::Connected),
         2 => n.clone().prop_map(Step::Refused),
         1 => n.clone().prop_map(Step::Closed),
+        1 => n.clone().prop_map(Step::GoAway),
         8 => (n.clone(), prop::sample::select(vec![200, 503, 500, 409]), any::<bool>())
             .prop_map(|(attempt, status, ends)| Step::Head { attempt, status, ends }),
         4 => n.clone().prop_map(Step::End),
@@ -340,6 +342,9 @@ impl Driver {
                 let conn = side.conns.remove(at);
                 side.attempts.retain(|a| a.1 != conn);
                 Input::ConnClosed { conn }
+            }),
+            Step::GoAway(n) => pick(n, side.conns.len()).map(|at| Input::GoAway {
+                conn: side.conns[at],
             }),
             Step::Head {
                 attempt,

@@ -1,4 +1,5 @@
 //! Same scenario, same seed: same bytes, whatever else is the case.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -2,6 +2,7 @@
 //! give a 95 % interval, whose half-width must be at most 1 % of the theory's value (0.5 % with
 //! `MESHSIM_SLOW=1`, which adds utilisation 0.95 and 10,000 servers). The mean must lie within 1.5
 //! half-widths of the theory, which a right simulator misses once in a hundred cases.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Plans from scenario text and files.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use sim::{Overrides, Plan};
 use source::SourceFile;
