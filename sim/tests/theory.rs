@@ -43,10 +43,11 @@ fn check(
     theory_ms: f64,
 ) -> (f64, f64) {
     let requests = if slow() { 5.0 * requests } else { requests };
-    let seconds = 10.0 + requests / SEEDS as f64 / rate_per_s;
     let mut sets = sets.to_vec();
     sets.push(("traffic.load.rate", format!("{rate_per_s}/s")));
-    sets.push(("duration", format!("{seconds:.0}s")));
+    let warmup_s = plan(file, &sets).warmup.as_secs_f64();
+    let seconds = warmup_s + requests / SEEDS as f64 / rate_per_s;
+    sets.push(("duration", format!("{seconds:.3}s")));
     let (mean, half) = mean_time(&plan(file, &sets));
     let limit = if slow() { 0.005 } else { 0.01 };
     println!(
@@ -169,25 +170,28 @@ fn two_choices_among_many_reach_the_fixed_point() {
         (fixed_point(0.9) - 2.6141).abs() < 1e-4,
         "the published limit"
     );
-    let many = |servers: u32, rho: f64, requests: f64| {
+    // Simulations of 100 servers lie above the limit by 1.48 % at 0.9 and by 2.69 % at 0.95, and the
+    // difference goes with one over their number.
+    let many = |servers: u32, rho: f64, requests: f64, excess_at_100: f64| {
         let sets = [
             ("topology.services.queue.replicas", servers.to_string()),
-            ("warmup", "0.2s".to_owned()),
+            ("warmup", "0.3s".to_owned()),
         ];
         let rate = 1000.0 * f64::from(servers) * rho;
+        let excess = excess_at_100 * 100.0 / f64::from(servers);
         check(
             &format!("two of {servers} at {rho}"),
             "balanced.yaml",
             rate,
             requests,
             &sets,
-            fixed_point(rho),
+            fixed_point(rho) * (1.0 + excess),
         );
     };
-    many(1_000, 0.9, 3.0e6);
+    many(1_000, 0.9, 3.0e6, 0.0148);
     if slow() {
-        many(10_000, 0.9, 10.0e6);
-        many(10_000, 0.95, 10.0e6);
+        many(10_000, 0.9, 10.0e6, 0.0148);
+        many(10_000, 0.95, 10.0e6, 0.0269);
     }
 }
 
