@@ -133,7 +133,7 @@ pub struct Behaviors {
 }
 
 /// How one application behaves; what is `None` comes from the default behaviour, then from
-/// [`Behavior::BUILT_IN`].
+/// built-in values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Behavior {
     /// Requests worked on at a time.

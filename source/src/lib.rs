@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`text`] | files and places in them |
 //! | [`node`] | the YAML tree |
-//! | [`parse`] | from text to trees |
+//! | [`mod@parse`] | from text to trees |
 //! | [`fields`] | strict reading of maps: unknown keys, wrong types |
 //! | [`diagnostic`] | errors and warnings, and their rendering |
 
