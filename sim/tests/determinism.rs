@@ -121,19 +121,27 @@ fn the_record_counts_what_the_log_shows() {
     );
 }
 
-/// The digest is no mere count: what changes one decision changes it.
+/// The digest is no mere count: one kind of decision changed changes it.
 #[test]
 fn one_changed_decision_changes_the_digest() {
     let before = digest(&mesh(&[]), 7);
-    let changed = |sets: &[(&str, &str)]| digest(&mesh(sets), 7);
-    assert_eq!(changed(&[]), before);
-    // Ejections a sweep later; answers that are another status a millisecond later.
-    assert_ne!(
-        changed(&[(
-            "config.2.spec.trafficPolicy.outlierDetection.interval",
-            "1001ms"
-        )]),
-        before
-    );
-    assert_ne!(changed(&[("timeline.sick.at", "2001ms")]), before);
+    assert_eq!(digest(&mesh(&[]), 7), before);
+    let policy = "config.2.spec.trafficPolicy";
+    for (what, key, value) in [
+        (
+            "picks",
+            &*format!("{policy}.loadBalancer"),
+            "{simple: RANDOM}",
+        ),
+        (
+            "ejection times",
+            &format!("{policy}.outlierDetection.interval"),
+            "1001ms",
+        ),
+        ("a status", "timeline.sick.respond", "{502: 90%}"),
+        ("when", "timeline.sick.at", "2001ms"),
+    ] {
+        assert_ne!(digest(&mesh(&[(key, value)]), 7), before, "{what}");
+    }
+    assert_ne!(digest(&mesh(&[]), 8), before, "draws");
 }

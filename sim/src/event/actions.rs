@@ -3,7 +3,7 @@
 use super::World;
 use super::proxies::{Conn, Exchange, LineEnd};
 use super::schedule::{Destination, Event, Flight, Requester};
-use crate::plan::Plan;
+use crate::plan::{Place, Plan};
 use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput};
 use proxy_core::head::ResponseHead;
 use proxy_core::ids::{ConnId, DownstreamId, ExchangeId};
@@ -168,9 +168,9 @@ impl World<'_, '_> {
             Some(place) => {
                 let from = self.pods[pod as usize].locality;
                 let to = match place {
-                    super::Place::Pod(pod) => self.pods[pod as usize].locality,
-                    super::Place::Service(_) => from,
-                    super::Place::External(_) => super::Links::OUTSIDE,
+                    Place::Pod(pod) => self.pods[pod as usize].locality,
+                    Place::Service(_) => from,
+                    Place::External(_) => super::Links::OUTSIDE,
                 };
                 let key = u64::from(id.index) << 32 | u64::from(id.generation);
                 let (latency, constant) = self.links.latency(from, to, key, 2);

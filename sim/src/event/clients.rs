@@ -4,7 +4,7 @@ use super::arrivals::Arrivals;
 use super::proxies::{LineEnd, ephemeral_port};
 use super::schedule::{Destination, Event, Flight, Requester};
 use super::{Links, World};
-use crate::plan::{Entry, PlanLoad, PlanTraffic, Target};
+use crate::plan::{Entry, Place, PlanLoad, PlanTraffic, Target};
 use crate::random::{Purpose, WorldDraws};
 use crate::tally::Ended;
 use proxy_core::contract::{Direction, DownstreamTls, Opened};
@@ -406,7 +406,7 @@ impl World<'_, '_> {
         target: &Target,
         key: u64,
     ) {
-        if let Some(super::Place::External(number)) = self.places.get(&target.address.ip()) {
+        if let Some(Place::External(number)) = self.places.get(&target.address.ip()) {
             let station = self.pods.len() as u32 + number;
             return self.send_to(call, from, Destination::Station { station }, None, key);
         }

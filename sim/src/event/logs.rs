@@ -4,7 +4,7 @@ use super::World;
 use super::proxies::Endpoint;
 use super::schedule::Requester;
 use crate::observe::LogLine;
-use crate::plan::Caller;
+use crate::plan::{Caller, Place};
 use crate::tally::{Ended, address_hash, cluster_meant};
 use proxy_core::contract::StateChange;
 use proxy_core::ids::{ClusterId, EndpointId};
@@ -155,7 +155,7 @@ impl World<'_, '_> {
             let core = self.core(proxy).map(|core| core.worker(u32::from(worker)));
             let address = core.and_then(|core| core.endpoint_address(EndpointId(number)));
             let pod = match address.and_then(|address| self.places.get(&address.ip())) {
-                Some(super::Place::Pod(pod)) => Some(*pod),
+                Some(Place::Pod(pod)) => Some(*pod),
                 _ => None,
             };
             let hash = address.map_or(0, address_hash);

@@ -28,7 +28,7 @@ mod schedule;
 pub(crate) mod station;
 
 use crate::observe::{Observers, Outcome};
-use crate::plan::{Plan, PlanBehavior};
+use crate::plan::{Place, Plan, PlanBehavior};
 use crate::random::WorldDraws;
 use crate::tally::Tally;
 use clients::{Call, Line, Pool, PoolKey, Source};
@@ -64,15 +64,6 @@ struct PodState {
     proxy: Option<u32>,
     /// Counts crashes, restarts and scalings: what was scheduled for an earlier life is void.
     life: u32,
-}
-
-/// What answers at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Pod(u32),
-    /// A Service's own address.
-    Service(u32),
-    External(u32),
 }
 
 /// Everything there is.
@@ -154,7 +145,7 @@ impl<'p, 'o> World<'p, 'o> {
             tally: Tally::new(plan),
             observers,
             heads: Heads::new(&plan.heads),
-            places: places(plan),
+            places: plan.places(),
             pods,
             stations,
             jobs: Slab::new(),
@@ -273,20 +264,4 @@ impl<'p, 'o> World<'p, 'o> {
             record: self.tally.finish(self.seed, "event", &busy),
         }
     }
-}
-
-fn places(plan: &Plan) -> IndexMap<IpAddr, Place, FxBuildHasher> {
-    let mut places = IndexMap::default();
-    for (number, service) in (0u32..).zip(&plan.services) {
-        if let Some(address) = service.info.address {
-            places.insert(address, Place::Service(number));
-        }
-    }
-    for (number, external) in (0u32..).zip(&plan.externals) {
-        places.insert(external.address, Place::External(number));
-    }
-    for (number, pod) in (0u32..).zip(&plan.pods) {
-        places.insert(pod.pod.ip, Place::Pod(number));
-    }
-    places
 }

@@ -1,8 +1,9 @@
 //! The driver of the core: inputs in, actions carried out, one timer for each proxy.
 
+use super::World;
 use super::links::Locality;
 use super::schedule::{Answer, Destination, Event, Flight, Requester};
-use super::{Place, World};
+use crate::plan::Place;
 use control_plane::{ProxyIdentity, ProxyKind};
 use proxy_core::Identity;
 use proxy_core::contract::{

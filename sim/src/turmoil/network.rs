@@ -2,7 +2,8 @@
 
 use super::application;
 use super::duration;
-use super::world::{Place, World};
+use super::world::World;
+use crate::plan::Place;
 use hyper_util::rt::TokioIo;
 use proxy::Environment;
 use proxy::preface::Preface;

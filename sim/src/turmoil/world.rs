@@ -6,7 +6,7 @@ use super::reports::Report;
 use super::sources::SourceState;
 use super::{constant, nanos};
 use crate::event::station::Station;
-use crate::plan::{Plan, PlanBehavior};
+use crate::plan::{Place, Plan, PlanBehavior};
 use crate::random::{WorldDraws, pick};
 use control_plane::ControlPlane;
 use indexmap::IndexMap;
@@ -23,15 +23,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-
-/// What answers at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Pod(u32),
-    /// A Service's own address.
-    Service(u32),
-    External(u32),
-}
 
 /// A pod as it is now.
 #[derive(Default)]
@@ -144,7 +135,7 @@ impl World {
             open_calls: Cell::new(0),
             proxies: Cell::new(0),
             keeps_journals,
-            places: places(&plan),
+            places: plan.places(),
             plan,
             seed,
         }
@@ -208,20 +199,4 @@ impl World {
             application.borrow_mut().lines = None;
         }
     }
-}
-
-fn places(plan: &Plan) -> IndexMap<IpAddr, Place, FxBuildHasher> {
-    let mut places = IndexMap::default();
-    for (number, service) in (0u32..).zip(&plan.services) {
-        if let Some(address) = service.info.address {
-            places.insert(address, Place::Service(number));
-        }
-    }
-    for (number, external) in (0u32..).zip(&plan.externals) {
-        places.insert(external.address, Place::External(number));
-    }
-    for (number, pod) in (0u32..).zip(&plan.pods) {
-        places.insert(pod.pod.ip, Place::Pod(number));
-    }
-    places
 }
