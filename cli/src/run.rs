@@ -84,7 +84,8 @@ fn seeds(plan: &Plan, args: &RunArgs) -> Vec<u64> {
 
 fn records(plan: &Plan, seeds: &[u64], args: &RunArgs) -> Result<Vec<RunRecord>, String> {
     let progress = Progress::new(seeds.len());
-    let watched = args.out.is_some() || args.verbose;
+    // Several seeds at a time are the event engine's.
+    let watched = args.out.is_some() || args.verbose || args.engine == Engine::Turmoil;
     let records = if watched {
         seeds
             .iter()

@@ -195,6 +195,36 @@ fn run_writes_one_json_object_for_each_seed_in_order() {
 }
 
 #[test]
+fn the_engine_asked_for_is_the_one_that_runs() {
+    let folder = folder("engines");
+    let run = |args: &[&str]| {
+        let latency = ["--set", "network={latency: 1ms}"];
+        let args = [
+            &["run", "scenario.yaml", "--format", "json"][..],
+            &latency[..],
+            args,
+        ]
+        .concat();
+        meshsim(&folder, &args, "")
+    };
+    let bytes = run(&["--engine", "turmoil"]);
+    assert_eq!((bytes.code, bytes.err.as_str()), (0, ""));
+    assert_eq!(bytes.lines()[0]["engine"], "turmoil");
+    assert_eq!(run(&["--engine", "turmoil"]).out, bytes.out);
+    let several = run(&["--engine", "turmoil", "--seeds", "1..2"]).lines();
+    assert_eq!(several[0], bytes.lines()[0]);
+    assert_ne!(several[0]["digest"], several[1]["digest"]);
+    assert_eq!(run(&[]).lines()[0]["engine"], "event");
+    let refused = run(&["--engine", "turmoil", "--set", "network={latency: 1.5ms}"]);
+    assert_eq!((refused.code, refused.out.as_str()), (2, ""));
+    assert!(
+        refused.err.contains("whole milliseconds"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
 fn set_and_config_replace_what_the_scenario_says() {
     let folder = folder("run-overrides");
     let requests = |args: &[&str]| {
