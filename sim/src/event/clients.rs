@@ -1,68 +1,18 @@
-//! Sources of requests, the calls they and applications make, and the connections these go over.
+//! The calls that sources and applications make.
 
-use super::arrivals::Arrivals;
-use super::proxies::{LineEnd, ephemeral_port};
+use super::lines::{PoolClient, PoolKey};
 use super::schedule::{Destination, Event, Flight, Requester};
 use super::{Links, World};
-use crate::plan::{Entry, Place, PlanLoad, PlanTraffic, Target};
-use crate::random::{Purpose, WorldDraws};
+use crate::plan::{Entry, Place, Target};
+use crate::random::Purpose;
 use crate::tally::Ended;
-use proxy_core::contract::{Direction, DownstreamTls, Opened};
+use proxy_core::contract::Direction;
 use proxy_core::head::RequestHead;
-use proxy_core::ids::DownstreamId;
-use proxy_core::random::{hash_text, mix};
+use proxy_core::random::mix;
 use proxy_core::telemetry::Flags;
 use proxy_core::time::Nanos;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// A source of requests.
-#[derive(Debug)]
-pub(super) struct Source<'p> {
-    pub(super) plan: &'p PlanTraffic,
-    draws: WorldDraws,
-    /// Hash of its name: what its keys begin with.
-    name: u64,
-    /// The clients' address.
-    ip: IpAddr,
-    arrivals: Option<Arrivals>,
-    /// The next arrival.
-    next_ordinal: u64,
-    epoch: u32,
-    /// Requests made by each user of a closed loop.
-    asked: Vec<u64>,
-    /// For each pod of a gateway: its proxy when last used, and the connections to it.
-    gateway_pools: Vec<Option<(u32, u32)>>,
-    /// Users that are asking now; more of them pause for good after their answer.
-    users: u32,
-}
-
-impl<'p> Source<'p> {
-    pub(super) fn new(plan: &'p PlanTraffic, seed: u64) -> Source<'p> {
-        let draws = WorldDraws::new(seed, &plan.name);
-        let name = hash_text(&plan.name);
-        let (arrivals, users) = match &plan.load {
-            PlanLoad::Open { pieces, spread } => {
-                (Some(Arrivals::new(draws, *spread, pieces.clone())), 0)
-            }
-            PlanLoad::Closed { users, .. } => (None, *users),
-        };
-        // 192.0.2.0/24 is set aside for examples.
-        let ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1 + (name % 254) as u8));
-        Source {
-            plan,
-            draws,
-            name,
-            ip,
-            arrivals,
-            next_ordinal: 0,
-            epoch: 0,
-            asked: vec![0; users as usize],
-            gateway_pools: Vec::new(),
-            users,
-        }
-    }
-}
 
 /// Who made a call.
 #[derive(Clone, Copy, Debug)]
@@ -89,156 +39,18 @@ pub(super) struct Call {
     /// The pod of the client; `None`: outside.
     pub(super) pod: Option<u32>,
     pub(super) key: u64,
-    head: Arc<RequestHead>,
+    pub(super) head: Arc<RequestHead>,
     started_at: Nanos,
     /// Tries before this one.
-    tried: u32,
+    pub(super) tried: u32,
     /// The connection to a proxy in use.
-    line: Option<u32>,
+    pub(super) line: Option<u32>,
     flags: Flags,
     /// Where a client without a proxy went: the Service and the pod.
     direct: Option<(u32, u32)>,
 }
 
-/// Connections of one client to one place.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PoolKey {
-    client: PoolClient,
-    proxy: u32,
-    /// Where the client was connecting to.
-    address: SocketAddr,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum PoolClient {
-    Source(u32),
-    Pod(u32),
-}
-
-/// Idle connections, most recently used last.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    idle: Vec<u32>,
-    /// Ever opened.
-    opened: u32,
-}
-
-/// A client's connection to a proxy.
-#[derive(Debug)]
-pub(super) struct Line {
-    pool: u32,
-    proxy: u32,
-    worker: u16,
-    pub(super) open: bool,
-    /// Once accepted.
-    downstream: Option<DownstreamId>,
-    /// Until then.
-    opening: Option<Box<Opening>>,
-}
-
-/// What a client says when it connects.
-#[derive(Debug)]
-struct Opening {
-    peer: SocketAddr,
-    original_dst: SocketAddr,
-    direction: Direction,
-    tls: Option<DownstreamTls>,
-}
-
 impl World<'_, '_> {
-    pub(super) fn start_source(&mut self, source: u32) {
-        let state = &self.sources[source as usize];
-        match &state.plan.load {
-            PlanLoad::Open { .. } => self.schedule_arrival(source),
-            PlanLoad::Closed { think, .. } => {
-                for user in 0..state.users {
-                    let key = mix(u64::from(user));
-                    let wait =
-                        think.sample(self.sources[source as usize].draws, key, Purpose::Think);
-                    let from = self.sources[source as usize].plan.from;
-                    self.queue
-                        .at(from + wait, Event::UserWakes { source, user });
-                }
-            }
-        }
-    }
-
-    fn schedule_arrival(&mut self, source: u32) {
-        let state = &mut self.sources[source as usize];
-        let Some((ordinal, at)) = state.arrivals.as_mut().and_then(Arrivals::next) else {
-            return;
-        };
-        state.next_ordinal = ordinal;
-        let epoch = state.epoch;
-        if at < state.plan.until {
-            self.queue.at(at, Event::Arrival { source, epoch });
-        }
-    }
-
-    pub(super) fn arrive(&mut self, source: u32, epoch: u32) {
-        let state = &self.sources[source as usize];
-        if state.epoch != epoch {
-            return;
-        }
-        let key = mix(state.name ^ mix(state.next_ordinal));
-        self.schedule_arrival(source);
-        self.ask(CallFor::Source { source }, source, key);
-    }
-
-    /// The rate of an open-loop source changes.
-    pub(super) fn change_rate(&mut self, source: u32, per_s: f64) {
-        let now = self.queue.now();
-        let state = &mut self.sources[source as usize];
-        state.epoch += 1;
-        if let Some(arrivals) = &mut state.arrivals {
-            arrivals.change_rate(now, state.plan.until, per_s, state.next_ordinal);
-        }
-        self.schedule_arrival(source);
-    }
-
-    pub(super) fn user_wakes(&mut self, source: u32, user: u32) {
-        let now = self.queue.now();
-        let state = &mut self.sources[source as usize];
-        if user >= state.users || now >= state.plan.until {
-            return;
-        }
-        let asked = state.asked[user as usize];
-        state.asked[user as usize] += 1;
-        let key = mix(state.name ^ mix(u64::from(user) << 40 | asked));
-        self.ask(CallFor::User { source, user }, source, key);
-    }
-
-    /// The number of users of a closed-loop source changes.
-    pub(super) fn change_users(&mut self, source: u32, users: u32) {
-        let now = self.queue.now();
-        let state = &mut self.sources[source as usize];
-        let before = std::mem::replace(&mut state.users, users);
-        if state.asked.len() < users as usize {
-            state.asked.resize(users as usize, 0);
-        }
-        for user in before..users {
-            self.queue.at(now, Event::UserWakes { source, user });
-        }
-    }
-
-    fn ask(&mut self, made_for: CallFor, source: u32, key: u64) {
-        let state = &self.sources[source as usize];
-        let variant = state.plan.choose(state.draws.bits(key, Purpose::Mix, 0));
-        let head = Arc::clone(&self.plan.heads[variant.0 as usize]);
-        let pod = match &state.plan.entry {
-            Entry::Workload { pods, .. } => {
-                let value = state.draws.bits(key, Purpose::Endpoint, 1);
-                match self.pick(pods, value, |pod| pod.up) {
-                    Some(pod) => Some(pod),
-                    // Nobody is there to ask.
-                    None => return,
-                }
-            }
-            Entry::Gateway { .. } | Entry::Direct { .. } => None,
-        };
-        self.call(made_for, pod, key, head);
-    }
-
     /// Makes a call.
     pub(super) fn call(
         &mut self,
@@ -340,31 +152,6 @@ impl World<'_, '_> {
         self.send_on_line(call, from, line, Some(pod), key);
     }
 
-    /// The connections of a source to a gateway's pod, without a search where it can be helped.
-    #[inline]
-    fn gateway_pool(&mut self, source: u32, pod: u32, proxy: u32, address: SocketAddr) -> u32 {
-        let known = self.sources[source as usize]
-            .gateway_pools
-            .get(pod as usize);
-        if let Some(Some((of, pool))) = known
-            && *of == proxy
-        {
-            return *pool;
-        }
-        let client = PoolClient::Source(source);
-        let pool = self.pool(PoolKey {
-            client,
-            proxy,
-            address,
-        });
-        let pools = &mut self.sources[source as usize].gateway_pools;
-        if pools.len() <= pod as usize {
-            pools.resize(pod as usize + 1, None);
-        }
-        pools[pod as usize] = Some((proxy, pool));
-        pool
-    }
-
     /// Calls `target` from a pod, or from outside.
     fn call_target(
         &mut self,
@@ -444,84 +231,7 @@ impl World<'_, '_> {
     }
 
     #[inline]
-    fn pool(&mut self, key: PoolKey) -> u32 {
-        match self.pools.get_index_of(&key) {
-            Some(at) => at as u32,
-            None => self.pools.insert_full(key, Pool::default()).0 as u32,
-        }
-    }
-
-    /// An idle connection, or a new one.
-    #[inline]
-    fn idle_line(
-        &mut self,
-        pool: u32,
-        proxy: u32,
-        original_dst: SocketAddr,
-        direction: Direction,
-        call: u32,
-    ) -> u32 {
-        while let Some(line) = self.pools[pool as usize].idle.pop() {
-            if self.lines[line].open {
-                return line;
-            }
-            self.drop_line(line);
-        }
-        let made_for = self.calls[call].made_for;
-        let (ip, tls) = match (self.calls[call].pod, made_for) {
-            (Some(pod), _) => (self.plan.pods[pod as usize].pod.ip, None),
-            (None, CallFor::Source { source } | CallFor::User { source, .. }) => {
-                let source = &self.sources[source as usize];
-                let tls = source.plan.tls.then(|| DownstreamTls {
-                    sni: Some(host_of(&self.calls[call].head)),
-                    mutual: false,
-                });
-                (source.ip, tls)
-            }
-            (None, CallFor::Job { .. }) => (original_dst.ip(), None),
-        };
-        let opened = &mut self.pools[pool as usize].opened;
-        let peer = SocketAddr::new(ip, ephemeral_port(*opened));
-        *opened += 1;
-        let line = Line {
-            pool,
-            proxy,
-            worker: self.worker_for(proxy, peer),
-            open: true,
-            downstream: None,
-            opening: Some(Box::new(Opening {
-                peer,
-                original_dst,
-                direction,
-                tls,
-            })),
-        };
-        self.lines.insert(line).0
-    }
-
-    /// Sends the request; on a new connection from another place, after a handshake.
-    #[inline]
-    fn send_on_line(
-        &mut self,
-        call: u32,
-        from: Requester,
-        line: u32,
-        to_pod: Option<u32>,
-        key: u64,
-    ) {
-        self.calls[call].line = Some(line);
-        let generation = self.lines.generation(line);
-        self.send_to(
-            call,
-            from,
-            Destination::Line { line, generation },
-            to_pod,
-            key,
-        );
-    }
-
-    #[inline]
-    fn send_to(
+    pub(super) fn send_to(
         &mut self,
         call: u32,
         from: Requester,
@@ -555,53 +265,6 @@ impl World<'_, '_> {
             _ => Nanos::ZERO,
         };
         self.schedule(handshake + latency, constant, event);
-    }
-
-    /// The proxy's end of a connection, accepted now if it is new; `None` if it is closed.
-    #[inline]
-    pub(super) fn open_line(
-        &mut self,
-        line: u32,
-        generation: u32,
-    ) -> Option<(u32, u16, DownstreamId)> {
-        if !self.lines.holds(line, generation) {
-            return None;
-        }
-        let state = &self.lines[line];
-        let (proxy, worker) = (state.proxy, state.worker);
-        // A proxy that drains a connection still takes what is on its way.
-        if let Some(downstream) = state.downstream {
-            self.core(proxy)?;
-            return Some((proxy, worker, downstream));
-        }
-        let opening = self.lines[line].opening.take()?;
-        let Opening {
-            peer,
-            original_dst,
-            direction,
-            tls,
-        } = *opening;
-        let opened = |downstream| Opened {
-            downstream,
-            peer,
-            original_dst,
-            direction,
-            tls,
-        };
-        let accepted = self.accept(proxy, worker, LineEnd::Line { line }, opened);
-        self.lines[line].downstream = accepted;
-        self.lines[line].open = accepted.is_some();
-        Some((proxy, worker, accepted?))
-    }
-
-    /// The client's end of a connection is gone, and the proxy hears of it.
-    fn drop_line(&mut self, line: u32) {
-        let state = &self.lines[line];
-        let (proxy, worker, downstream) = (state.proxy, state.worker, state.downstream);
-        if let Some(downstream) = downstream {
-            self.downstream_closed(proxy, worker, downstream);
-        }
-        self.lines.remove(line);
     }
 
     /// The flags that the first proxy on the way logged.
@@ -700,16 +363,6 @@ impl World<'_, '_> {
         }
     }
 
-    fn user_thinks(&mut self, source: u32, user: u32) {
-        let state = &self.sources[source as usize];
-        if let PlanLoad::Closed { think, .. } = &state.plan.load {
-            let key = mix(u64::from(user) << 40 | state.asked[user as usize]);
-            let wait = think.sample(state.draws, key, Purpose::Think);
-            self.queue
-                .at(self.queue.now() + wait, Event::UserWakes { source, user });
-        }
-    }
-
     /// A ready pod of a Service, as clients without a proxy are led to one.
     pub(super) fn ready_pod(&self, service: u32, key: u64) -> Option<u32> {
         let value = mix(key ^ self.seed.rotate_left(32));
@@ -719,7 +372,7 @@ impl World<'_, '_> {
     }
 
     /// One of the pods that `fits`, chosen by a uniform value.
-    fn pick(
+    pub(super) fn pick(
         &self,
         pods: &[u32],
         value: u64,
@@ -727,42 +380,4 @@ impl World<'_, '_> {
     ) -> Option<u32> {
         crate::random::pick(pods, value, |pod| fits(&self.pods[pod as usize]))
     }
-
-    /// A proxy ended: clients' connections to it break.
-    pub(super) fn drop_lines_to(&mut self, proxy: u32) {
-        let gone: Vec<u32> = self
-            .lines
-            .taken()
-            .filter(|&line| self.lines[line].open && self.lines[line].proxy == proxy)
-            .collect();
-        for line in gone {
-            self.lines[line].open = false;
-        }
-        let waiting: Vec<u32> = self
-            .calls
-            .taken()
-            .filter(|&call| {
-                let line = self.calls[call].line;
-                line.is_some_and(|line| self.lines[line].proxy == proxy)
-            })
-            .collect();
-        for call in waiting {
-            let (generation, tried) = (self.calls.generation(call), self.calls[call].tried);
-            let key = self.calls[call].key;
-            self.answer(
-                Requester::Call {
-                    call,
-                    generation,
-                    tried,
-                },
-                None,
-                key,
-            );
-        }
-    }
-}
-
-/// The host name of a request, without a port.
-fn host_of(head: &RequestHead) -> proxy_core::xds::Name {
-    head.authority.split(':').next().unwrap_or_default().into()
 }

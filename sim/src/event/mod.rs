@@ -8,8 +8,8 @@
 //! | `links` | latencies |
 //! | `station` | applications as queueing stations |
 //! | `jobs` | what applications do for a request |
-//! | `clients` | sources, calls and their connections |
-//! | `proxies` | the driver of the core |
+//! | `sources`, `clients`, `lines` | sources, calls and their connections |
+//! | `proxies`, `connections`, `flights` | the driver of the core |
 //! | `actions` | what the core asks for |
 //! | `logs` | what the core reports |
 //! | `control` | the control plane and the timeline |
@@ -17,26 +17,31 @@
 mod actions;
 pub mod arrivals;
 mod clients;
+mod connections;
 mod control;
+mod flights;
 mod heads;
 mod jobs;
+mod lines;
 mod links;
 mod logs;
 mod proxies;
 mod queue;
 mod schedule;
+mod sources;
 pub(crate) mod station;
 
 use crate::observe::{Observers, Outcome};
 use crate::plan::{Place, Plan, PlanBehavior};
 use crate::random::WorldDraws;
 use crate::tally::Tally;
-use clients::{Call, Line, Pool, PoolKey, Source};
+use clients::Call;
 use control::PendingPush;
 use control_plane::ControlPlane;
 use heads::Heads;
 use indexmap::IndexMap;
 use jobs::Job;
+use lines::{Line, Pool, PoolKey};
 use links::{Links, Locality};
 use proxies::ProxyState;
 use proxy_core::slab::Slab;
@@ -44,6 +49,7 @@ use proxy_core::time::Nanos;
 use queue::EventQueue;
 use rustc_hash::FxBuildHasher;
 use schedule::{Answer, Event, Flight};
+use sources::Source;
 use station::Station;
 use std::net::IpAddr;
 

@@ -1,0 +1,212 @@
+//! Connections between proxies, and to applications.
+
+use super::World;
+use super::proxies::{Conn, Downstream, LineEnd};
+use super::schedule::Destination;
+use crate::plan::Place;
+use control_plane::ProxyKind;
+use proxy_core::contract::{
+    ConnTransport, ConnectFailure, Direction, DownstreamTls, Input, Opened,
+};
+use proxy_core::ids::{ConnId, DownstreamId};
+use proxy_core::random::mix;
+use std::net::SocketAddr;
+
+const FIRST_EPHEMERAL_PORT: u32 = 32_768;
+const EPHEMERAL_PORTS: u32 = 28_232;
+
+/// A port that a client's connection number `n` comes from.
+pub(super) fn ephemeral_port(n: u32) -> u16 {
+    (FIRST_EPHEMERAL_PORT + n % EPHEMERAL_PORTS) as u16
+}
+
+impl World<'_, '_> {
+    /// A client's connection reaches a proxy. `None`: the proxy will not have it.
+    pub(super) fn accept(
+        &mut self,
+        proxy: u32,
+        worker: u16,
+        client: LineEnd,
+        opened: impl FnOnce(DownstreamId) -> Opened,
+    ) -> Option<DownstreamId> {
+        self.core(proxy)?;
+        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+        let downstream = Downstream {
+            client,
+            active: 0,
+            draining: false,
+        };
+        let (index, generation) = state.downstreams.insert(downstream);
+        let id = DownstreamId { index, generation };
+        self.feed(proxy, worker, Input::Opened(opened(id)));
+        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+        let refused = state.downstreams[index].draining;
+        if refused {
+            state.downstreams.remove(index);
+        }
+        (!refused).then_some(id)
+    }
+
+    /// Which worker of a proxy takes a connection, by its client's address.
+    pub(super) fn worker_for(&self, proxy: u32, peer: SocketAddr) -> u16 {
+        let workers = self.proxies[proxy as usize].workers.len() as u64;
+        if workers == 1 {
+            return 0;
+        }
+        (mix(crate::tally::address_hash(peer)) % workers) as u16
+    }
+
+    /// A connection that a proxy asked for: is somebody there?
+    pub(super) fn dialed(&mut self, proxy: u32, worker: u16, id: ConnId) {
+        let Some(conn) = self.open_conn(proxy, worker, id) else {
+            return;
+        };
+        let mutual = conn.mutual;
+        let address =
+            self.proxies[proxy as usize].workers[worker as usize].dialed[id.index as usize];
+        let own_pod = self.proxies[proxy as usize].pod;
+        let refused = Input::ConnectFailed {
+            conn: id,
+            reason: ConnectFailure::Refused,
+        };
+        let Some(place) = self.behind(address, id) else {
+            return self.feed(proxy, worker, refused);
+        };
+        let to = match place {
+            Place::External(number) => Destination::Station {
+                station: self.pods.len() as u32 + number,
+            },
+            Place::Pod(pod) => {
+                let state = &self.pods[pod as usize];
+                if !state.up {
+                    return self.feed(proxy, worker, refused);
+                }
+                match state.proxy {
+                    Some(server) if pod != own_pod => {
+                        let client = LineEnd::Conn {
+                            proxy,
+                            worker,
+                            conn: id,
+                        };
+                        match self.accept_from_proxy(server, own_pod, client, address, mutual) {
+                            Some(to) => to,
+                            None => return self.feed(proxy, worker, refused),
+                        }
+                    }
+                    _ => Destination::Station { station: pod },
+                }
+            }
+            Place::Service(_) => return self.feed(proxy, worker, refused),
+        };
+        if let Some(conn) = self.open_conn(proxy, worker, id) {
+            conn.to = Some(to);
+            self.feed(proxy, worker, Input::Connected { conn: id });
+        }
+    }
+
+    fn accept_from_proxy(
+        &mut self,
+        server: u32,
+        client_pod: u32,
+        client: LineEnd,
+        address: SocketAddr,
+        mutual: bool,
+    ) -> Option<Destination> {
+        let LineEnd::Conn { conn, .. } = client else {
+            return None;
+        };
+        let ip = self.plan.pods[client_pod as usize].pod.ip;
+        let peer = SocketAddr::new(ip, ephemeral_port(conn.index));
+        let server_pod = self.proxies[server as usize].pod;
+        let gateway = self.plan.pods[server_pod as usize].pod.proxy == ProxyKind::Gateway;
+        let direction = if gateway {
+            Direction::Gateway
+        } else {
+            Direction::Inbound
+        };
+        let worker = self.worker_for(server, peer);
+        let tls = mutual.then_some(DownstreamTls {
+            sni: None,
+            mutual: true,
+        });
+        let id = self.accept(server, worker, client, |downstream| Opened {
+            downstream,
+            peer,
+            original_dst: address,
+            direction,
+            tls,
+        })?;
+        Some(Destination::Proxy {
+            proxy: server,
+            worker,
+            downstream: id,
+        })
+    }
+
+    /// What answers at an address; a Service's own address leads to one of its ready pods.
+    fn behind(&self, address: SocketAddr, conn: ConnId) -> Option<Place> {
+        match self.places.get(&address.ip()) {
+            Some(Place::Service(service)) => {
+                let n = u64::from(conn.index) << 32 | u64::from(conn.generation);
+                self.ready_pod(*service, mix(n)).map(Place::Pod)
+            }
+            place => place.copied(),
+        }
+    }
+
+    /// The state of an upstream connection, unless it is closed.
+    pub(super) fn open_conn(&mut self, proxy: u32, worker: u16, id: ConnId) -> Option<&mut Conn> {
+        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+        let conn = state.conns.get_mut(id.index as usize)?;
+        (conn.open && conn.generation == id.generation).then_some(conn)
+    }
+
+    pub(super) fn conn_closed(&mut self, proxy: u32, worker: u16, id: ConnId) {
+        if let Some(conn) = self.open_conn(proxy, worker, id) {
+            conn.open = false;
+            self.feed(proxy, worker, Input::ConnClosed { conn: id });
+        }
+    }
+
+    /// The peer drains an upstream connection: it ends unless a request is on its way there.
+    pub(super) fn hung_up(&mut self, proxy: u32, worker: u16, id: ConnId) {
+        let Some(conn) = self.open_conn(proxy, worker, id) else {
+            return;
+        };
+        let to = conn.to;
+        let idle = self
+            .core(proxy)
+            .is_some_and(|core| core.worker(u32::from(worker)).is_idle(id));
+        if !idle {
+            return;
+        }
+        self.conn_closed(proxy, worker, id);
+        if let Some(Destination::Proxy {
+            proxy,
+            worker,
+            downstream,
+        }) = to
+        {
+            self.downstream_closed(proxy, worker, downstream);
+        }
+    }
+
+    pub(super) fn downstream_closed(&mut self, proxy: u32, worker: u16, id: DownstreamId) {
+        if self.core(proxy).is_none() {
+            return;
+        }
+        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+        if state.downstreams.holds(id.index, id.generation) {
+            self.feed(proxy, worker, Input::DownstreamClosed { downstream: id });
+            let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+            if state.downstreams.holds(id.index, id.generation) {
+                state.downstreams.remove(id.index);
+            }
+        }
+    }
+
+    /// The transport of a connection, as its server sees it.
+    pub(super) fn is_mutual(transport: &ConnTransport) -> bool {
+        *transport == ConnTransport::MutualTls
+    }
+}
