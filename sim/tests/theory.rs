@@ -78,7 +78,7 @@ fn mm1_takes_one_over_one_minus_utilisation() {
         );
     }
     if slow() {
-        check("M/M/1 at 0.95", "station.yaml", 950.0, 6.0e6, &[], 20.0);
+        check("M/M/1 at 0.95", "station.yaml", 950.0, 45.0e6, &[], 20.0);
     }
 }
 
