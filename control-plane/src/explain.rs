@@ -335,7 +335,8 @@ impl Explanation {
             });
         }
         for mirror in &forward.mirrors {
-            let share = f64::from(mirror.fraction_ppm) / 10_000.0;
+            let share = 100.0 * f64::from(mirror.fraction.numerator)
+                / f64::from(mirror.fraction.denominator);
             self.say(format!("{share} % are mirrored to {}", mirror.cluster));
         }
         self.towards(resources, opened, forward.cluster_not_found_status);

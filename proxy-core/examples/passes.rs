@@ -37,26 +37,16 @@ fn configured(endpoints: u32, lb_policy: LbPolicy) -> (Proxy, Outs) {
             Discovery::Static(LoadAssignment::new("c".into(), vec![locality])),
         )
     };
-    let route = Route {
-        name: "r".into(),
-        matches: RouteMatch::default(),
-        action: RouteAction::Forward(Forward::to("c".into())),
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-        origin: None,
-    };
+    let to_cluster = RouteAction::Forward(Forward::to("c".into()));
+    let route = Route::new(RouteMatch::default(), to_cluster);
     let host = VirtualHost {
         name: "v".into(),
         domains: vec!["*".into()],
         routes: vec![Arc::new(route)],
         ..VirtualHost::default()
     };
-    let manager = HttpConnectionManager {
-        routes: RouteSource::Inline(Arc::new(RouteTable::new("t".into(), vec![host], true))),
-        normalize_path: true,
-        merge_slashes: false,
-    };
+    let table = Arc::new(RouteTable::new("t".into(), vec![host], true));
+    let manager = HttpConnectionManager::new(RouteSource::Inline(table));
     let listener = Listener {
         name: "l".into(),
         address: None,
@@ -163,6 +153,7 @@ fn main() {
         let least_request = LbPolicy::LeastRequest {
             choice_count: 2,
             active_request_bias: 1.0,
+            full_scan: false,
         };
         measure("least request", endpoints, least_request, passes);
     }

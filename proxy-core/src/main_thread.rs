@@ -358,6 +358,7 @@ fn refusal(delta: &XdsDelta) -> Option<String> {
                 LbPolicy::RingHash {
                     minimum_ring_size: min,
                     maximum_ring_size: max,
+                    ..
                 } if min > max => Some(format!(
                     "cluster {}: minimum ring size {min} exceeds the maximum {max}",
                     cluster.name
@@ -369,7 +370,7 @@ fn refusal(delta: &XdsDelta) -> Option<String> {
                     "cluster {}: ring size {max} exceeds {MAXIMUM_RING_SIZE}",
                     cluster.name
                 )),
-                LbPolicy::Maglev { table_size } if !is_maglev_size(table_size) => Some(format!(
+                LbPolicy::Maglev { table_size, .. } if !is_maglev_size(table_size) => Some(format!(
                     "cluster {}: maglev table size {table_size} is not a prime up to {MAXIMUM_MAGLEV_SIZE}",
                     cluster.name
                 )),

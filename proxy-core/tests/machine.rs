@@ -144,6 +144,7 @@ impl Driver {
                 max_pending_requests: limit,
                 max_requests: limit,
                 max_retries: limit,
+                ..CircuitBreakers::UNLIMITED
             },
             outlier_detection: Some(OutlierDetection {
                 max_ejection_percent: 60,
@@ -181,7 +182,7 @@ impl Driver {
             timeout: Some(ms(250)),
             mirrors: vec![Mirror {
                 cluster: "c".into(),
-                fraction_ppm: 500_000,
+                fraction: Fraction::ppm(500_000),
                 shadow_suffix: false,
             }],
             ..plain.clone()
@@ -197,6 +198,7 @@ impl Driver {
                 grpc_status: None,
                 fraction_ppm: 200_000,
             }),
+            max_active_faults: None,
         });
         let host = VirtualHost {
             name: format!("v{}", self.generation).into(),

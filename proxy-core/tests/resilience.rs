@@ -539,6 +539,7 @@ fn faulty(delay_ppm: u32, abort_ppm: u32, forward: Forward) -> World {
             grpc_status: None,
             fraction_ppm: abort_ppm,
         }),
+        max_active_faults: None,
     });
     let mut world = World::with_routes(vec![route]);
     world.cluster(cluster(), vec![(1, 0)]);
@@ -589,7 +590,7 @@ fn one_mirror_per_stream_and_none_of_local_answers() {
     let forward = Forward {
         mirrors: vec![Mirror {
             cluster: "m".into(),
-            fraction_ppm: 1_000_000,
+            fraction: Fraction::ALWAYS,
             shadow_suffix: true,
         }],
         ..with_retry(retries(2, "5xx"))

@@ -183,6 +183,7 @@ fn the_chosen_weighted_entry_shapes_local_answers_too() {
             grpc_status: None,
             fraction_ppm: 1_000_000,
         }),
+        max_active_faults: None,
     };
     let entries = |fault| -> Vec<Vec<u8>> {
         let mut w = World::with_routes(vec![forward(fault)]);
@@ -274,12 +275,19 @@ fn a_cluster_that_warms_anew_is_removed_with_its_old_version() {
 #[test]
 fn endless_tables_are_refused() {
     use proxy_core::contract::Action;
+    let hashing = ConsistentHashing::default();
+    let maglev = |table_size| LbPolicy::Maglev {
+        table_size,
+        hashing,
+    };
     for lb_policy in [
-        LbPolicy::Maglev { table_size: 100 },
-        LbPolicy::Maglev { table_size: 0 },
+        maglev(100),
+        maglev(0),
         LbPolicy::RingHash {
             minimum_ring_size: 1,
             maximum_ring_size: u64::MAX,
+            function: RingHashFunction::XxHash,
+            hashing,
         },
     ] {
         let mut w = World::bare();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Forward, Mirror};
+use proxy_core::xds::{Forward, Fraction, Mirror};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -224,7 +224,7 @@ fn a_mirror_gets_the_same_request_and_its_answer_is_thrown_away() {
     let mut forward = Forward::to("c".into());
     forward.mirrors = vec![Mirror {
         cluster: "m".into(),
-        fraction_ppm: 1_000_000,
+        fraction: Fraction::ALWAYS,
         shadow_suffix: false,
     }];
     bench.proxy(config(
@@ -261,7 +261,7 @@ fn a_mirror_may_be_sent_after_its_exchange() {
     let mut forward = Forward::to("c".into());
     forward.mirrors = vec![Mirror {
         cluster: "m".into(),
-        fraction_ppm: 1_000_000,
+        fraction: Fraction::ALWAYS,
         shadow_suffix: false,
     }];
     let mut one_connection = cluster("m", &[b]);

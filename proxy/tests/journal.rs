@@ -5,7 +5,7 @@ mod support;
 
 use proxy_core::journal::{ReplayError, replay};
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Forward, Mirror};
+use proxy_core::xds::{Forward, Fraction, Mirror};
 use std::time::Duration;
 use support::*;
 
@@ -35,7 +35,7 @@ fn eventful(seed: u64) -> String {
     forward.retry = Some(retry(1));
     forward.mirrors = vec![Mirror {
         cluster: "m".into(),
-        fraction_ppm: 500_000,
+        fraction: Fraction::ppm(500_000),
         shadow_suffix: true,
     }];
     let clusters = vec![cluster("c", &[a, b]), cluster("m", &[m])];

@@ -206,7 +206,11 @@ pub(super) fn read_fault(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Opti
         })
     });
     fields.finish();
-    (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
+    (delay.is_some() || abort.is_some()).then_some(Fault {
+        delay,
+        abort,
+        max_active_faults: None,
+    })
 }
 
 const GRPC_CODES: [&str; 17] = [

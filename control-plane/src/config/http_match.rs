@@ -74,6 +74,7 @@ impl HttpMatch {
             case_sensitive: !ignore_case,
             headers,
             query,
+            fraction: None,
         };
         Some(HttpMatch {
             name,

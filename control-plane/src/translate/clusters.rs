@@ -12,7 +12,10 @@ use crate::protocol::Protocol;
 use crate::registry::{Service, ServiceDiscovery, ServicePort};
 use crate::rules::Policy;
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Cluster, Discovery, HttpProtocol, LbPolicy, LoadAssignment, Transport};
+use proxy_core::xds::{
+    Cluster, ConsistentHashing, Discovery, HttpProtocol, LbPolicy, LoadAssignment,
+    RingHashFunction, Transport,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -211,8 +214,13 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
                 HashTable::Ring { minimum } => LbPolicy::RingHash {
                     minimum_ring_size: minimum,
                     maximum_ring_size: 8_388_608,
+                    function: RingHashFunction::XxHash,
+                    hashing: ConsistentHashing::default(),
                 },
-                HashTable::Maglev { size } => LbPolicy::Maglev { table_size: size },
+                HashTable::Maglev { size } => LbPolicy::Maglev {
+                    table_size: size,
+                    hashing: ConsistentHashing::default(),
+                },
             };
         }
     }

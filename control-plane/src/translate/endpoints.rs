@@ -145,13 +145,13 @@ impl EndpointSource {
                 .entry(instance.locality)
                 .or_default()
                 .push(Endpoint {
-                    address: instance.address,
                     health: match instance.ready {
                         true => EndpointHealth::Healthy,
                         false => EndpointHealth::Unhealthy,
                     },
                     weight: instance.weight,
                     mutual_tls: instance.mutual_tls && self.mutual_tls,
+                    ..Endpoint::new(instance.address)
                 });
         }
         let distance = |to: &str| match &self.by_locality {

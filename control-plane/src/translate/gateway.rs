@@ -1,6 +1,5 @@
 //! Listeners and route tables of gateways.
 
-use super::outbound::manager;
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::{Scope, tcp};
 use crate::config::{Server, ServerTls, Static, has_labels};
@@ -8,8 +7,8 @@ use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
 use crate::rules::{GatewayRule, VirtualServiceRule};
 use proxy_core::xds::{
-    FilterChain, FilterChainMatch, Listener, Name, NetworkFilter, Route, RouteSource, RouteTable,
-    VirtualHost,
+    FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Name, NetworkFilter, Route,
+    RouteSource, RouteTable, VirtualHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -259,7 +258,7 @@ fn manager_chain(table: &Name, matches: FilterChainMatch, terminates_tls: bool) 
         name: "".into(),
         matches,
         terminates_tls,
-        filter: NetworkFilter::Http(manager(RouteSource::Rds(table.clone()))),
+        filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Rds(table.clone()))),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::clusters::{apply_pool, passthrough};
 use super::endpoints::PodIndex;
-use super::outbound::manager;
 use super::routes::plain_route;
 use super::{Mesh, tcp};
 use crate::config::{ConnectionPool, MutualTls, merge_levels};
@@ -11,8 +10,9 @@ use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
-    Cluster, ConfigRef, FilterChain, FilterChainMatch, Forward, HttpProtocol, Listener, Name,
-    NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable, VirtualHost,
+    Cluster, ConfigRef, FilterChain, FilterChainMatch, Forward, HttpConnectionManager,
+    HttpProtocol, Listener, Name, NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable,
+    VirtualHost,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -251,7 +251,9 @@ impl Handlers {
             name: self.http_name.clone(),
             matches: self.matches(transport, protocols),
             terminates_tls,
-            filter: NetworkFilter::Http(manager(RouteSource::Inline(Arc::clone(&self.table)))),
+            filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Inline(
+                Arc::clone(&self.table),
+            ))),
         }
     }
 

@@ -95,16 +95,7 @@ fn manager_chain(table: Name) -> FilterChain {
             ..FilterChainMatch::default()
         },
         terminates_tls: false,
-        filter: NetworkFilter::Http(manager(RouteSource::Rds(table))),
-    }
-}
-
-/// Istio's defaults of path normalisation.
-pub(crate) fn manager(routes: RouteSource) -> HttpConnectionManager {
-    HttpConnectionManager {
-        routes,
-        normalize_path: true,
-        merge_slashes: false,
+        filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Rds(table))),
     }
 }
 

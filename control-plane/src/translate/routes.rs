@@ -8,10 +8,9 @@ use crate::config::{
 use crate::names::{full_name, gateway_name};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
-use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    ConfigRef, Forward, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch, Redirect,
-    RetryOn, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
+    ConfigRef, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
+    Redirect, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
 };
 use std::sync::Arc;
 
@@ -135,6 +134,7 @@ fn route(
         request_headers,
         response_headers,
         fault: http.fault.clone(),
+        local_rate_limit: None,
         origin: Some(ConfigRef {
             file: http.span.file.name.clone(),
             line: http.span.line(),
@@ -195,11 +195,11 @@ fn forward(
             .iter()
             .map(|mirror| Mirror {
                 cluster: resolve(&mirror.destination),
-                fraction_ppm: mirror.fraction_ppm,
+                fraction: Fraction::ppm(mirror.fraction_ppm),
                 shadow_suffix: false,
             })
             .collect(),
-        cluster_not_found_status: 503,
+        ..Forward::to("".into())
     }
 }
 
@@ -265,12 +265,8 @@ pub(crate) fn default_route(
 pub(crate) fn plain_route(name: &str, forward: Forward, origin: Option<ConfigRef>) -> Route {
     Route {
         name: name.into(),
-        matches: RouteMatch::default(),
-        action: RouteAction::Forward(forward),
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
         origin,
+        ..Route::new(RouteMatch::default(), RouteAction::Forward(forward))
     }
 }
 
@@ -304,19 +300,15 @@ fn hash_of(hash: ConsistentHash) -> HashPolicy {
 
 /// Istio's retries where nothing is configured.
 pub(crate) fn default_retries() -> RetryPolicy {
+    let retry_on = RetryOn::CONNECT_FAILURE
+        | RetryOn::REFUSED_STREAM
+        | RetryOn::GRPC_UNAVAILABLE
+        | RetryOn::GRPC_CANCELLED
+        | RetryOn::RETRIABLE_STATUS_CODES;
     RetryPolicy {
-        retry_on: RetryOn::CONNECT_FAILURE
-            | RetryOn::REFUSED_STREAM
-            | RetryOn::GRPC_UNAVAILABLE
-            | RetryOn::GRPC_CANCELLED
-            | RetryOn::RETRIABLE_STATUS_CODES,
-        num_retries: 2,
-        retriable_status_codes: Vec::new(),
-        per_try_timeout: None,
         avoid_previous_hosts: true,
         host_selection_retry_max_attempts: 5,
-        back_off_base: Nanos::from_millis(25),
-        back_off_max: Nanos::from_millis(250),
+        ..RetryPolicy::on(retry_on, 2)
     }
 }
 

@@ -5,9 +5,7 @@ use super::routes::{RouteContext, default_route, of_virtual_service, plain_route
 use crate::names::{is_wildcard, is_within};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
-use proxy_core::xds::{
-    Forward, HeaderMutations, Name, Route, RouteAction, RouteMatch, RouteTable, VirtualHost,
-};
+use proxy_core::xds::{Forward, Name, Route, RouteAction, RouteMatch, RouteTable, VirtualHost};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -191,15 +189,13 @@ fn catch_all(scope: &Scope<'_>) -> VirtualHost {
             "block_all",
             Route {
                 name: "block_all".into(),
-                matches: RouteMatch::default(),
-                action: RouteAction::DirectResponse {
-                    status: 502,
-                    body: "".into(),
-                },
-                request_headers: HeaderMutations::default(),
-                response_headers: HeaderMutations::default(),
-                fault: None,
-                origin: None,
+                ..Route::new(
+                    RouteMatch::default(),
+                    RouteAction::DirectResponse {
+                        status: 502,
+                        body: "".into(),
+                    },
+                )
             },
         ),
     };

@@ -91,6 +91,7 @@ impl Picker {
             LbPolicy::LeastRequest {
                 choice_count,
                 active_request_bias,
+                ..
             } => {
                 let bias = if active_request_bias >= 0.0 {
                     active_request_bias
@@ -108,8 +109,11 @@ impl Picker {
             LbPolicy::RingHash {
                 minimum_ring_size,
                 maximum_ring_size,
+                ..
             } => Picker::Ring(Ring::build(&keyed(), minimum_ring_size, maximum_ring_size)),
-            LbPolicy::Maglev { table_size } => Picker::Maglev(Maglev::build(&keyed(), table_size)),
+            LbPolicy::Maglev { table_size, .. } => {
+                Picker::Maglev(Maglev::build(&keyed(), table_size))
+            }
             LbPolicy::PeakEwma { decay, .. } => Picker::PeakEwma { decay },
             LbPolicy::ClusterProvided => Picker::Provided,
         }
@@ -257,6 +261,7 @@ mod tests {
         let policy = LbPolicy::LeastRequest {
             choice_count: 2,
             active_request_bias: 1.0,
+            full_scan: false,
         };
         // The busiest of n is picked only if drawn twice: 1/16 of the time, the idlest unless
         // missed twice: 7/16. Bounds are 5 standard deviations.

@@ -76,18 +76,10 @@ mod tests {
     use super::*;
 
     fn policy(tokens: &str) -> RetryPolicy {
+        let tokens = tokens.split(',').filter_map(RetryOn::from_token);
         RetryPolicy {
-            retry_on: tokens
-                .split(',')
-                .filter_map(RetryOn::from_token)
-                .fold(RetryOn::default(), |a, b| a | b),
-            num_retries: 1,
             retriable_status_codes: vec![418],
-            per_try_timeout: None,
-            avoid_previous_hosts: true,
-            host_selection_retry_max_attempts: 5,
-            back_off_base: Nanos::from_millis(25),
-            back_off_max: Nanos::from_millis(250),
+            ..RetryPolicy::on(tokens.fold(RetryOn::default(), |a, b| a | b), 1)
         }
     }
 

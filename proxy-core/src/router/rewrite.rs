@@ -182,13 +182,11 @@ mod tests {
     }
 
     fn route(path: PathMatch, forward: Forward) -> Route {
+        let matches = RouteMatch {
+            path,
+            ..RouteMatch::default()
+        };
         Route {
-            name: "r".into(),
-            matches: RouteMatch {
-                path,
-                ..RouteMatch::default()
-            },
-            action: RouteAction::Forward(forward),
             request_headers: HeaderMutations {
                 remove: vec!["x-old".into()],
                 add: vec![HeaderValue {
@@ -197,9 +195,7 @@ mod tests {
                     append: false,
                 }],
             },
-            response_headers: HeaderMutations::default(),
-            fault: None,
-            origin: None,
+            ..Route::new(matches, RouteAction::Forward(forward))
         }
     }
 

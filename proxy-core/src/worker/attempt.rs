@@ -122,7 +122,7 @@ impl Worker {
             return;
         }
         for (number, mirror) in forward.mirrors.iter().enumerate() {
-            if stream_value % 1_000_000 < u64::from(mirror.fraction_ppm) {
+            if mirror.fraction.holds(stream_value) {
                 let key = mix(key ^ mix(number as u64 + 1));
                 let head = &matched.upstream_heads[choice as usize];
                 self.mirror(id, key, mirror, Arc::clone(head), forward, out);

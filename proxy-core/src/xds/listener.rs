@@ -1,6 +1,7 @@
 //! Listeners and filter chains.
 
-use super::{Name, RouteTable};
+use super::{Fraction, Name, RouteTable};
+use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -58,6 +59,53 @@ pub struct HttpConnectionManager {
     /// Istio's `pathNormalization` (default BASE: Envoy's `normalize_path`).
     pub normalize_path: bool,
     pub merge_slashes: bool,
+    pub escaped_slashes: EscapedSlashes,
+    /// Of a stream without any progress; `None`: no limit.
+    pub stream_idle_timeout: Option<Nanos>,
+    pub local_rate_limit: Option<LocalRateLimit>,
+}
+
+impl HttpConnectionManager {
+    /// With what Istio sends where nothing is configured.
+    pub fn new(routes: RouteSource) -> HttpConnectionManager {
+        HttpConnectionManager {
+            routes,
+            normalize_path: true,
+            merge_slashes: false,
+            escaped_slashes: EscapedSlashes::Keep,
+            stream_idle_timeout: None,
+            local_rate_limit: None,
+        }
+    }
+}
+
+/// Envoy `path_with_escaped_slashes_action`: what becomes of `%2F` and `%5C`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EscapedSlashes {
+    #[default]
+    Keep,
+    /// 400.
+    Reject,
+    /// A redirect to the unescaped path.
+    UnescapeAndRedirect,
+    UnescapeAndForward,
+}
+
+/// Envoy `LocalRateLimit`: a bucket of tokens, one for each request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocalRateLimit {
+    /// 0 refuses everything.
+    pub max_tokens: u32,
+    pub tokens_per_fill: u32,
+    pub fill_interval: Nanos,
+    /// Of the requests, those that take a token.
+    pub enabled: Fraction,
+    /// Of those without a token, the refused ones.
+    pub enforced: Fraction,
+    /// A bucket for each downstream connection instead of one for all.
+    pub per_connection: bool,
+    /// 429 unless stated.
+    pub status: u16,
 }
 
 /// Where a connection manager takes its routes from.

@@ -89,6 +89,34 @@ impl<'de> Deserialize<'de> for Regex {
     }
 }
 
+/// Envoy `type.v3.FractionalPercent`: a share of random values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fraction {
+    pub numerator: u32,
+    /// 100, 10,000 or 1,000,000: values that share a divisor are correlated.
+    pub denominator: u32,
+}
+
+impl Fraction {
+    pub const ALWAYS: Fraction = Fraction {
+        numerator: 100,
+        denominator: 100,
+    };
+
+    /// In millionths.
+    pub const fn ppm(numerator: u32) -> Fraction {
+        Fraction {
+            numerator,
+            denominator: 1_000_000,
+        }
+    }
+
+    /// Whether the random `value` falls in the share.
+    pub fn holds(self, value: u64) -> bool {
+        value % u64::from(self.denominator) < u64::from(self.numerator)
+    }
+}
+
 /// Envoy `type.matcher.v3.StringMatcher`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StringMatch {

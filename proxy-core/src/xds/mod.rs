@@ -4,11 +4,15 @@
 //! thousands of proxies with the same view share one copy.
 
 mod cluster;
+mod endpoint;
+mod health;
 mod listener;
 mod matching;
 mod route;
 
 pub use cluster::*;
+pub use endpoint::*;
+pub use health::*;
 pub use listener::*;
 pub use matching::*;
 pub use route::*;

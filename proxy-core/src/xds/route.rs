@@ -1,6 +1,6 @@
 //! Route tables: virtual hosts, routes and what they do with a request.
 
-use super::{ConfigRef, HeaderMatch, Name, QueryMatch, Regex};
+use super::{ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex};
 use crate::router::TableIndex;
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,25 @@ pub struct Route {
     pub response_headers: HeaderMutations,
     /// The per-route configuration of the fault filter.
     pub fault: Option<Fault>,
+    /// Replaces the connection manager's.
+    pub local_rate_limit: Option<LocalRateLimit>,
     pub origin: Option<ConfigRef>,
+}
+
+impl Route {
+    /// A route without a name, header changes or filters of its own.
+    pub fn new(matches: RouteMatch, action: RouteAction) -> Route {
+        Route {
+            name: "".into(),
+            matches,
+            action,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            fault: None,
+            local_rate_limit: None,
+            origin: None,
+        }
+    }
 }
 
 /// All conditions hold together.
@@ -79,6 +97,8 @@ pub struct RouteMatch {
     pub case_sensitive: bool,
     pub headers: Vec<HeaderMatch>,
     pub query: Vec<QueryMatch>,
+    /// `runtime_fraction`: the stream's one random value has to fall in it.
+    pub fraction: Option<Fraction>,
 }
 
 impl Default for RouteMatch {
@@ -88,6 +108,7 @@ impl Default for RouteMatch {
             case_sensitive: true,
             headers: Vec::new(),
             query: Vec::new(),
+            fraction: None,
         }
     }
 }
@@ -120,6 +141,17 @@ pub struct Forward {
     pub host_rewrite: Option<Name>,
     /// `None`: no limit.
     pub timeout: Option<Nanos>,
+    /// Of a stream without any progress; `None`: the connection manager's.
+    pub idle_timeout: Option<Nanos>,
+    /// Of the whole stream.
+    pub max_stream_duration: Option<Nanos>,
+    /// `max_grpc_timeout`: `grpc-timeout` of the request replaces `timeout`, up to this (zero: no
+    /// limit).
+    pub max_grpc_timeout: Option<Nanos>,
+    /// A per-try timeout starts another try and lets the first go on.
+    pub hedge_on_per_try_timeout: bool,
+    /// `metadata_match` of `envoy.lb`: the subset of the cluster's hosts.
+    pub subset: Vec<(Name, Name)>,
     pub retry: Option<RetryPolicy>,
     pub hash_policies: Vec<HashPolicy>,
     pub mirrors: Vec<Mirror>,
@@ -135,6 +167,11 @@ impl Forward {
             path_rewrite: PathRewrite::None,
             host_rewrite: None,
             timeout: None,
+            idle_timeout: None,
+            max_stream_duration: None,
+            max_grpc_timeout: None,
+            hedge_on_per_try_timeout: false,
+            subset: Vec::new(),
             retry: None,
             hash_policies: Vec::new(),
             mirrors: Vec::new(),
@@ -151,6 +188,8 @@ pub struct WeightedCluster {
     pub request_headers: HeaderMutations,
     pub response_headers: HeaderMutations,
     pub host_rewrite: Option<Name>,
+    /// Wins over the route's, key by key.
+    pub subset: Vec<(Name, Name)>,
 }
 
 impl WeightedCluster {
@@ -162,6 +201,7 @@ impl WeightedCluster {
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
             host_rewrite: None,
+            subset: Vec::new(),
         }
     }
 }
@@ -228,13 +268,62 @@ pub struct RetryPolicy {
     pub retry_on: RetryOn,
     pub num_retries: u32,
     pub retriable_status_codes: Vec<u16>,
+    /// Answers with any of these headers are tried again under `retriable-headers`.
+    pub retriable_headers: Vec<HeaderMatch>,
+    /// Only requests with one of these headers are tried again; empty: all.
+    pub retriable_request_headers: Vec<HeaderMatch>,
     pub per_try_timeout: Option<Nanos>,
+    /// Of a try without any progress.
+    pub per_try_idle_timeout: Option<Nanos>,
     /// The `previous_hosts` predicate.
     pub avoid_previous_hosts: bool,
     /// Further picks when the predicate rejects one; Istio sends 5.
     pub host_selection_retry_max_attempts: u32,
     pub back_off_base: Nanos,
     pub back_off_max: Nanos,
+    pub rate_limited_back_off: Option<RateLimitedBackOff>,
+    /// The `previous_priorities` retry priority: priorities tried are avoided, worked out anew
+    /// every so many tries.
+    pub previous_priorities_update_frequency: Option<u32>,
+}
+
+/// Envoy `RateLimitedRetryBackOff`: answers say when to come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RateLimitedBackOff {
+    /// The first that says something counts.
+    pub reset_headers: Vec<ResetHeader>,
+    /// Longer waits are not believed.
+    pub max_interval: Nanos,
+}
+
+/// Envoy `RetryPolicy.ResetHeader`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResetHeader {
+    /// Lower case.
+    pub name: Name,
+    /// A point in time; otherwise a number of seconds.
+    pub unix_timestamp: bool,
+}
+
+impl RetryPolicy {
+    /// With Envoy's defaults.
+    pub fn on(retry_on: RetryOn, num_retries: u32) -> RetryPolicy {
+        RetryPolicy {
+            retry_on,
+            num_retries,
+            retriable_status_codes: Vec::new(),
+            retriable_headers: Vec::new(),
+            retriable_request_headers: Vec::new(),
+            per_try_timeout: None,
+            per_try_idle_timeout: None,
+            avoid_previous_hosts: false,
+            host_selection_retry_max_attempts: 1,
+            back_off_base: Nanos::from_millis(25),
+            back_off_max: Nanos::from_millis(250),
+            rate_limited_back_off: None,
+            previous_priorities_update_frequency: None,
+        }
+    }
 }
 
 /// The conditions of `retry_on` as flags.
@@ -256,6 +345,8 @@ impl RetryOn {
     pub const GRPC_INTERNAL: RetryOn = RetryOn(1 << 10);
     pub const GRPC_RESOURCE_EXHAUSTED: RetryOn = RetryOn(1 << 11);
     pub const GRPC_UNAVAILABLE: RetryOn = RetryOn(1 << 12);
+    pub const RETRIABLE_HEADERS: RetryOn = RetryOn(1 << 13);
+    pub const ENVOY_RATE_LIMITED: RetryOn = RetryOn(1 << 14);
 
     /// One token of Envoy's `retry_on`; `None` for tokens it does not know (Envoy ignores them).
     pub fn from_token(token: &str) -> Option<RetryOn> {
@@ -268,6 +359,8 @@ impl RetryOn {
             "refused-stream" => Self::REFUSED_STREAM,
             "retriable-4xx" => Self::RETRIABLE_4XX,
             "retriable-status-codes" => Self::RETRIABLE_STATUS_CODES,
+            "retriable-headers" => Self::RETRIABLE_HEADERS,
+            "envoy-ratelimited" => Self::ENVOY_RATE_LIMITED,
             "cancelled" => Self::GRPC_CANCELLED,
             "deadline-exceeded" => Self::GRPC_DEADLINE_EXCEEDED,
             "internal" => Self::GRPC_INTERNAL,
@@ -316,8 +409,8 @@ pub enum HashInput {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mirror {
     pub cluster: Name,
-    /// Parts per million of the streams.
-    pub fraction_ppm: u32,
+    /// Of the streams, by the stream's one random value.
+    pub fraction: Fraction,
     /// Istio turns Envoy's `-shadow` host suffix off.
     pub shadow_suffix: bool,
 }
@@ -327,6 +420,8 @@ pub struct Mirror {
 pub struct Fault {
     pub delay: Option<FaultDelay>,
     pub abort: Option<FaultAbort>,
+    /// Streams with a fault at one time, over all of the proxy; beyond it none is injected.
+    pub max_active_faults: Option<u32>,
 }
 
 /// Holds the request back before it is routed on.

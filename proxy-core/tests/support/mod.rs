@@ -389,11 +389,7 @@ pub fn opened(index: u32) -> Opened {
 }
 
 pub fn listener() -> Listener {
-    let manager = HttpConnectionManager {
-        routes: RouteSource::Rds("t".into()),
-        normalize_path: true,
-        merge_slashes: false,
-    };
+    let manager = HttpConnectionManager::new(RouteSource::Rds("t".into()));
     Listener {
         name: "l".into(),
         address: None,
@@ -430,17 +426,13 @@ pub fn cluster() -> Cluster {
 }
 
 pub fn route(prefix: &str, action: RouteAction) -> Route {
+    let matches = RouteMatch {
+        path: PathMatch::Prefix(prefix.into()),
+        ..RouteMatch::default()
+    };
     Route {
         name: prefix.into(),
-        matches: RouteMatch {
-            path: PathMatch::Prefix(prefix.into()),
-            ..RouteMatch::default()
-        },
-        action,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-        origin: None,
+        ..Route::new(matches, action)
     }
 }
 
@@ -449,18 +441,11 @@ pub fn to_c() -> Forward {
 }
 
 pub fn retries(num_retries: u32, on: &str) -> RetryPolicy {
+    let tokens = on.split(',').filter_map(RetryOn::from_token);
     RetryPolicy {
-        retry_on: on
-            .split(',')
-            .filter_map(RetryOn::from_token)
-            .fold(RetryOn::default(), |a, b| a | b),
-        num_retries,
-        retriable_status_codes: vec![],
-        per_try_timeout: None,
         avoid_previous_hosts: true,
         host_selection_retry_max_attempts: 5,
-        back_off_base: ms(25),
-        back_off_max: ms(250),
+        ..RetryPolicy::on(tokens.fold(RetryOn::default(), |a, b| a | b), num_retries)
     }
 }
 

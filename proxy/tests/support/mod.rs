@@ -338,15 +338,7 @@ pub fn cluster(name: &str, addresses: &[SocketAddr]) -> Cluster {
 
 /// Everything to `forward`, through a listener whose routes come by RDS.
 pub fn config(clusters: Vec<Cluster>, forward: Forward) -> Vec<XdsDelta> {
-    let route = Route {
-        name: "".into(),
-        matches: RouteMatch::default(),
-        action: RouteAction::Forward(forward),
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-        origin: None,
-    };
+    let route = Route::new(RouteMatch::default(), RouteAction::Forward(forward));
     let host = VirtualHost {
         name: "reviews:80".into(),
         domains: vec!["reviews".into()],
@@ -358,9 +350,8 @@ pub fn config(clusters: Vec<Cluster>, forward: Forward) -> Vec<XdsDelta> {
         matches: FilterChainMatch::default(),
         terminates_tls: false,
         filter: NetworkFilter::Http(HttpConnectionManager {
-            routes: RouteSource::Rds("80".into()),
             normalize_path: false,
-            merge_slashes: false,
+            ..HttpConnectionManager::new(RouteSource::Rds("80".into()))
         }),
     };
     let listener = Listener {
@@ -389,16 +380,10 @@ pub fn config(clusters: Vec<Cluster>, forward: Forward) -> Vec<XdsDelta> {
 
 /// Istio's retries without jitter worth speaking of.
 pub fn retry(num_retries: u32) -> RetryPolicy {
-    RetryPolicy {
-        retry_on: RetryOn::FIVE_XX | RetryOn::CONNECT_FAILURE | RetryOn::RESET,
+    RetryPolicy::on(
+        RetryOn::FIVE_XX | RetryOn::CONNECT_FAILURE | RetryOn::RESET,
         num_retries,
-        retriable_status_codes: vec![],
-        per_try_timeout: None,
-        avoid_previous_hosts: false,
-        host_selection_retry_max_attempts: 0,
-        back_off_base: Nanos::from_millis(25),
-        back_off_max: Nanos::from_millis(250),
-    }
+    )
 }
 
 /// Bytes that tell where they belong.
