@@ -182,7 +182,7 @@ fn forwarded(forward: &Forward) -> Value {
         "timeout": forward.timeout.map_or(json!(0.0), seconds),
         "retry": retry,
         "hash": hash.collect::<Vec<_>>(),
-        "mirrors": mirrors.map(|m| json!([&*m.cluster, m.fraction_ppm])).collect::<Vec<_>>(),
+        "mirrors": mirrors.map(|m| json!([&*m.cluster, m.fraction.numerator])).collect::<Vec<_>>(),
     })
 }
 
@@ -365,7 +365,7 @@ pub fn our_cluster(cluster: &Cluster) -> Value {
         LbPolicy::RingHash {
             minimum_ring_size, ..
         } => ("RING_HASH", Some(*minimum_ring_size)),
-        LbPolicy::Maglev { table_size } => ("MAGLEV", Some(*table_size)),
+        LbPolicy::Maglev { table_size, .. } => ("MAGLEV", Some(*table_size)),
         LbPolicy::PeakEwma { .. } => ("PEAK_EWMA", None),
         LbPolicy::ClusterProvided => ("CLUSTER_PROVIDED", None),
     };
