@@ -1,17 +1,7 @@
 //! Does a route match a request?
 
 use crate::head::RequestHead;
-use crate::xds::{
-    HeaderMatch, PathMatch, QueryMatch, Route, RouteMatch, StringMatch, ValueMatch, VirtualHost,
-};
-use std::sync::Arc;
-
-/// The first route of `host` that matches.
-pub(crate) fn first_match<'a>(host: &'a VirtualHost, head: &RequestHead) -> Option<&'a Arc<Route>> {
-    host.routes
-        .iter()
-        .find(|route| matches(&route.matches, head))
-}
+use crate::xds::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch};
 
 /// Whether every condition holds.
 pub fn matches(matcher: &RouteMatch, head: &RequestHead) -> bool {

@@ -6,8 +6,8 @@ mod listeners;
 mod matching;
 mod path;
 mod rewrite;
+mod routes;
 
-pub use domains::TableIndex;
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::matches;
 pub(crate) use rewrite::upstream_head;
@@ -19,6 +19,8 @@ use crate::xds::{
     HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable, VirtualHost,
     WeightedCluster,
 };
+use domains::Domains;
+use routes::RouteIndex;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -92,11 +94,40 @@ impl Decision {
 }
 
 impl RouteTable {
-    /// The virtual host that `authority` selects.
-    pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
+    /// The virtual host that `authority` selects, and the first of its routes that matches `head`.
+    pub fn find(&self, head: &RequestHead) -> Option<(&VirtualHost, Option<&Arc<Route>>)> {
         let index = self.index.get_or_init(|| TableIndex::build(self));
-        let number = index.find(authority, self.ignore_port_in_host)?;
-        Some(&self.virtual_hosts[number as usize])
+        let number = index
+            .domains
+            .find(&head.authority, self.ignore_port_in_host)? as usize;
+        let host = &self.virtual_hosts[number];
+        let holds = |route: &Route| matching::matches(&route.matches, head);
+        let route = match &index.routes[number] {
+            None => host.routes.iter().find(|route| holds(route)),
+            Some(index) => index.first(&host.routes, matching::path_of(&head.path), holds),
+        };
+        Some((host, route))
+    }
+}
+
+/// What finds the virtual hosts and routes of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct TableIndex {
+    domains: Domains,
+    /// Of each virtual host with many routes.
+    routes: Vec<Option<RouteIndex>>,
+}
+
+impl TableIndex {
+    fn build(table: &RouteTable) -> TableIndex {
+        let hosts = &table.virtual_hosts;
+        TableIndex {
+            domains: Domains::build(hosts),
+            routes: hosts
+                .iter()
+                .map(|host| RouteIndex::build(&host.routes))
+                .collect(),
+        }
     }
 }
 
@@ -115,7 +146,7 @@ pub fn route(
     let Some(head) = normalized(manager, head) else {
         return done(head, Outcome::BadPath);
     };
-    let Some(host) = table.virtual_host(&head.authority) else {
+    let Some((host, route)) = table.find(&head) else {
         return done(&head, Outcome::NoVirtualHost);
     };
     let virtual_host = Arc::clone(&host.name);
@@ -133,7 +164,7 @@ pub fn route(
             },
         );
     }
-    let Some(route) = matching::first_match(host, &head) else {
+    let Some(route) = route else {
         return done(&head, Outcome::NoRoute { virtual_host });
     };
     let (upstream_heads, total_weight) = match &route.action {
