@@ -9,7 +9,7 @@ mod rewrite;
 mod routes;
 
 pub use listeners::{ChainChoice, find_chain};
-pub use matching::matches;
+pub use matching::{matches, path_of};
 pub(crate) use rewrite::upstream_head;
 pub use rewrite::{redirect_location, response_head};
 
@@ -94,19 +94,31 @@ impl Decision {
 }
 
 impl RouteTable {
-    /// The virtual host that `authority` selects, and the first of its routes that matches `head`.
+    /// The virtual host that `authority` selects.
+    pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
+        Some(&self.virtual_hosts[self.host_number(authority)?])
+    }
+
+    /// The virtual host for `head`, and the first of its routes that matches.
     pub fn find(&self, head: &RequestHead) -> Option<(&VirtualHost, Option<&Arc<Route>>)> {
-        let index = self.index.get_or_init(|| TableIndex::build(self));
-        let number = index
-            .domains
-            .find(&head.authority, self.ignore_port_in_host)? as usize;
+        let number = self.host_number(&head.authority)?;
         let host = &self.virtual_hosts[number];
-        let holds = |route: &Route| matching::matches(&route.matches, head);
-        let route = match &index.routes[number] {
+        let path = path_of(&head.path);
+        let holds = |route: &Route| matches(&route.matches, path, head);
+        let route = match &self.index().routes[number] {
             None => host.routes.iter().find(|route| holds(route)),
-            Some(index) => index.first(&host.routes, matching::path_of(&head.path), holds),
+            Some(index) => index.first(&host.routes, path, holds),
         };
         Some((host, route))
+    }
+
+    fn host_number(&self, authority: &str) -> Option<usize> {
+        let domains = &self.index().domains;
+        Some(domains.find(authority, self.ignore_port_in_host)? as usize)
+    }
+
+    fn index(&self) -> &TableIndex {
+        self.index.get_or_init(|| TableIndex::build(self))
     }
 }
 

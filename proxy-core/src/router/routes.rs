@@ -13,10 +13,8 @@ const SCANNED: usize = 12;
 #[derive(Clone, Debug)]
 pub(crate) struct RouteIndex {
     paths: Paths,
-    /// Those that take any case, in lower case.
+    /// Of the routes that take any case, in lower case.
     caseless: Paths,
-    /// Routes that any path may match.
-    regexes: Vec<u32>,
 }
 
 impl RouteIndex {
@@ -25,18 +23,19 @@ impl RouteIndex {
         if routes.len() <= SCANNED {
             return None;
         }
-        let (mut paths, mut caseless, mut regexes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut paths, mut caseless) = (Vec::new(), Vec::new());
         for (position, route) in (0..).zip(routes) {
             let (text, exact) = match &route.matches.path {
                 PathMatch::Exact(text) => (text, true),
                 PathMatch::Prefix(text) | PathMatch::SeparatedPrefix(text) => (text, false),
-                PathMatch::Regex(_) => {
-                    regexes.push(position);
+                PathMatch::Regex(regex) => {
+                    paths.push((regex.literal_prefix(), position, false));
                     continue;
                 }
             };
+            let text = text.as_bytes();
             if route.matches.case_sensitive {
-                paths.push((Box::from(&**text), position, exact));
+                paths.push((text.into(), position, exact));
             } else {
                 caseless.push((text.to_ascii_lowercase().into(), position, exact));
             }
@@ -44,7 +43,6 @@ impl RouteIndex {
         Some(RouteIndex {
             paths: Paths::new(paths),
             caseless: Paths::new(caseless),
-            regexes,
         })
     }
 
@@ -63,12 +61,11 @@ impl RouteIndex {
                 .find(|&&at| matches(&routes[at as usize]));
             first = found.copied().unwrap_or(first);
         };
-        self.paths.visit(path, &mut consider);
+        self.paths.visit(path.as_bytes(), &mut consider);
         if !self.caseless.0.is_empty() {
             self.caseless
-                .visit(&path.to_ascii_lowercase(), &mut consider);
+                .visit(&path.as_bytes().to_ascii_lowercase(), &mut consider);
         }
-        consider(&self.regexes);
         routes.get(first as usize)
     }
 }
@@ -80,7 +77,7 @@ struct Paths(Vec<Entry>);
 
 #[derive(Clone, Debug)]
 struct Entry {
-    text: Box<str>,
+    text: Box<[u8]>,
     /// Routes of this very path, in order.
     exact: Vec<u32>,
     /// Routes of the paths that begin so, in order.
@@ -91,7 +88,7 @@ struct Entry {
 
 impl Paths {
     /// From texts, the positions of their routes, and whether they are whole paths.
-    fn new(mut listed: Vec<(Box<str>, u32, bool)>) -> Paths {
+    fn new(mut listed: Vec<(Box<[u8]>, u32, bool)>) -> Paths {
         listed.sort_unstable();
         let mut paths = Paths::default();
         for (text, position, exact) in listed {
@@ -117,7 +114,7 @@ impl Paths {
     }
 
     /// The longest entry that `path` begins with.
-    fn longest(&self, path: &str) -> Option<u32> {
+    fn longest(&self, path: &[u8]) -> Option<u32> {
         let after = self.0.partition_point(|entry| *entry.text <= *path);
         let mut at = after.checked_sub(1)? as u32;
         while !path.starts_with(&*self.0[at as usize].text) {
@@ -128,7 +125,7 @@ impl Paths {
 
     /// The positions of the routes that `path` may match: the most specific first, which spares
     /// most of the others.
-    fn visit(&self, path: &str, consider: &mut impl FnMut(&[u32])) {
+    fn visit(&self, path: &[u8], consider: &mut impl FnMut(&[u32])) {
         let mut next = self.longest(path);
         while let Some(at) = next {
             let entry = &self.0[at as usize];
@@ -159,7 +156,16 @@ mod tests {
     }
 
     fn path_match() -> impl Strategy<Value = PathMatch> {
-        let regexes = vec!["/a.*", "/.", ".*b", "/a/?"];
+        let regexes = vec![
+            "/a.*",
+            "/.",
+            ".*b",
+            "/a/?",
+            "/(a|ab)",
+            "(?i)/A.?",
+            "/a+|/b",
+            "/é.*|/è",
+        ];
         prop_oneof![
             path().prop_map(|text| PathMatch::Exact(text.into())),
             path().prop_map(|text| PathMatch::Prefix(text.into())),
@@ -241,11 +247,12 @@ mod tests {
                 .collect();
             let index = RouteIndex::build(&routes).unwrap();
             for (head, stream_value) in requests {
+                let path = path_of(&head.path);
                 let holds = |route: &Route| {
-                    matches(&route.matches, &head)
+                    matches(&route.matches, path, &head)
                         && route.matches.fraction.is_none_or(|share| share.holds(stream_value))
                 };
-                let found = index.first(&routes, path_of(&head.path), holds);
+                let found = index.first(&routes, path, holds);
                 prop_assert_eq!(found, routes.iter().find(|route| holds(route)));
             }
         }
