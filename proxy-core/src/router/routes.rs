@@ -7,7 +7,7 @@ use crate::xds::{PathMatch, Route};
 use std::sync::Arc;
 
 /// So many routes are scanned as fast as found.
-const SCANNED: usize = 12;
+const SCANNED: usize = 16;
 
 /// Finds the routes whose path may match.
 #[derive(Clone, Debug)]
@@ -211,6 +211,17 @@ mod tests {
         }
     }
 
+    fn head(path: &str) -> RequestHead {
+        RequestHead {
+            method: "GET".into(),
+            scheme: "http".into(),
+            authority: "a".into(),
+            path: path.into(),
+            headers: Headers::default(),
+            id: None,
+        }
+    }
+
     prop_compose! {
         fn request()(
             path in path(),
@@ -218,18 +229,10 @@ mod tests {
             header in prop::option::of(prop::sample::select(vec!["1", "2"])),
             stream_value in 0..100u64,
         ) -> (RequestHead, u64) {
-            let mut headers = Headers::default();
+            let mut head = head(&format!("{path}{query}"));
             if let Some(value) = header {
-                headers.append("h".into(), value.as_bytes());
+                head.headers.append("h".into(), value.as_bytes());
             }
-            let head = RequestHead {
-                method: "GET".into(),
-                scheme: "http".into(),
-                authority: "a".into(),
-                path: format!("{path}{query}").into(),
-                headers,
-                id: None,
-            };
             (head, stream_value)
         }
     }
@@ -255,6 +258,43 @@ mod tests {
                 let found = index.first(&routes, path, holds);
                 prop_assert_eq!(found, routes.iter().find(|route| holds(route)));
             }
+        }
+    }
+
+    #[test]
+    fn asks_only_the_routes_that_the_path_leads_to() {
+        let text = |n: u32| format!("/team-{}/service-{n}", n % 7);
+        let paths = (0..999).map(|n| match n % 3 {
+            0 => PathMatch::Exact(text(n).into()),
+            1 => PathMatch::SeparatedPrefix(text(n).into()),
+            _ => PathMatch::Regex(Regex::new(&(text(n) + "(/.*)?")).unwrap()),
+        });
+        let all = PathMatch::Prefix("/".into());
+        let routes: Vec<Arc<Route>> = paths
+            .chain([all])
+            .map(|path| {
+                let matches = RouteMatch {
+                    path,
+                    ..RouteMatch::default()
+                };
+                let action = RouteAction::DirectResponse {
+                    status: 200,
+                    body: "".into(),
+                };
+                Arc::new(Route::new(matches, action))
+            })
+            .collect();
+        let index = RouteIndex::build(&routes).unwrap();
+        for n in 0..999 {
+            let asked = std::cell::Cell::new(0);
+            let path = text(n);
+            let found = index.first(&routes, &path, |route| {
+                asked.set(asked.get() + 1);
+                matches(&route.matches, &path, &head(&path))
+            });
+            assert!(Arc::ptr_eq(found.unwrap(), &routes[n as usize]), "{path}");
+            // Also those of /service-9 and /service-99, for example; never "/".
+            assert!(asked.get() <= 3, "{path}: {} routes asked", asked.get());
         }
     }
 }
