@@ -121,15 +121,11 @@ fn bit(byte: u8) -> u128 {
     1 << (byte & 127)
 }
 
-/// `host` without a trailing `:port`; IPv6 literals keep their brackets.
+/// `authority` up to its last colon outside brackets: Envoy minds neither whether digits follow nor
+/// that the colon may be an unbracketed IPv6 address's.
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port))
-            if port.bytes().all(|b| b.is_ascii_digit())
-                && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            host
-        }
+        Some((host, port)) if !port.contains(']') => host,
         _ => authority,
     }
 }
@@ -174,13 +170,33 @@ mod tests {
         }
     }
 
+    /// The answers are Envoy's.
     #[test]
     fn port_counts_unless_ignored() {
-        let domains = domains(&[&["a:80"], &["a"], &["[::1]"]]);
-        assert_eq!(domains.find("a:80", false), Some(0));
-        assert_eq!(domains.find("a:80", true), Some(1));
-        assert_eq!(domains.find("[::1]:80", true), Some(2));
-        assert_eq!(domains.find("[::1]", true), Some(2));
-        assert_eq!(domains.find("b", true), None);
+        let table = domains(&[&["a:80"], &["a"], &["[::1]"], &["::1"], &[":"]]);
+        assert_eq!(table.find("a:80", false), Some(0));
+        for (host, want) in [
+            ("a:80", Some(1)),
+            ("a:xyz", Some(1)),
+            ("a:", Some(1)),
+            ("a:b:80", None),
+            ("[::1]:80", Some(2)),
+            ("[::1]:x", Some(2)),
+            ("[::1]", Some(2)),
+            ("::1:80", Some(3)),
+            ("::1", Some(4)),
+            ("b", None),
+            ("", None),
+        ] {
+            assert_eq!(table.find(host, true), want, "{host}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_folded_too() {
+        let long = "a".repeat(300);
+        let table = domains(&[&[&long], &["*.b"]]);
+        assert_eq!(table.find(&long.to_uppercase(), false), Some(0));
+        assert_eq!(table.find(&(long + ".B"), false), Some(1));
     }
 }

@@ -117,7 +117,7 @@ impl Paths {
     fn longest(&self, path: &[u8]) -> Option<u32> {
         let after = self.0.partition_point(|entry| *entry.text <= *path);
         let mut at = after.checked_sub(1)? as u32;
-        while !path.starts_with(&*self.0[at as usize].text) {
+        while !path.starts_with(&self.0[at as usize].text) {
             at = self.0[at as usize].parent?;
         }
         Some(at)
