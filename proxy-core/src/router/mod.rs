@@ -104,12 +104,13 @@ impl RouteTable {
         let number = self.host_number(&head.authority)?;
         let host = &self.virtual_hosts[number];
         let path = path_of(&head.path);
-        let holds = |route: &Route| matches(&route.matches, path, head);
-        let route = match &self.index().routes[number] {
-            None => host.routes.iter().find(|route| holds(route)),
-            Some(index) => index.first(&host.routes, path, holds),
+        let routes = &host.routes;
+        let holds = |_, route: &Route| matches(&route.matches, path, head);
+        let number = match &self.index().routes[number] {
+            None => (0..routes.len()).find(|&number| holds(number, &routes[number])),
+            Some(index) => index.first(routes, path, holds),
         };
-        Some((host, route))
+        Some((host, number.map(|number| &routes[number])))
     }
 
     fn host_number(&self, authority: &str) -> Option<usize> {
