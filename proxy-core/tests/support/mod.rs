@@ -463,3 +463,27 @@ pub fn head(path: &str, headers: &[(&str, &str)]) -> RequestHead {
         id: None,
     }
 }
+
+pub fn with_retry(retry: RetryPolicy) -> Forward {
+    Forward {
+        retry: Some(retry),
+        ..to_c()
+    }
+}
+
+pub fn breakers(change: impl Fn(&mut CircuitBreakers)) -> Cluster {
+    let mut limits = CircuitBreakers::UNLIMITED;
+    change(&mut limits);
+    Cluster {
+        circuit_breakers: limits,
+        ..cluster()
+    }
+}
+
+pub const RESET: &str = "upstream connect error or disconnect/reset before headers. ";
+
+/// Every exchange has ended once and gave back what it took.
+pub fn settled(world: &World, exchanges: usize) {
+    assert_eq!(world.logs.len(), exchanges);
+    assert_eq!(world.slots(), [0; 4]);
+}
