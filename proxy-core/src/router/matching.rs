@@ -1,25 +1,39 @@
 //! Does a route match a request?
 
-use crate::head::RequestHead;
+use crate::head::{Headers, RequestHead, ResponseHead};
 use crate::xds::{
     HeaderMatch, PathMatch, QueryMatch, Route, RouteMatch, StringMatch, ValueMatch, VirtualHost,
 };
 use std::sync::Arc;
 
-/// The first route of `host` that matches.
-pub(crate) fn first_match<'a>(host: &'a VirtualHost, head: &RequestHead) -> Option<&'a Arc<Route>> {
-    host.routes
-        .iter()
-        .find(|route| matches(&route.matches, head))
+/// The first route of `host` that matches, with its number; and whether the stream's random value
+/// had a say.
+pub(crate) fn first_match<'a>(
+    host: &'a VirtualHost,
+    head: &RequestHead,
+    stream_value: u64,
+) -> (Option<(usize, &'a Arc<Route>)>, bool) {
+    let mut by_chance = false;
+    for (number, route) in host.routes.iter().enumerate() {
+        if !matches(&route.matches, head) {
+            continue;
+        }
+        by_chance |= route.matches.fraction.is_some();
+        let fraction = route.matches.fraction;
+        if fraction.is_none_or(|fraction| fraction.holds(stream_value)) {
+            return (Some((number, route)), by_chance);
+        }
+    }
+    (None, by_chance)
 }
 
-/// Whether every condition holds.
+/// Whether every condition on the head holds.
 pub fn matches(matcher: &RouteMatch, head: &RequestHead) -> bool {
     path_matches(matcher, path_of(&head.path))
         && matcher
             .headers
             .iter()
-            .all(|header| header_matches(header, head))
+            .all(|header| request_header_matches(header, head))
         && (matcher.query.is_empty() || query_matches(&matcher.query, &head.path))
 }
 
@@ -50,7 +64,8 @@ fn path_matches(matcher: &RouteMatch, path: &str) -> bool {
     }
 }
 
-fn header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
+/// Whether a condition on a header, or on a pseudo-header, holds for a request.
+pub(crate) fn request_header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
     let pseudo = match &*matcher.name {
         ":method" => Some(&head.method),
         ":authority" => Some(&head.authority),
@@ -61,7 +76,20 @@ fn header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
     if let Some(value) = pseudo {
         return value_matches(&matcher.value, Some(value.as_bytes())) != matcher.invert;
     }
-    let mut lines = head.headers.all(&matcher.name).peekable();
+    lines_match(matcher, &head.headers)
+}
+
+/// Whether a condition on a header, or on `:status`, holds for a response.
+pub(crate) fn response_header_matches(matcher: &HeaderMatch, head: &ResponseHead) -> bool {
+    if &*matcher.name == ":status" {
+        let status = head.status.to_string();
+        return value_matches(&matcher.value, Some(status.as_bytes())) != matcher.invert;
+    }
+    lines_match(matcher, &head.headers)
+}
+
+fn lines_match(matcher: &HeaderMatch, headers: &Headers) -> bool {
+    let mut lines = headers.all(&matcher.name).peekable();
     if lines.peek().is_none() {
         // A missing header fails even an inverted match, unless it is absence that is asked for.
         return match &matcher.value {
@@ -111,7 +139,6 @@ impl From<StringMatch> for ValueMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::Headers;
     use crate::xds::Regex;
 
     fn head(path: &str, headers: &[(&str, &str)]) -> RequestHead {

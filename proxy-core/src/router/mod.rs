@@ -6,29 +6,53 @@ mod listeners;
 mod matching;
 mod path;
 mod rewrite;
+mod timeouts;
 
 pub use domains::TableIndex;
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::matches;
+pub(crate) use matching::{request_header_matches, response_header_matches};
 pub(crate) use rewrite::upstream_head;
 pub use rewrite::{redirect_location, response_head};
+pub use timeouts::Timeouts;
 
 use crate::head::RequestHead;
 use crate::ids::ClusterId;
+use crate::time::Nanos;
 use crate::xds::{
-    HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable, VirtualHost,
+    Forward, HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable, VirtualHost,
     WeightedCluster,
 };
+use path::Normalized;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What routing made of one request head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// As received, with its path normalised.
+    /// As received, with its path normalised and without the headers that only internal clients may
+    /// send.
     pub head: Arc<RequestHead>,
     pub table: Name,
     pub outcome: Outcome,
+    /// The proxy's own answers take the form of gRPC.
+    pub grpc: bool,
+    /// Of a stream without any progress; `None`: no limit.
+    pub stream_idle_timeout: Option<Nanos>,
+    /// Of the whole stream; `None`: no limit.
+    pub max_stream_duration: Option<Nanos>,
+    /// Whose local rate limit applies.
+    pub rate_limit: Option<RateLimitOf>,
+    /// The stream's random value had a say: another stream with the same head may go elsewhere.
+    pub by_chance: bool,
+}
+
+/// Where the local rate limit of a request is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RateLimitOf {
+    Manager,
+    /// The route of that number in its virtual host.
+    Route(u32),
 }
 
 /// How routing ended.
@@ -36,6 +60,10 @@ pub struct Decision {
 pub enum Outcome {
     /// The path could not be normalised: 400.
     BadPath,
+    /// The client is sent to the path without escaped slashes: 307.
+    EscapedPath {
+        location: Name,
+    },
     /// No virtual host takes the host: 404.
     NoVirtualHost,
     /// The virtual host has no matching route: 404.
@@ -61,6 +89,7 @@ pub struct Matched {
     /// The head for each weighted cluster, in order; empty unless the route forwards.
     pub upstream_heads: Vec<Arc<RequestHead>>,
     pub total_weight: u64,
+    pub timeouts: Timeouts,
     /// Those clusters as the worker knows them; filled in by the worker.
     pub cluster_ids: Vec<Option<ClusterId>>,
 }
@@ -74,9 +103,15 @@ impl Decision {
         }
     }
 
-    /// Whether attempts carry `x-envoy-attempt-count`.
-    pub(crate) fn announces_attempts(&self) -> bool {
-        matches!(&self.outcome, Outcome::Matched(matched) if matched.include_attempt_count)
+    /// The matched route and its action, if it forwards.
+    pub(crate) fn forward(&self) -> Option<(&Matched, &Forward)> {
+        match &self.outcome {
+            Outcome::Matched(matched) => match &matched.route.action {
+                RouteAction::Forward(forward) => Some((matched, forward)),
+                RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => None,
+            },
+            _ => None,
+        }
     }
 
     /// The virtual host reached, if any.
@@ -86,7 +121,7 @@ impl Decision {
             Outcome::NoRoute { virtual_host } | Outcome::TlsRequired { virtual_host, .. } => {
                 Some(virtual_host)
             }
-            Outcome::BadPath | Outcome::NoVirtualHost => None,
+            Outcome::BadPath | Outcome::EscapedPath { .. } | Outcome::NoVirtualHost => None,
         }
     }
 }
@@ -100,67 +135,138 @@ impl RouteTable {
     }
 }
 
-/// Routes `head` through `table`. `secure`: the client came by TLS.
+/// Routes `head` through `table`. `secure`: the client came by TLS. `stream_value`: the stream's one
+/// random value, for routes that take a fraction of the streams.
 pub fn route(
     table: &RouteTable,
     manager: &HttpConnectionManager,
     head: &Arc<RequestHead>,
     secure: bool,
+    stream_value: u64,
 ) -> Decision {
-    let done = |head: &Arc<RequestHead>, outcome| Decision {
-        head: Arc::clone(head),
+    let mut decision = Decision {
+        head: external(head),
         table: Arc::clone(&table.name),
-        outcome,
+        outcome: Outcome::BadPath,
+        grpc: is_grpc(head),
+        stream_idle_timeout: limit(manager.stream_idle_timeout),
+        max_stream_duration: None,
+        rate_limit: manager
+            .local_rate_limit
+            .as_ref()
+            .map(|_| RateLimitOf::Manager),
+        by_chance: false,
     };
-    let Some(head) = normalized(manager, head) else {
-        return done(head, Outcome::BadPath);
-    };
-    let Some(host) = table.virtual_host(&head.authority) else {
-        return done(&head, Outcome::NoVirtualHost);
-    };
-    let virtual_host = Arc::clone(&host.name);
-    if host.require_tls && !secure {
-        let authority = head
-            .authority
-            .strip_suffix(":80")
-            .unwrap_or(&head.authority);
-        let location = format!("https://{authority}{}", head.path).into();
-        return done(
-            &head,
-            Outcome::TlsRequired {
-                virtual_host,
-                location,
-            },
-        );
+    match path::clean(manager, &decision.head.path) {
+        Normalized::Unchanged => {}
+        Normalized::Changed(path) => {
+            decision.head = Arc::new(RequestHead {
+                path: path.into(),
+                ..(*decision.head).clone()
+            });
+        }
+        Normalized::Redirect(location) => {
+            decision.outcome = Outcome::EscapedPath {
+                location: location.into(),
+            };
+            return decision;
+        }
+        Normalized::Refused => return decision,
     }
-    let Some(route) = matching::first_match(host, &head) else {
-        return done(&head, Outcome::NoRoute { virtual_host });
+    decision.outcome = match table.virtual_host(&decision.head.authority) {
+        None => Outcome::NoVirtualHost,
+        Some(host) if host.require_tls && !secure => Outcome::TlsRequired {
+            virtual_host: Arc::clone(&host.name),
+            location: tls_location(&decision.head),
+        },
+        Some(host) => route_within(host, stream_value, &mut decision),
     };
-    let (upstream_heads, total_weight) = match &route.action {
-        RouteAction::Forward(forward) => (
-            forward
-                .clusters
-                .iter()
-                .map(|entry| upstream_head(&head, host, route, forward, entry))
-                .collect(),
-            forward
-                .clusters
-                .iter()
-                .map(|entry| u64::from(entry.weight))
-                .sum(),
-        ),
-        RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => (Vec::new(), 0),
+    decision
+}
+
+fn tls_location(head: &RequestHead) -> Name {
+    format!("https://{}{}", head.authority, head.path).into()
+}
+
+fn route_within(host: &VirtualHost, stream_value: u64, decision: &mut Decision) -> Outcome {
+    let head = &decision.head;
+    let virtual_host = Arc::clone(&host.name);
+    let (found, by_chance) = matching::first_match(host, head, stream_value);
+    decision.by_chance = by_chance;
+    let Some((number, route)) = found else {
+        return Outcome::NoRoute { virtual_host };
     };
-    let matched = Matched {
+    if route.local_rate_limit.is_some() {
+        decision.rate_limit = Some(RateLimitOf::Route(number as u32));
+    }
+    let mut matched = Matched {
         virtual_host,
         route: Arc::clone(route),
         response_headers: host.response_headers.clone(),
         include_attempt_count: host.include_attempt_count,
-        upstream_heads,
-        total_weight,
+        upstream_heads: Vec::new(),
+        total_weight: 0,
+        timeouts: Timeouts::default(),
         cluster_ids: Vec::new(),
     };
-    done(&head, Outcome::Matched(Box::new(matched)))
+    if let RouteAction::Forward(forward) = &route.action {
+        let clusters = forward.clusters.iter();
+        matched.upstream_heads = clusters
+            .map(|entry| upstream_head(head, host, route, forward, entry))
+            .collect();
+        let weights = forward.clusters.iter().map(|entry| u64::from(entry.weight));
+        matched.total_weight = weights.sum();
+        matched.timeouts = Timeouts::of(forward, head, decision.grpc);
+        if forward.idle_timeout.is_some() {
+            decision.stream_idle_timeout = limit(forward.idle_timeout);
+        }
+        decision.max_stream_duration = limit(forward.max_stream_duration);
+    }
+    Outcome::Matched(Box::new(matched))
+}
+
+/// Zero says that there is no limit.
+fn limit(timeout: Option<Nanos>) -> Option<Nanos> {
+    timeout.filter(|&timeout| timeout != Nanos::ZERO)
+}
+
+/// Envoy `Grpc::Common::isGrpcRequestHeaders`.
+fn is_grpc(head: &RequestHead) -> bool {
+    head.headers
+        .get("content-type")
+        .and_then(|value| value.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}
+
+/// What only internal clients may say, and no address counts as internal.
+const INTERNAL_HEADERS: [&str; 16] = [
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-stream-duration-ms",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-original-url",
+    "x-envoy-force-trace",
+];
+
+/// The head as of a client from outside.
+fn external(head: &Arc<RequestHead>) -> Arc<RequestHead> {
+    let internal = |name: &str| name.starts_with("x-envoy-") && INTERNAL_HEADERS.contains(&name);
+    if !head.headers.0.iter().any(|(name, _)| internal(name)) {
+        return Arc::clone(head);
+    }
+    let mut changed = (**head).clone();
+    changed.headers.0.retain(|(name, _)| !internal(name));
+    Arc::new(changed)
 }
 
 /// Which weighted cluster the stream's random value picks: the first whose cumulative weight
@@ -182,34 +288,6 @@ pub fn weighted_choice(
         }
     }
     0
-}
-
-fn normalized(
-    manager: &HttpConnectionManager,
-    head: &Arc<RequestHead>,
-) -> Option<Arc<RequestHead>> {
-    if head.path.contains('#') {
-        return None;
-    }
-    let plain = (!manager.normalize_path || path::is_plain(&head.path))
-        && (!manager.merge_slashes || !head.path.contains("//"));
-    if plain {
-        return Some(Arc::clone(head));
-    }
-    let mut path = head.path.to_string();
-    if manager.normalize_path {
-        path = path::normalize(&path)?;
-    }
-    if manager.merge_slashes {
-        path = path::merge_slashes(&path);
-    }
-    if *path == *head.path {
-        return Some(Arc::clone(head));
-    }
-    Some(Arc::new(RequestHead {
-        path: path.into(),
-        ..(**head).clone()
-    }))
 }
 
 #[cfg(test)]
