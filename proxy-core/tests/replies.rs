@@ -109,3 +109,116 @@ fn a_removed_cluster_finishes_what_it_has() {
     assert_eq!(w.actions.iter().filter(closed).count(), 1);
     settled(&w, 2);
 }
+
+/// Envoy 1.40's answers: the proxy's own replies to gRPC requests.
+#[test]
+fn answers_to_grpc() {
+    let mut w = World::with_routes(vec![
+        route("/c", RouteAction::Forward(to_c())),
+        route("/d", RouteAction::Forward(Forward::to("d".into()))),
+        route(
+            "/tea",
+            RouteAction::DirectResponse {
+                status: 418,
+                body: "50 %".into(),
+            },
+        ),
+    ]);
+    w.cluster(cluster(), vec![]);
+    let grpc = [("content-type", "application/grpc")];
+    let ask = |w: &mut World, path: &str| w.request(0, head(path, &grpc));
+    let all = ["/c", "/d", "/e", "/c#f", "/tea"].map(|path| ask(&mut w, path));
+    w.run(1000);
+    for (r, flag, code, message) in [
+        (all[0], "UH", "14", Some("no healthy upstream")),
+        (all[1], "NC", "14", None),
+        (all[2], "NR", "12", None),
+        (all[3], "-", "13", None),
+        (all[4], "-", "2", Some("50 %25")),
+    ] {
+        assert_eq!(w.short(r), (200, flag.into()));
+        let type_ = w.header(r, "content-type");
+        assert_eq!(type_.as_deref(), Some("application/grpc"));
+        assert_eq!(w.header(r, "grpc-status").as_deref(), Some(code));
+        assert_eq!(w.header(r, "grpc-message").as_deref(), message);
+        assert_eq!(w.response(r).1, "");
+    }
+}
+
+/// Envoy 1.40's answers.
+#[test]
+fn dropped_for_overload() {
+    for (ppm, flag, header, body) in [
+        (
+            1_000_000,
+            "UDO",
+            "x-envoy-unconditional-drop-overload",
+            "unconditional drop overload",
+        ),
+        (999_999, "DO", "x-envoy-drop-overload", "drop overload"),
+    ] {
+        let mut w = World::of(cluster(), 1, to_c());
+        let mut dropping = assignment("c", vec![(1, 0)]);
+        dropping.drop_overload_ppm = ppm;
+        w.xds(XdsDelta::Endpoints {
+            upsert: vec![dropping.into()],
+        });
+        let r = w.get(0, "/");
+        w.run(1000);
+        let details = body.replace(' ', "_");
+        assert_eq!(w.outcome(r), (503, flag.into(), details, 0));
+        assert_eq!(w.header(r, header).as_deref(), Some("true"));
+        assert_eq!(w.response(r).1, body);
+    }
+    let mut w = World::of(cluster(), 1, to_c());
+    let mut dropping = assignment("c", vec![(1, 0)]);
+    dropping.drop_overload_ppm = 300_000;
+    w.xds(XdsDelta::Endpoints {
+        upsert: vec![dropping.into()],
+    });
+    let keys: Vec<u64> = (0..2000).map(|n| w.get(n, "/")).collect();
+    w.run(10_000);
+    let dropped = keys.iter().filter(|&&k| w.log(k).status == 503).count();
+    // Five standard deviations of a binomial with mean 600.
+    assert!((498..=702).contains(&dropped), "{dropped}");
+}
+
+/// The route's changes come before what the answer itself says, and after a redirect's location.
+#[test]
+fn answers_are_changed_like_responses() {
+    let changes = |remove: &str| HeaderMutations {
+        remove: vec![remove.into()],
+        add: vec![HeaderValue {
+            name: "x-added".into(),
+            value: "1".into(),
+            append: true,
+        }],
+    };
+    let busy = Route {
+        response_headers: changes("x-envoy-overloaded"),
+        ..route("/busy", RouteAction::Forward(to_c()))
+    };
+    let redirect = Redirect {
+        status: 302,
+        scheme: None,
+        host: Some("b".into()),
+        port: None,
+        path: RedirectPath::Keep,
+    };
+    let moved = Route {
+        response_headers: changes("location"),
+        ..route("/moved", RouteAction::Redirect(redirect))
+    };
+    let mut w = World::with_routes(vec![busy, moved]);
+    w.cluster(breakers(|l| l.max_pending_requests = 0), vec![(1, 0)]);
+    let (busy, moved) = (w.get(0, "/busy"), w.get(0, "/moved"));
+    w.run(1000);
+    assert_eq!(w.short(busy), (503, "UO".into()));
+    assert_eq!(
+        w.header(busy, "x-envoy-overloaded").as_deref(),
+        Some("true")
+    );
+    assert_eq!(w.header(busy, "x-added").as_deref(), Some("1"));
+    assert_eq!(w.short(moved), (302, "-".into()));
+    assert_eq!(w.header(moved, "location"), None);
+}

@@ -20,8 +20,8 @@ use crate::head::RequestHead;
 use crate::ids::ClusterId;
 use crate::time::Nanos;
 use crate::xds::{
-    Forward, HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable, VirtualHost,
-    WeightedCluster,
+    Forward, HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable,
+    VirtualHost, WeightedCluster,
 };
 use path::Normalized;
 use serde::{Deserialize, Serialize};

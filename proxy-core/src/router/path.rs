@@ -214,11 +214,30 @@ mod tests {
             ("/a`b", "/a%60b"),
             ("/%2e", "/"),
         ] {
-            assert_eq!(clean(&manager, path), Normalized::Changed(want.into()), "{path}");
+            assert_eq!(
+                clean(&manager, path),
+                Normalized::Changed(want.into()),
+                "{path}"
+            );
         }
         for path in [
-            "/", "/a/...", "/.a", "/a..", "/%", "/%zz", "/a;p/b", "/a%2Fb", "/a%21", "/a[b]", "/a%80",
-            "/a%0ab", "/a?b=/../{}", "/a~b!$&'()*+,;=:@b", "/a%c3%a9", "/a;x=../b", "//a",
+            "/",
+            "/a/...",
+            "/.a",
+            "/a..",
+            "/%",
+            "/%zz",
+            "/a;p/b",
+            "/a%2Fb",
+            "/a%21",
+            "/a[b]",
+            "/a%80",
+            "/a%0ab",
+            "/a?b=/../{}",
+            "/a~b!$&'()*+,;=:@b",
+            "/a%c3%a9",
+            "/a;x=../b",
+            "//a",
         ] {
             assert_eq!(clean(&manager, path), Normalized::Unchanged, "{path}");
         }
@@ -241,18 +260,70 @@ mod tests {
             (Reject, true, true, "/a%5cb", Normalized::Refused),
             (Reject, false, false, "/a?x=%2F", Normalized::Unchanged),
             (Reject, false, false, "/%41", Normalized::Unchanged),
-            (UnescapeAndForward, false, false, "/a%2fb%5Cc?x=%2F", changed("/a/b\\c?x=%2F")),
-            (UnescapeAndForward, true, true, "/a%2fb%5Cc?x=%2F", changed("/a/b/c?x=%2F")),
-            (UnescapeAndForward, true, true, "/a/..%2f..%2fb", changed("/b")),
-            (UnescapeAndForward, false, false, "/a/..%2f..%2fb", changed("/a/../../b")),
-            (UnescapeAndForward, false, true, "/a%2F%2Fb", changed("/a/b")),
-            (UnescapeAndForward, false, true, "/a/%2e%2e%2fb", changed("/a/%2e%2e/b")),
-            (UnescapeAndRedirect, true, true, "/a/..%2f..%2fb", redirect("/b")),
-            (UnescapeAndRedirect, false, false, "/a%5cb", redirect("/a\\b")),
+            (
+                UnescapeAndForward,
+                false,
+                false,
+                "/a%2fb%5Cc?x=%2F",
+                changed("/a/b\\c?x=%2F"),
+            ),
+            (
+                UnescapeAndForward,
+                true,
+                true,
+                "/a%2fb%5Cc?x=%2F",
+                changed("/a/b/c?x=%2F"),
+            ),
+            (
+                UnescapeAndForward,
+                true,
+                true,
+                "/a/..%2f..%2fb",
+                changed("/b"),
+            ),
+            (
+                UnescapeAndForward,
+                false,
+                false,
+                "/a/..%2f..%2fb",
+                changed("/a/../../b"),
+            ),
+            (
+                UnescapeAndForward,
+                false,
+                true,
+                "/a%2F%2Fb",
+                changed("/a/b"),
+            ),
+            (
+                UnescapeAndForward,
+                false,
+                true,
+                "/a/%2e%2e%2fb",
+                changed("/a/%2e%2e/b"),
+            ),
+            (
+                UnescapeAndRedirect,
+                true,
+                true,
+                "/a/..%2f..%2fb",
+                redirect("/b"),
+            ),
+            (
+                UnescapeAndRedirect,
+                false,
+                false,
+                "/a%5cb",
+                redirect("/a\\b"),
+            ),
             (UnescapeAndRedirect, true, true, "/a/../b", changed("/b")),
         ] {
             let manager = manager(action, normalize, merge);
-            assert_eq!(clean(&manager, path), want, "{action:?} {normalize} {merge} {path}");
+            assert_eq!(
+                clean(&manager, path),
+                want,
+                "{action:?} {normalize} {merge} {path}"
+            );
         }
     }
 }

@@ -135,7 +135,9 @@ pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead)
         Some(host) => host,
         None => host_of_request(head, scheme, redirect.port),
     };
-    let port = redirect.port.map_or(String::new(), |port| format!(":{port}"));
+    let port = redirect
+        .port
+        .map_or(String::new(), |port| format!(":{port}"));
     let path = match &redirect.path {
         RedirectPath::Keep => head.path.to_string(),
         RedirectPath::Prefix(by) => replace_matched(&head.path, &route.matches.path, by),
@@ -254,24 +256,96 @@ mod tests {
         use RedirectPath::{Keep, Prefix, Replace};
         let https = Some("https");
         for (authority, redirect, want) in [
-            ("a:80", redirect(https, None, None, Keep), "https://a/v1/x?q=1"),
-            ("a:443", redirect(https, None, None, Keep), "https://a:443/v1/x?q=1"),
-            ("a:8080", redirect(https, None, None, Keep), "https://a:8080/v1/x?q=1"),
-            ("[::1]", redirect(https, None, None, Keep), "https://[::1]/v1/x?q=1"),
-            ("[::1]:80", redirect(https, None, None, Keep), "https://[::1]/v1/x?q=1"),
-            ("[::1]:9", redirect(https, None, None, Keep), "https://[::1]:9/v1/x?q=1"),
-            ("a:80", redirect(Some("http"), None, None, Keep), "http://a:80/v1/x?q=1"),
-            ("a", redirect(None, None, Some(80), Keep), "http://a:80/v1/x?q=1"),
-            ("a:80", redirect(https, None, Some(443), Keep), "https://a:443/v1/x?q=1"),
-            ("[::1]", redirect(None, None, Some(80), Keep), "http://[::1]:80/v1/x?q=1"),
-            ("[::1]:9", redirect(None, None, Some(443), Keep), "http://[::1]:443/v1/x?q=1"),
-            ("a", redirect(https, Some("b:80"), None, Keep), "https://b:80/v1/x?q=1"),
-            ("a", redirect(None, Some("b:99"), Some(8080), Keep), "http://b:99:8080/v1/x?q=1"),
-            ("a", redirect(None, Some("[::1]"), Some(8080), Keep), "http://[::1]:8080/v1/x?q=1"),
-            ("a", redirect(None, None, None, Prefix("/v2".into())), "http://a/v2/x?q=1"),
-            ("a", redirect(None, None, None, Replace("/p".into())), "http://a/p?q=1"),
-            ("a", redirect(None, None, None, Replace("/p?z".into())), "http://a/p?z"),
-            ("a", redirect(None, None, None, Replace("/p#f".into())), "http://a/p#f?q=1"),
+            (
+                "a:80",
+                redirect(https, None, None, Keep),
+                "https://a/v1/x?q=1",
+            ),
+            (
+                "a:443",
+                redirect(https, None, None, Keep),
+                "https://a:443/v1/x?q=1",
+            ),
+            (
+                "a:8080",
+                redirect(https, None, None, Keep),
+                "https://a:8080/v1/x?q=1",
+            ),
+            (
+                "[::1]",
+                redirect(https, None, None, Keep),
+                "https://[::1]/v1/x?q=1",
+            ),
+            (
+                "[::1]:80",
+                redirect(https, None, None, Keep),
+                "https://[::1]/v1/x?q=1",
+            ),
+            (
+                "[::1]:9",
+                redirect(https, None, None, Keep),
+                "https://[::1]:9/v1/x?q=1",
+            ),
+            (
+                "a:80",
+                redirect(Some("http"), None, None, Keep),
+                "http://a:80/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, Some(80), Keep),
+                "http://a:80/v1/x?q=1",
+            ),
+            (
+                "a:80",
+                redirect(https, None, Some(443), Keep),
+                "https://a:443/v1/x?q=1",
+            ),
+            (
+                "[::1]",
+                redirect(None, None, Some(80), Keep),
+                "http://[::1]:80/v1/x?q=1",
+            ),
+            (
+                "[::1]:9",
+                redirect(None, None, Some(443), Keep),
+                "http://[::1]:443/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(https, Some("b:80"), None, Keep),
+                "https://b:80/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, Some("b:99"), Some(8080), Keep),
+                "http://b:99:8080/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, Some("[::1]"), Some(8080), Keep),
+                "http://[::1]:8080/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Prefix("/v2".into())),
+                "http://a/v2/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p".into())),
+                "http://a/p?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p?z".into())),
+                "http://a/p?z",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p#f".into())),
+                "http://a/p#f?q=1",
+            ),
         ] {
             let head = RequestHead {
                 authority: authority.into(),

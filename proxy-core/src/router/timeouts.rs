@@ -31,7 +31,10 @@ impl Timeouts {
             }
             _ => (limit(forward.timeout), false),
         };
-        let per_try = forward.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let per_try = forward
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.per_try_timeout);
         Timeouts {
             route,
             per_try: limit(per_try).filter(|&per_try| route.is_none_or(|route| per_try < route)),
@@ -45,7 +48,11 @@ impl Timeouts {
     pub(crate) fn expected_ms(&self, elapsed: Nanos) -> u64 {
         let route = self.route.map_or(0, Nanos::as_millis);
         let per_try = self.per_try.map_or(0, Nanos::as_millis);
-        let expected = if self.hedged || per_try == 0 { route } else { per_try };
+        let expected = if self.hedged || per_try == 0 {
+            route
+        } else {
+            per_try
+        };
         if expected == 0 || route == 0 {
             return expected;
         }
@@ -96,7 +103,11 @@ mod tests {
             ("5", None),
             ("", None),
         ] {
-            assert_eq!(grpc_timeout(text.as_bytes()), millis.map(Nanos::from_millis), "{text}");
+            assert_eq!(
+                grpc_timeout(text.as_bytes()),
+                millis.map(Nanos::from_millis),
+                "{text}"
+            );
         }
     }
 
@@ -119,7 +130,11 @@ mod tests {
             (timeouts(Some(100), Some(10), true), 30, 70),
             (timeouts(Some(100), None, false), 100, 1),
         ] {
-            assert_eq!(timeouts.expected_ms(ms(elapsed)), want, "{timeouts:?} {elapsed}");
+            assert_eq!(
+                timeouts.expected_ms(ms(elapsed)),
+                want,
+                "{timeouts:?} {elapsed}"
+            );
         }
     }
 }

@@ -135,7 +135,14 @@ impl Worker {
             if mirror.fraction.holds(stream_value) {
                 let key = mix(key ^ mix(number as u64 + 1));
                 let head = &matched.upstream_heads[choice as usize];
-                self.mirror(id, key, mirror, Arc::clone(head), matched.timeouts.route, out);
+                self.mirror(
+                    id,
+                    key,
+                    mirror,
+                    Arc::clone(head),
+                    matched.timeouts.route,
+                    out,
+                );
             }
         }
     }

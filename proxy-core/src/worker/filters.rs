@@ -61,8 +61,11 @@ impl Worker {
     ) {
         let key = self.exchanges[x as usize].key;
         let abort = fault.abort.as_ref().filter(|abort| {
-            room && Fraction::ppm(abort.fraction_ppm)
-                .holds(self.draws.draw(key, Purpose::FaultAbort, 0))
+            room && Fraction::ppm(abort.fraction_ppm).holds(self.draws.draw(
+                key,
+                Purpose::FaultAbort,
+                0,
+            ))
         });
         let Some(abort) = abort else {
             return self.limit_or_route(x, decision, out);
@@ -142,13 +145,17 @@ impl Worker {
                 Some((matched.route.local_rate_limit.clone()?, owner))
             }
             _ => {
-                let chain = &self.downstream(self.exchanges[x as usize].downstream)?.chain;
+                let chain = &self
+                    .downstream(self.exchanges[x as usize].downstream)?
+                    .chain;
                 let owner = BucketOwner::Chain {
                     listener: chain.listener.name.clone(),
                     chain: chain.index(),
                 };
                 match &chain.chain()?.filter {
-                    NetworkFilter::Http(manager) => Some((manager.local_rate_limit.clone()?, owner)),
+                    NetworkFilter::Http(manager) => {
+                        Some((manager.local_rate_limit.clone()?, owner))
+                    }
                     NetworkFilter::Tcp(_) => None,
                 }
             }

@@ -69,7 +69,9 @@ impl Worker {
     pub(super) fn answer(&mut self, x: u32, reply: LocalReply, out: &mut Out) {
         self.exchanges[x as usize].details = reply.details;
         let grpc = self.speaks_grpc(x).then(|| {
-            let code = reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status));
+            let code = reply
+                .grpc_status
+                .unwrap_or_else(|| grpc_status(reply.status));
             (code, &reply.body)
         });
         let status = grpc.map_or(reply.status, |_| 200);
@@ -108,7 +110,9 @@ impl Worker {
         let mut head = self.mutated(x, Arc::new(head));
         if grpc {
             let body = self.local_texts.of("");
-            let form = self.local_heads.of(200, None, Some((grpc_status(status), &body)));
+            let form = self
+                .local_heads
+                .of(200, None, Some((grpc_status(status), &body)));
             let headers = &mut Arc::make_mut(&mut head).headers;
             headers.0.extend_from_slice(&form.headers.0);
         }
@@ -167,7 +171,13 @@ impl Worker {
     pub(super) fn route_timed_out(&mut self, x: u32, out: &mut Out) {
         self.drop_attempts(x, true, out);
         self.exchanges[x as usize].flags.set(Flag::UT);
-        self.cut_off(x, 504, "upstream request timeout", Details::ResponseTimeout, out);
+        self.cut_off(
+            x,
+            504,
+            "upstream request timeout",
+            Details::ResponseTimeout,
+            out,
+        );
     }
 
     /// Answers a request that took too long, or breaks off its response.

@@ -179,8 +179,7 @@ impl Worker {
                 self.answer(x, reply, out);
             }
             RouteAction::Redirect(redirect) => {
-                let location =
-                    router::redirect_location(redirect, &matched.route, &decision.head);
+                let location = router::redirect_location(redirect, &matched.route, &decision.head);
                 self.redirect(x, redirect.status, &location, Details::DirectResponse, out);
             }
         }
@@ -241,7 +240,12 @@ impl Worker {
         } else {
             let body = "unconditional drop overload";
             let details = Details::UnconditionalDropOverload;
-            (Flag::UDO, "x-envoy-unconditional-drop-overload", body, details)
+            (
+                Flag::UDO,
+                "x-envoy-unconditional-drop-overload",
+                body,
+                details,
+            )
         };
         self.exchanges[x as usize].flags.set(flag);
         let reply = LocalReply {

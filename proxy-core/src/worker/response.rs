@@ -248,7 +248,10 @@ impl Worker {
         }
         exchange.retries_left -= 1;
         let cluster = self.cluster_mut(id);
-        let under_way = cluster.counts.requests.saturating_add(cluster.counts.pending);
+        let under_way = cluster
+            .counts
+            .requests
+            .saturating_add(cluster.counts.pending);
         let limit = retry::concurrency_limit(&cluster.config.circuit_breakers, under_way);
         if cluster.counts.retries >= limit {
             self.exchanges[x as usize].flags.set(Flag::UO);
