@@ -81,7 +81,7 @@ pub fn picking(name: &str, endpoints: u32, route: bool) -> Batch {
         for _ in 0..choices {
             key += 1;
             if route {
-                black_box(table.find(&heads[key as usize % heads.len()]));
+                black_box(table.find(&heads[key as usize % heads.len()], key));
             }
             let selection = Selection {
                 now: Nanos(key * 1000),

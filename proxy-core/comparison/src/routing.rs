@@ -159,7 +159,7 @@ fn routes(name: &str, route: impl Fn(u64) -> RouteMatch, path: impl Fn(u64) -> S
     let table = Arc::new(RouteTable::new("t".into(), hosts, true));
     let heads = || numbers(ROUTES).map(|n| head("a", &path(n))).collect();
     let find = batch(&table, heads(), |table, head| {
-        black_box(table.find(head));
+        black_box(table.find(head, 0));
     });
     let scan = batch(&table, heads(), |table, head| {
         let path = path_of(&head.path);

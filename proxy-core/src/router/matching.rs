@@ -1,15 +1,15 @@
 //! Does a route match a request?
 
-use crate::head::RequestHead;
+use crate::head::{Headers, RequestHead, ResponseHead};
 use crate::xds::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch};
 
-/// Whether every condition holds; `path` is the head's without query (see [`path_of`]).
+/// Whether every condition on the head holds; `path` is the head's without query (see [`path_of`]).
 pub fn matches(matcher: &RouteMatch, path: &str, head: &RequestHead) -> bool {
     path_matches(matcher, path)
         && matcher
             .headers
             .iter()
-            .all(|header| header_matches(header, head))
+            .all(|header| request_header_matches(header, head))
         && (matcher.query.is_empty() || query_matches(&matcher.query, &head.path))
 }
 
@@ -41,7 +41,8 @@ fn path_matches(matcher: &RouteMatch, path: &str) -> bool {
     }
 }
 
-fn header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
+/// Whether a condition on a header, or on a pseudo-header, holds for a request.
+pub(crate) fn request_header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
     let pseudo = match &*matcher.name {
         ":method" => Some(&head.method),
         ":authority" => Some(&head.authority),
@@ -52,7 +53,20 @@ fn header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
     if let Some(value) = pseudo {
         return value_matches(&matcher.value, Some(value.as_bytes())) != matcher.invert;
     }
-    let mut lines = head.headers.all(&matcher.name).peekable();
+    lines_match(matcher, &head.headers)
+}
+
+/// Whether a condition on a header, or on `:status`, holds for a response.
+pub(crate) fn response_header_matches(matcher: &HeaderMatch, head: &ResponseHead) -> bool {
+    if &*matcher.name == ":status" {
+        let status = head.status.to_string();
+        return value_matches(&matcher.value, Some(status.as_bytes())) != matcher.invert;
+    }
+    lines_match(matcher, &head.headers)
+}
+
+fn lines_match(matcher: &HeaderMatch, headers: &Headers) -> bool {
+    let mut lines = headers.all(&matcher.name).peekable();
     if lines.peek().is_none() {
         // A missing header fails even an inverted match, unless it is absence that is asked for.
         return match &matcher.value {
@@ -102,7 +116,6 @@ impl From<StringMatch> for ValueMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::Headers;
     use crate::xds::Regex;
 
     fn head(path: &str, headers: &[(&str, &str)]) -> RequestHead {
