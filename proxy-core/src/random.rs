@@ -21,6 +21,10 @@ pub enum Purpose {
     EjectionJitter,
     /// Stands in for a missing hash under ring hash and maglev.
     MissingHash,
+    /// Where the turns of localities begin; anew with each change of their priority.
+    LocalitySeed,
+    /// Whether a request stays in the zone, and where it goes otherwise.
+    Zone,
 }
 
 /// The draws of one proxy in one run.

@@ -73,9 +73,12 @@ impl Edf {
 
     /// The next host; it goes back in by its weight of this moment.
     pub(crate) fn pick(&mut self, weight: impl Fn(u32) -> f64) -> Option<u32> {
-        let Entry { deadline, host, .. } = self.heap.pop()?;
-        self.now = deadline;
-        self.push(host, deadline + 1.0 / weight(host));
+        let mut earliest = self.heap.peek_mut()?;
+        let host = earliest.host;
+        self.now = earliest.deadline;
+        earliest.deadline += 1.0 / weight(host);
+        earliest.order = self.next_order;
+        self.next_order += 1;
         Some(host)
     }
 

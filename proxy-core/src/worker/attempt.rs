@@ -2,6 +2,8 @@
 
 use super::Worker;
 use super::state::{Attempt, Expiry, NONE, Owner, Stage};
+use crate::balancer::PreviousPriorities;
+use crate::balancer::subset::Criteria;
 use crate::cluster::Selection;
 use crate::contract::Out;
 use crate::ids::{ClusterId, EndpointId, ExchangeId};
@@ -9,7 +11,7 @@ use crate::random::{Purpose, mix};
 use crate::router::{Matched, Outcome};
 use crate::telemetry::{Details, Flag};
 use crate::timers::TimerId;
-use crate::xds::{Discovery, Forward, Mirror, RetryPolicy, RouteAction};
+use crate::xds::{Discovery, Forward, Mirror, RouteAction};
 use std::sync::Arc;
 
 impl Worker {
@@ -25,7 +27,7 @@ impl Worker {
         let RouteAction::Forward(forward) = &matched.route.action else {
             return;
         };
-        let Some(host) = self.select_host(x, id, forward.retry.as_ref()) else {
+        let Some(host) = self.select_host(x, id, forward) else {
             self.local_reply(
                 x,
                 503,
@@ -36,12 +38,13 @@ impl Worker {
             );
             return;
         };
-        let endpoint = self.cluster(id).hosts[host as usize].endpoint;
+        let state = &self.cluster(id).hosts[host as usize];
+        let (endpoint, tried) = (state.endpoint, state.id);
         let exchange = &mut self.exchanges[x as usize];
         let first = exchange.attempts == 0;
         exchange.attempts += 1;
         exchange.endpoint = Some(endpoint);
-        exchange.tried.push(endpoint);
+        exchange.tried.push(tried);
         let (id_of_exchange, choice) = (exchange.id, exchange.weighted_choice as usize);
         let head = Arc::clone(&matched.upstream_heads[choice]);
         let attempt = self.new_attempt(Owner::Exchange(x), id, host);
@@ -53,23 +56,34 @@ impl Worker {
         }
     }
 
-    fn select_host(&mut self, x: u32, id: ClusterId, retry: Option<&RetryPolicy>) -> Option<u32> {
+    fn select_host(&mut self, x: u32, id: ClusterId, forward: &Forward) -> Option<u32> {
         if let Discovery::OriginalDst { port } = self.cluster(id).config.discovery {
             return self.original_host(x, id, port);
         }
-        let exchange = &self.exchanges[x as usize];
-        // The predicate looks only at retries.
-        let avoid = retry.filter(|retry| retry.avoid_previous_hosts && exchange.attempts > 0);
+        let exchange = &mut self.exchanges[x as usize];
+        // Both look only at retries.
+        let retry = forward.retry.as_ref().filter(|_| exchange.attempts > 0);
+        let avoid = retry.filter(|retry| retry.avoid_previous_hosts);
+        if let Some(frequency) = retry.and_then(|r| r.previous_priorities_update_frequency) {
+            exchange
+                .previous_priorities
+                .get_or_insert_with(|| Box::new(PreviousPriorities::new(frequency)));
+        }
         let selection = Selection {
             now: self.now,
             key: exchange.key,
             attempt: exchange.attempts,
             hash: exchange.hash,
+            criteria: Criteria {
+                route: &forward.subset,
+                weighted_cluster: &forward.clusters[exchange.weighted_choice as usize].subset,
+            },
             tried: exchange.tried.as_slice(),
             max_repicks: avoid.map_or(0, |retry| retry.host_selection_retry_max_attempts),
+            previous_priorities: exchange.previous_priorities.as_deref_mut(),
         };
         let cluster = self.clusters[id.0 as usize].as_mut()?;
-        cluster.select(&self.draws, selection)
+        cluster.select(selection)
     }
 
     /// The host at the address the client was connecting to.
@@ -147,13 +161,18 @@ impl Worker {
             key,
             attempt: 0,
             hash: None,
+            criteria: Criteria {
+                route: &forward.subset,
+                weighted_cluster: &[],
+            },
             tried: &[],
             max_repicks: 0,
+            previous_priorities: None,
         };
         let Some(cluster) = self.clusters[id.0 as usize].as_mut() else {
             return;
         };
-        let Some(host) = cluster.select(&self.draws, selection) else {
+        let Some(host) = cluster.select(selection) else {
             return;
         };
         let attempt = self.new_attempt(Owner::Mirror(of), id, host);

@@ -1,5 +1,7 @@
 //! What a worker keeps for exchanges, attempts, connections and downstream connections.
 
+use crate::balancer::PreviousPriorities;
+use crate::cluster::Tried;
 use crate::contract::Opened;
 use crate::head::{RequestHead, ResponseHead};
 use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
@@ -40,35 +42,6 @@ pub(super) struct Downstream {
     pub(super) exchanges: u32,
 }
 
-/// The endpoints an exchange has tried, as many as the predicate needs to know.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tried {
-    endpoints: [EndpointId; Tried::CAPACITY],
-    len: usize,
-}
-
-impl Tried {
-    const CAPACITY: usize = 8;
-    pub(super) const EMPTY: Tried = Tried {
-        endpoints: [EndpointId(NONE); Tried::CAPACITY],
-        len: 0,
-    };
-
-    /// Remembers `endpoint`; beyond the capacity the oldest is forgotten.
-    pub(super) fn push(&mut self, endpoint: EndpointId) {
-        if self.len == Tried::CAPACITY {
-            self.endpoints.copy_within(1.., 0);
-            self.len -= 1;
-        }
-        self.endpoints[self.len] = endpoint;
-        self.len += 1;
-    }
-
-    pub(super) fn as_slice(&self) -> &[EndpointId] {
-        &self.endpoints[..self.len]
-    }
-}
-
 /// One request and its response.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -97,6 +70,8 @@ pub(super) struct Exchange {
     pub(super) attempts: u32,
     pub(super) endpoint: Option<EndpointId>,
     pub(super) tried: Tried,
+    /// Of retries that leave the priorities tried before.
+    pub(super) previous_priorities: Option<Box<PreviousPriorities>>,
     pub(super) retries_left: u32,
     /// Retries scheduled so far.
     pub(super) retries: u32,
@@ -141,6 +116,7 @@ impl Exchange {
             attempts: 0,
             endpoint: None,
             tried: Tried::EMPTY,
+            previous_priorities: None,
             retries_left: 0,
             retries: 0,
             retry_slot: false,

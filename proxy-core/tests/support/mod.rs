@@ -85,11 +85,7 @@ impl World {
     }
 
     pub fn bare() -> World {
-        let identity = Identity {
-            seed: 1,
-            proxy: "p".into(),
-            workers: 1,
-        };
+        let identity = Identity::new(1, "p".into(), 1);
         World {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
