@@ -85,9 +85,12 @@ impl World {
     }
 
     pub fn bare() -> World {
-        let identity = Identity::new(1, "p".into(), 1);
+        World::with_identity(&Identity::new(1, "p".into(), 1))
+    }
+
+    pub fn with_identity(identity: &Identity) -> World {
         World {
-            proxy: Proxy::new(&identity),
+            proxy: Proxy::new(identity),
             outs: Outs::new(1),
             now: Nanos::ZERO,
             events: BTreeMap::new(),
