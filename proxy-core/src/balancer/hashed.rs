@@ -45,7 +45,7 @@ impl Hashed {
     pub(crate) fn build(
         hosts: &[u32],
         localities: Option<&[Locality]>,
-        view: HostsView<'_>,
+        view: &HostsView<'_>,
     ) -> Option<Hashed> {
         let (LbPolicy::RingHash { hashing, .. } | LbPolicy::Maglev { hashing, .. }) =
             view.config.lb_policy
@@ -89,8 +89,8 @@ impl Hashed {
         Some(Hashed { table, bound })
     }
 
-    pub(crate) fn pick(&mut self, view: HostsView<'_>, choice: &Choice<'_>) -> Option<u32> {
-        let (hash, walk) = (choice.hash, choice.walk);
+    pub(crate) fn pick(&mut self, view: &HostsView<'_>, choice: &Choice<'_>) -> Option<u32> {
+        let (hash, walk) = (choice.hash?, choice.walk);
         let first = match &self.table {
             Table::Ring(ring) => ring.pick(hash, walk),
             Table::Maglev(table) => table.pick(hash, walk),
@@ -105,7 +105,7 @@ impl Hashed {
 impl Bound {
     /// `first` unless it is overloaded: then the first host that is not, in an order that the hash
     /// decides, or the least overloaded.
-    fn apply(&mut self, first: u32, hash: u64, view: HostsView<'_>) -> u32 {
+    fn apply(&mut self, first: u32, hash: u64, view: &HostsView<'_>) -> u32 {
         let Some(&(_, weight)) = self.weights.iter().find(|(host, _)| *host == first) else {
             return first;
         };
@@ -136,7 +136,7 @@ impl Bound {
     }
 
     /// Active requests as a share of the slots that the host may fill; Envoy reckons in 32 bits.
-    fn overload(&self, host: u32, weight: f64, view: HostsView<'_>) -> f64 {
+    fn overload(&self, host: u32, weight: f64, view: &HostsView<'_>) -> f64 {
         let total = view
             .cluster_active
             .wrapping_add(1)
@@ -149,7 +149,7 @@ impl Bound {
 }
 
 /// Each host's part of `whole`, by weight.
-fn shares(hosts: &[u32], whole: f64, view: HostsView<'_>) -> Vec<(u32, f64)> {
+fn shares(hosts: &[u32], whole: f64, view: &HostsView<'_>) -> Vec<(u32, f64)> {
     let weight = |host: u32| view.weights[host as usize];
     let sum: u64 = hosts.iter().map(|&host| u64::from(weight(host))).sum();
     hosts
@@ -158,7 +158,11 @@ fn shares(hosts: &[u32], whole: f64, view: HostsView<'_>) -> Vec<(u32, f64)> {
         .collect()
 }
 
-fn locality_shares(hosts: &[u32], localities: &[Locality], view: HostsView<'_>) -> Vec<(u32, f64)> {
+fn locality_shares(
+    hosts: &[u32],
+    localities: &[Locality],
+    view: &HostsView<'_>,
+) -> Vec<(u32, f64)> {
     let sum: u64 = localities.iter().map(|l| u64::from(l.weight)).sum();
     let mut all = Vec::with_capacity(hosts.len());
     for locality in localities.iter().filter(|locality| locality.weight > 0) {
@@ -174,7 +178,7 @@ fn locality_shares(hosts: &[u32], localities: &[Locality], view: HostsView<'_>) 
 }
 
 /// `hash_key` of the endpoint's metadata; else its hostname, if asked for; else its address.
-fn hash_key(host: u32, hashing: ConsistentHashing, view: HostsView<'_>) -> String {
+fn hash_key(host: u32, hashing: ConsistentHashing, view: &HostsView<'_>) -> String {
     let host = &view.hosts[host as usize];
     match host.metadata("hash_key").filter(|key| !key.is_empty()) {
         Some(key) => key.to_string(),

@@ -129,12 +129,13 @@ impl Localities {
         context: &UpdateContext<'_>,
         (seed, locality_seed): (u64, u64),
     ) -> Option<Box<Localities>> {
-        let (view, place) = (context.view, context.place);
-        if !place.weighted && place.local.is_none() {
+        let (view, place) = (&context.view, context.place);
+        let hashed = view.config.lb_policy.hashes();
+        if !place.weighted && (hashed || place.local.is_none()) {
             return None;
         }
         let mut sources = before.map_or_else(Vec::new, |before| before.sources);
-        if !super::is_hashed(&view.config.lb_policy) {
+        if !hashed {
             // Rotations of localities that come back go on where they were.
             let len = sources.len().max(named.len());
             sources.resize_with(len, Default::default);
@@ -195,7 +196,7 @@ impl Localities {
     pub(crate) fn choose(
         &mut self,
         health: Health,
-        view: HostsView<'_>,
+        view: &HostsView<'_>,
         draws: &Draws,
         choice: &Choice<'_>,
     ) -> Option<Option<&mut Source>> {
@@ -269,7 +270,7 @@ fn effective_weights(
     eligible: &[u32],
     all: &[u32],
     named: &[Locality],
-    view: HostsView<'_>,
+    view: &HostsView<'_>,
     overprovisioning: f64,
 ) -> Vec<f64> {
     named

@@ -100,14 +100,22 @@ pub(crate) struct Choice<'a> {
     pub(crate) key: u64,
     /// Numbers the choices of one exchange.
     pub(crate) round: u64,
-    /// The request's hash, or the value that stands in for it.
-    pub(crate) hash: u64,
+    /// The request's hash, or the value that stands in for it; policies without hashing draw theirs.
+    pub(crate) hash: Option<u64>,
     /// Counts the re-picks of one selection, for policies that walk.
     pub(crate) walk: u32,
     /// Hosts tried before, oldest first.
     pub(crate) tried: &'a [HostId],
     /// Keeps retries away from the priorities of those hosts.
     pub(crate) previous_priorities: Option<&'a mut PreviousPriorities>,
+}
+
+impl Choice<'_> {
+    /// What the priority follows from.
+    fn hash(&self, draws: &Draws) -> u64 {
+        self.hash
+            .unwrap_or_else(|| draws.draw(self.key, Purpose::Priority, self.round))
+    }
 }
 
 /// Which of a priority's hosts to choose from, by their health.
@@ -167,7 +175,7 @@ impl Balancer {
         localities: &[Locality],
         context: &UpdateContext<'_>,
     ) {
-        let view = context.view;
+        let view = &context.view;
         if self.priorities.len() <= priority {
             self.priorities
                 .resize_with(priority + 1, PriorityHosts::default);
@@ -233,21 +241,23 @@ impl Balancer {
     }
 
     /// One of the hosts; `None`: no healthy upstream.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pick(
         &mut self,
-        view: HostsView<'_>,
+        view: &HostsView<'_>,
         draws: &Draws,
         choice: &mut Choice<'_>,
     ) -> Option<u32> {
-        let hashed = is_hashed(&view.config.lb_policy);
+        let hashed = view.config.lb_policy.hashes();
         let (priority, health) = match choice.previous_priorities.as_deref_mut() {
             Some(previous) if !hashed => {
                 let counts = self.priorities.iter().map(|p| p.counts);
-                previous.choose(choice.hash, choice.tried, &self.loads, counts, view.hosts)
+                let hash = draws.draw(choice.key, Purpose::Priority, choice.round);
+                previous.choose(hash, choice.tried, &self.loads, counts, view.hosts)?
             }
-            _ => self.loads.choose(choice.hash),
-        }?;
+            _ if self.loads.first_takes_all() => (0, Health::Healthy),
+            _ => self.loads.choose(choice.hash(draws))?,
+        };
         let panics = self.loads.panics(priority);
         let hosts = &mut self.priorities[priority];
         if hashed {
@@ -259,20 +269,22 @@ impl Balancer {
             let localities = hosts.localities.as_ref().map(|l| l.named());
             return source.pick_hashed(localities, view, choice);
         }
-        if panics {
+        let source = if panics {
             if view.config.fail_traffic_on_panic {
                 return None;
             }
-            return hosts.all.pick(view, draws, choice, self.seed);
-        }
-        if let Some(localities) = &mut hosts.localities
-            && let Some(source) = localities.choose(health, view, draws, choice)?
-        {
-            return source.pick(view, draws, choice, self.seed);
-        }
-        let source = match health {
-            Health::Healthy => &mut hosts.healthy,
-            Health::Degraded => &mut hosts.degraded,
+            &mut hosts.all
+        } else {
+            let whole = match health {
+                Health::Healthy => &mut hosts.healthy,
+                Health::Degraded => &mut hosts.degraded,
+            };
+            match &mut hosts.localities {
+                Some(localities) => localities
+                    .choose(health, view, draws, choice)?
+                    .unwrap_or(whole),
+                None => whole,
+            }
         };
         source.pick(view, draws, choice, self.seed)
     }
@@ -291,8 +303,4 @@ pub(crate) struct UpdateContext<'a> {
 /// Envoy compares whole milliseconds.
 fn within(span: Nanos, window: Nanos) -> bool {
     window.as_millis() > 0 && span.as_millis() <= window.as_millis()
-}
-
-fn is_hashed(policy: &LbPolicy) -> bool {
-    matches!(policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. })
 }

@@ -165,7 +165,7 @@ impl Loads {
 /// Loads, and panic flags, by priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PriorityLoads {
-    pub(crate) loads: Loads,
+    loads: Loads,
     panics: Vec<bool>,
 }
 
@@ -200,6 +200,12 @@ impl PriorityLoads {
     #[inline]
     pub(crate) fn choose(&self, hash: u64) -> Option<(usize, Health)> {
         self.loads.choose(hash)
+    }
+
+    /// Every hash falls to the healthy hosts of the first priority.
+    #[inline]
+    pub(crate) fn first_takes_all(&self) -> bool {
+        self.loads.healthy[0] == 100
     }
 
     /// All hosts of the priority are used, whatever their health.

@@ -44,7 +44,7 @@ impl Source {
     }
 
     /// `slow`: some host of the balancer may be in slow start.
-    pub(crate) fn build(&mut self, view: HostsView<'_>, seed: u64, slow: bool) {
+    pub(crate) fn build(&mut self, view: &HostsView<'_>, seed: u64, slow: bool) {
         let hosts = &self.hosts;
         let weight = |host: &u32| view.weights[*host as usize];
         let weighted =
@@ -71,7 +71,7 @@ impl Source {
     #[inline]
     pub(crate) fn pick(
         &mut self,
-        view: HostsView<'_>,
+        view: &HostsView<'_>,
         draws: &Draws,
         choice: &Choice<'_>,
         seed: u64,
@@ -104,7 +104,7 @@ impl Source {
             Picker::Schedule(edf) => edf.pick(|host| view.live_weight(host)),
             Picker::LeastOfAll => Some(least_of_all(hosts, view.active, draw)),
             // The priority's own draw picks the host as well.
-            Picker::Random => Some(hosts[(choice.hash % len) as usize]),
+            Picker::Random => Some(hosts[(choice.hash(draws) % len) as usize]),
             Picker::PeakEwma(decay) => Some(lighter_of_two(hosts, view, *decay, draw)),
             Picker::Hashed(_) | Picker::Provided => None,
         }
@@ -114,7 +114,7 @@ impl Source {
     pub(crate) fn pick_hashed(
         &mut self,
         localities: Option<&[Locality]>,
-        view: HostsView<'_>,
+        view: &HostsView<'_>,
         choice: &Choice<'_>,
     ) -> Option<u32> {
         if self.picker.is_none() {
@@ -151,7 +151,7 @@ fn least_of_all(hosts: &[u32], active: &[u32], draw: impl Fn(u64) -> u64) -> u32
 /// Two distinct hosts at random; the one with less load, the first on a tie (tower's `p2c`).
 fn lighter_of_two(
     hosts: &[u32],
-    view: HostsView<'_>,
+    view: &HostsView<'_>,
     decay: Nanos,
     draw: impl Fn(u64) -> u64,
 ) -> u32 {
@@ -171,4 +171,93 @@ fn lighter_of_two(
     } else {
         first
     } as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balancer::peak_ewma::PeakEwma;
+    use crate::cluster::Host;
+    use crate::xds::{Cluster, Discovery, Endpoint};
+
+    /// How often each host is picked while their active requests stay as they are.
+    fn counts(lb_policy: LbPolicy, active: &[u32], picks: u64) -> Vec<u32> {
+        let config = Cluster {
+            lb_policy,
+            ..Cluster::new("c".into(), Discovery::Eds)
+        };
+        let n = active.len();
+        let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into());
+        let hosts: Vec<Host> = (0..n).map(|_| Host::of("", 0, &endpoint)).collect();
+        let latencies = vec![PeakEwma::new(Nanos::from_millis(1), Nanos::ZERO); n];
+        let view = HostsView {
+            now: Nanos::ZERO,
+            config: &config,
+            hosts: &hosts,
+            active,
+            weights: &vec![1; n],
+            latencies: &latencies,
+            cluster_active: 0,
+        };
+        let draws = Draws::new(1, "test");
+        let mut source = Source::default();
+        source.update((0..n as u32).collect(), 5);
+        let mut counts = vec![0; n];
+        for key in 0..picks {
+            let choice = Choice {
+                key,
+                round: 0,
+                hash: None,
+                walk: 0,
+                tried: &[],
+                previous_priorities: None,
+            };
+            counts[source.pick(&view, &draws, &choice, 5).unwrap() as usize] += 1;
+        }
+        counts
+    }
+
+    fn least_request(full_scan: bool) -> LbPolicy {
+        LbPolicy::LeastRequest {
+            choice_count: 2,
+            active_request_bias: 1.0,
+            full_scan,
+        }
+    }
+
+    /// Within 5 standard deviations of a Poisson count.
+    fn assert_close(got: &[u32], want: &[f64]) {
+        for (&got, want) in got.iter().zip(want) {
+            let off = (f64::from(got) - want).abs();
+            assert!(off <= 5.0 * want.sqrt(), "{got} for {want}");
+        }
+    }
+
+    #[test]
+    fn round_robin_is_exact() {
+        assert_eq!(counts(LbPolicy::RoundRobin, &[0; 5], 5000), [1000; 5]);
+    }
+
+    #[test]
+    fn least_request_draws_with_replacement() {
+        // The busiest of four is picked only if drawn twice, the idlest unless missed twice.
+        let got = counts(least_request(false), &[0, 1, 2, 3], 16_000);
+        assert_close(&got, &[7000.0, 5000.0, 3000.0, 1000.0]);
+    }
+
+    #[test]
+    fn a_full_scan_is_fair_among_the_idlest() {
+        let got = counts(least_request(true), &[3, 1, 1, 2, 1], 9_000);
+        assert_close(&got, &[0.0, 3000.0, 3000.0, 0.0, 3000.0]);
+    }
+
+    #[test]
+    fn peak_ewma_draws_distinct_hosts() {
+        let policy = LbPolicy::PeakEwma {
+            decay: Nanos::from_secs(10),
+            default_rtt: Nanos::from_millis(1),
+        };
+        let got = counts(policy, &[0, 1, 2, 3], 12_000);
+        assert_eq!(got[3], 0, "the busiest loses against every other");
+    }
 }

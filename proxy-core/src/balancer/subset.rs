@@ -166,16 +166,17 @@ impl SubsetBalancers {
         self.updates += 1;
         let hosts = context.view.hosts;
         // Locality weights do not reach into subsets, as long as `locality_weight_aware` is off.
-        let localities: Vec<_> = level
-            .localities
-            .iter()
-            .map(|locality| super::locality::Locality {
-                weight: 0,
-                ..locality.clone()
-            })
-            .collect();
+        let place = Place {
+            weighted: false,
+            ..context.place.clone()
+        };
+        let context = &UpdateContext {
+            place: &place,
+            ..*context
+        };
+        let localities = &level.localities;
         if let Some(any) = &mut self.any {
-            any.update(priority, &level.hosts, &localities, context);
+            any.update(priority, &level.hosts, localities, context);
         }
         let metadata = default_metadata(&self.fallback, &self.selectors);
         if let Some(default) = &mut self.default {
@@ -186,7 +187,7 @@ impl SubsetBalancers {
                     .all(|(key, value)| host.metadata(key) == Some(value))
             };
             let matching: Vec<u32> = level.hosts.iter().filter(matching).copied().collect();
-            default.update(priority, &matching, &localities, context);
+            default.update(priority, &matching, localities, context);
         }
         let mut members: IndexMap<SubsetKey, Vec<u32>, FxBuildHasher> = self
             .subsets
@@ -211,7 +212,7 @@ impl SubsetBalancers {
             self.subsets
                 .entry(key)
                 .or_insert_with(|| Balancer::new(named, n, context.draws, context.view.now))
-                .update(priority, &members, &localities, context);
+                .update(priority, &members, localities, context);
         }
         self.subsets.retain(|_, balancer| !balancer.is_empty());
     }
@@ -231,7 +232,7 @@ impl SubsetBalancers {
     /// One of the hosts that `criteria` ask for, or of those to fall back to.
     pub(crate) fn pick(
         &mut self,
-        view: HostsView<'_>,
+        view: &HostsView<'_>,
         draws: &Draws,
         criteria: Criteria<'_>,
         choice: &mut Choice<'_>,
@@ -264,16 +265,16 @@ impl SubsetBalancers {
                 wanted,
             };
             if let Some(subset) = self.subsets.get_mut(&lookup) {
-                return subset.pick(view, draws, choice);
+                return pick_in(subset, view, draws, choice);
             }
             match fallback {
                 None => break,
                 Some(SubsetFallback::NoFallback) => return None,
                 Some(SubsetFallback::AnyEndpoint) => {
-                    return any.as_mut()?.pick(view, draws, choice);
+                    return pick_in(any.as_mut()?, view, draws, choice);
                 }
                 Some(SubsetFallback::DefaultSubset(_)) => {
-                    return default.as_mut()?.pick(view, draws, choice);
+                    return pick_in(default.as_mut()?, view, draws, choice);
                 }
                 Some(SubsetFallback::Keys(only)) if only.len() < keys.len() => {
                     wanted.only = Some(only);
@@ -286,12 +287,23 @@ impl SubsetBalancers {
             SubsetFallback::AnyEndpoint => any.as_mut(),
             SubsetFallback::DefaultSubset(_) => default.as_mut(),
         };
-        let chosen = fallback?.pick(view, draws, choice);
+        let chosen = pick_in(fallback?, view, draws, choice);
         if chosen.is_none() && self.panic_mode_any {
-            return any.as_mut()?.pick(view, draws, choice);
+            return pick_in(any.as_mut()?, view, draws, choice);
         }
         chosen
     }
+}
+
+/// Keeps the usual path, a cluster without subsets, free of calls.
+#[inline(never)]
+fn pick_in(
+    balancer: &mut Balancer,
+    view: &HostsView<'_>,
+    draws: &Draws,
+    choice: &mut Choice<'_>,
+) -> Option<u32> {
+    balancer.pick(view, draws, choice)
 }
 
 /// Selectors with their keys in order. A selector whose keys all begin an earlier one counts as seen

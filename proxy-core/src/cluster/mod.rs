@@ -80,7 +80,8 @@ pub(crate) struct Selection<'a> {
     /// 0 for the first try of an exchange.
     pub(crate) attempt: u32,
     pub(crate) hash: Option<u64>,
-    pub(crate) criteria: Criteria<'a>,
+    /// Which subset; read only where there are any.
+    pub(crate) criteria: Option<Criteria<'a>>,
     /// Hosts tried before, and how many further picks to spend on avoiding them.
     pub(crate) tried: &'a [HostId],
     pub(crate) max_repicks: u32,
@@ -252,15 +253,11 @@ impl ClusterState {
     fn select_once(&mut self, selection: &mut Selection<'_>, repick: u32) -> Option<u32> {
         let (key, attempt) = (selection.key, u64::from(selection.attempt));
         let round = attempt << 32 | u64::from(repick);
-        let hashed = matches!(
-            self.config.lb_policy,
-            LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. }
-        );
-        let hash = match (hashed, selection.hash) {
-            (true, Some(hash)) => hash,
-            (true, None) => self.draws.draw(key, Purpose::MissingHash, attempt),
-            (false, _) => self.draws.draw(key, Purpose::Priority, round),
-        };
+        let hash = self.config.lb_policy.hashes().then(|| {
+            selection
+                .hash
+                .unwrap_or_else(|| self.draws.draw(key, Purpose::MissingHash, attempt))
+        });
         let view = HostsView {
             now: selection.now,
             config: &self.config,
@@ -279,9 +276,10 @@ impl ClusterState {
             previous_priorities: selection.previous_priorities.as_deref_mut(),
         };
         match &mut self.balancing {
-            Balancing::Whole(balancer) => balancer.pick(view, &self.draws, &mut choice),
+            Balancing::Whole(balancer) => balancer.pick(&view, &self.draws, &mut choice),
             Balancing::Subsets(subsets) => {
-                subsets.pick(view, &self.draws, selection.criteria, &mut choice)
+                let criteria = selection.criteria.unwrap_or_default();
+                subsets.pick(&view, &self.draws, criteria, &mut choice)
             }
         }
     }

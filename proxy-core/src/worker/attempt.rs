@@ -2,7 +2,6 @@
 
 use super::Worker;
 use super::state::{Attempt, Expiry, NONE, Owner, Stage};
-use crate::balancer::PreviousPriorities;
 use crate::balancer::subset::Criteria;
 use crate::cluster::Selection;
 use crate::contract::Out;
@@ -44,7 +43,9 @@ impl Worker {
         let first = exchange.attempts == 0;
         exchange.attempts += 1;
         exchange.endpoint = Some(endpoint);
-        exchange.tried.push(tried);
+        if forward.retry.is_some() {
+            exchange.tried.push(tried);
+        }
         let (id_of_exchange, choice) = (exchange.id, exchange.weighted_choice as usize);
         let head = Arc::clone(&matched.upstream_heads[choice]);
         let attempt = self.new_attempt(Owner::Exchange(x), id, host);
@@ -61,29 +62,33 @@ impl Worker {
             return self.original_host(x, id, port);
         }
         let exchange = &mut self.exchanges[x as usize];
-        // Both look only at retries.
-        let retry = forward.retry.as_ref().filter(|_| exchange.attempts > 0);
-        let avoid = retry.filter(|retry| retry.avoid_previous_hosts);
-        if let Some(frequency) = retry.and_then(|r| r.previous_priorities_update_frequency) {
-            exchange
-                .previous_priorities
-                .get_or_insert_with(|| Box::new(PreviousPriorities::new(frequency)));
-        }
-        let selection = Selection {
+        // The predicate and the retry priority look only at retries.
+        let (tried, previous_priorities, max_repicks) = match &forward.retry {
+            Some(retry) if exchange.attempts > 0 => {
+                let frequency = retry.previous_priorities_update_frequency;
+                let (tried, priorities) = exchange.tried.parts(frequency);
+                let repicks = retry.host_selection_retry_max_attempts;
+                let avoid = retry.avoid_previous_hosts;
+                (tried, priorities, if avoid { repicks } else { 0 })
+            }
+            _ => (&[][..], None, 0),
+        };
+        let cluster = self.clusters[id.0 as usize].as_mut()?;
+        let entry = &forward.clusters[exchange.weighted_choice as usize];
+        let criteria = cluster.config.subsets.as_ref().map(|_| Criteria {
+            route: &forward.subset,
+            weighted_cluster: &entry.subset,
+        });
+        cluster.select(Selection {
             now: self.now,
             key: exchange.key,
             attempt: exchange.attempts,
             hash: exchange.hash,
-            criteria: Criteria {
-                route: &forward.subset,
-                weighted_cluster: &forward.clusters[exchange.weighted_choice as usize].subset,
-            },
-            tried: exchange.tried.as_slice(),
-            max_repicks: avoid.map_or(0, |retry| retry.host_selection_retry_max_attempts),
-            previous_priorities: exchange.previous_priorities.as_deref_mut(),
-        };
-        let cluster = self.clusters[id.0 as usize].as_mut()?;
-        cluster.select(selection)
+            criteria,
+            tried,
+            max_repicks,
+            previous_priorities,
+        })
     }
 
     /// The host at the address the client was connecting to.
@@ -161,10 +166,10 @@ impl Worker {
             key,
             attempt: 0,
             hash: None,
-            criteria: Criteria {
+            criteria: Some(Criteria {
                 route: &forward.subset,
                 weighted_cluster: &[],
-            },
+            }),
             tried: &[],
             max_repicks: 0,
             previous_priorities: None,

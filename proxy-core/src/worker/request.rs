@@ -266,7 +266,12 @@ impl Worker {
         }
     }
 
+    /// Only consistent hashing asks for a hash, and so makes cookies.
     fn hash(&mut self, x: u32, head: &RequestHead, forward: &Forward) {
+        let cluster = self.exchanges[x as usize].cluster;
+        if !cluster.is_some_and(|id| self.cluster(id).config.lb_policy.hashes()) {
+            return;
+        }
         let Some(downstream) = self.downstream(self.exchanges[x as usize].downstream) else {
             return;
         };

@@ -1,6 +1,5 @@
 //! What a worker keeps for exchanges, attempts, connections and downstream connections.
 
-use crate::balancer::PreviousPriorities;
 use crate::cluster::Tried;
 use crate::contract::Opened;
 use crate::head::{RequestHead, ResponseHead};
@@ -70,8 +69,6 @@ pub(super) struct Exchange {
     pub(super) attempts: u32,
     pub(super) endpoint: Option<EndpointId>,
     pub(super) tried: Tried,
-    /// Of retries that leave the priorities tried before.
-    pub(super) previous_priorities: Option<Box<PreviousPriorities>>,
     pub(super) retries_left: u32,
     /// Retries scheduled so far.
     pub(super) retries: u32,
@@ -116,7 +113,6 @@ impl Exchange {
             attempts: 0,
             endpoint: None,
             tried: Tried::EMPTY,
-            previous_priorities: None,
             retries_left: 0,
             retries: 0,
             retry_slot: false,

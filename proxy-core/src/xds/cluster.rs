@@ -131,6 +131,13 @@ pub enum LbPolicy {
     ClusterProvided,
 }
 
+impl LbPolicy {
+    /// Goes by the hash of a request.
+    pub fn hashes(&self) -> bool {
+        matches!(self, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. })
+    }
+}
+
 /// Envoy `RingHashLbConfig.HashFunction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RingHashFunction {

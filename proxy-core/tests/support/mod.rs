@@ -2,6 +2,8 @@
 // Each test binary uses its own part, and a broken script may stop it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod picks;
+
 use proxy_core::Identity;
 use proxy_core::contract::*;
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
