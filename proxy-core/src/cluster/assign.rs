@@ -215,3 +215,73 @@ impl ClusterState {
         localities
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClusterId;
+    use crate::random::Draws;
+    use crate::xds::{Cluster, Discovery};
+
+    fn state(discovery: Discovery) -> ClusterState {
+        let cluster = Arc::new(Cluster::new("c".into(), discovery));
+        let draws = Draws::new(1, "test");
+        ClusterState::new(
+            ClusterId(0),
+            cluster,
+            0,
+            draws,
+            ("".into(), None),
+            Nanos::ZERO,
+        )
+    }
+
+    fn address(n: u32) -> SocketAddr {
+        SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 80))
+    }
+
+    /// So many endpoints, all of them new.
+    fn replace(state: &mut ClusterState, round: u32, count: u32) {
+        let locality = LocalityEndpoints {
+            locality: "".into(),
+            priority: 0,
+            weight: 1,
+            endpoints: (0..count)
+                .map(|n| Endpoint::new(address(round * 10 + n)))
+                .collect(),
+        };
+        let assignment = LoadAssignment::new("c".into(), vec![locality]);
+        state.assign(&assignment, Nanos::ZERO, |_| EndpointId(0));
+    }
+
+    #[test]
+    fn slots_are_used_again_once_they_are_quiet() {
+        let mut state = state(Discovery::Eds);
+        replace(&mut state, 0, 4);
+        state.hosts[0].connections = 1;
+        (1..50).for_each(|round| replace(&mut state, round, 4));
+        assert_eq!(state.hosts.len(), 9);
+        assert_eq!(state.hosts[0].address, address(0), "busy, so it stays");
+        state.hosts[0].connections = 0;
+        replace(&mut state, 50, 5);
+        assert_eq!(state.hosts.len(), 9);
+        assert_ne!(state.hosts[0].address, address(0));
+        for (slot, host) in state.hosts.iter().enumerate() {
+            assert_eq!(host.id.slot as usize, slot);
+            assert!(host.id.generation > 0);
+        }
+    }
+
+    #[test]
+    fn original_destinations_without_connections_leave() {
+        let mut state = state(Discovery::OriginalDst { port: None });
+        let first = state.add_host(EndpointId(0), address(0), Nanos::ZERO);
+        state.hosts[first as usize].connections = 1;
+        for n in 1..100 {
+            state.add_host(EndpointId(0), address(n), Nanos::from_secs(u64::from(n)));
+        }
+        assert!(state.hosts.len() < 8, "{}", state.hosts.len());
+        assert_eq!(state.member(address(0)), Some(first));
+        assert_eq!(state.member(address(1)), None);
+    }
+}
