@@ -322,3 +322,49 @@ fn subsets_do_not_know_locality_weights() {
         assert_eq!(counts(&got).len(), 4, "{got:?}");
     }
 }
+
+/// Measured: a copy of a request asks for the subset that the request itself asks for.
+#[test]
+fn mirrors_ask_for_the_same_subset() {
+    let mirror = Mirror {
+        cluster: "m".into(),
+        fraction: Fraction::ALWAYS,
+        shadow_suffix: true,
+    };
+    let wants = |value: &str| vec![("a".into(), value.into())];
+    let forward = Forward {
+        subset: wants("1"),
+        clusters: vec![WeightedCluster {
+            subset: wants("2"),
+            ..WeightedCluster::new("c".into(), 1)
+        }],
+        mirrors: vec![mirror],
+        ..to_c()
+    };
+    let mut world = world(cluster(), vec![locality("", 0, 1, hosts([1]))], forward);
+    let copies = Cluster {
+        name: "m".into(),
+        subsets: Some(Subsets {
+            selectors: vec![SubsetSelector {
+                keys: vec!["a".into()],
+                fallback: None,
+            }],
+            fallback: SubsetFallback::AnyEndpoint,
+            panic_mode_any: false,
+            allow_redundant_keys: false,
+        }),
+        ..cluster()
+    };
+    world.cluster(copies, vec![]);
+    let endpoints = [(2, "1"), (3, "2")].map(|(n, value)| Endpoint {
+        lb_metadata: wants(value),
+        ..Endpoint::new(address(n))
+    });
+    let localities = vec![locality("", 0, 1, endpoints.to_vec())];
+    world.xds(XdsDelta::Endpoints {
+        upsert: vec![Arc::new(LoadAssignment::new("m".into(), localities))],
+    });
+    picks(&mut world, 5);
+    assert_eq!(world.sent_to(2), []);
+    assert_eq!(world.sent_to(3).len(), 5);
+}

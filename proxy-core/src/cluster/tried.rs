@@ -57,12 +57,8 @@ impl Tried {
         }
         let More { all, priorities } = &mut **self.more.get_or_insert_default();
         let hosts = if all.is_empty() { first } else { &all[..] };
-        let priorities = match update_frequency {
-            Some(frequency) => {
-                Some(priorities.get_or_insert_with(|| PreviousPriorities::new(frequency)))
-            }
-            None => None,
-        };
+        let priorities = update_frequency
+            .map(|frequency| priorities.get_or_insert_with(|| PreviousPriorities::new(frequency)));
         (hosts, priorities)
     }
 }

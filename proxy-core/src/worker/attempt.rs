@@ -161,6 +161,7 @@ impl Worker {
         let Some(id) = self.usable(&mirror.cluster) else {
             return;
         };
+        let choice = self.exchanges[of.index as usize].weighted_choice as usize;
         let selection = Selection {
             now: self.now,
             key,
@@ -168,7 +169,7 @@ impl Worker {
             hash: None,
             criteria: Some(Criteria {
                 route: &forward.subset,
-                weighted_cluster: &[],
+                weighted_cluster: &forward.clusters[choice].subset,
             }),
             tried: &[],
             max_repicks: 0,
