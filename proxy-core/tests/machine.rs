@@ -252,7 +252,7 @@ impl Driver {
                         assert!(!side.attempts.iter().any(|a| a.1 == conn), "HTTP/1");
                         side.attempts.push((attempt, conn, false));
                     }
-                    Action::Cancel { attempt } => {
+                    Action::Cancel { attempt, .. } => {
                         side.attempts.retain(|a| a.0 != attempt);
                     }
                     Action::Respond { exchange, .. } | Action::Abort { exchange } => {

@@ -68,6 +68,7 @@ impl<E: Environment> Driver<E> {
                 original_dst: accepted.original_dst,
                 direction: accepted.direction,
                 tls: accepted.tls,
+                protocol: Protocol::Http1,
             }),
         );
         let refused = self.with_tables(worker, |tables| {

@@ -3,7 +3,7 @@
 mod host;
 mod priority;
 
-pub(crate) use host::{Host, HostList};
+pub(crate) use host::{Host, HostList, Pool};
 
 use crate::balancer::peak_ewma::PeakEwma;
 use crate::balancer::{Choice, HostsView, Picker};
@@ -62,6 +62,8 @@ pub(crate) struct ClusterState {
     stale: bool,
     /// No longer configured: takes no new requests.
     pub(crate) removed: bool,
+    /// Has opened a connection, and said so where health checks want to know.
+    pub(crate) used: bool,
 }
 
 /// A request for a host.
@@ -93,6 +95,7 @@ impl ClusterState {
             loads: PriorityLoads::default(),
             stale: true,
             removed: false,
+            used: false,
         }
     }
 

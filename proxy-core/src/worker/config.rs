@@ -1,7 +1,7 @@
 //! What the main machine and the siblings tell a worker.
 
 use super::Worker;
-use super::state::{ConnStage, NONE};
+use super::state::NONE;
 use crate::cluster::ClusterState;
 use crate::contract::{Action, EjectionReason, Out};
 use crate::ids::{ClusterId, EndpointId};
@@ -30,14 +30,14 @@ impl Worker {
                 self.epoch += 1;
                 self.tables.swap_remove(&name);
             }
-            ToWorker::Ejected {
+            ToWorker::Health {
                 id,
                 address,
-                ejected,
+                health,
             } => {
                 let cluster = self.cluster_mut(id);
                 if let Some(host) = cluster.member(address) {
-                    cluster.hosts[host as usize].ejected = ejected;
+                    cluster.hosts[host as usize].health = health;
                     cluster.health_changed();
                 }
             }
@@ -49,6 +49,7 @@ impl Worker {
             ToWorker::ResetCounters { id, address, which } => {
                 self.on_reset_counters(id, address, which)
             }
+            ToWorker::CollectStatistics { id } => self.hand_over_statistics(id, out),
             ToWorker::Shared { counter, change } => self.on_shared(counter, change),
         }
     }
@@ -65,8 +66,9 @@ impl Worker {
                 // A changed cluster starts with new hosts; requests in flight finish on the old.
                 state.config = cluster;
                 state.removed = false;
+                state.used = false;
                 for host in state.clear() {
-                    self.drain_host(id, host, out);
+                    self.host_left(id, host, out);
                 }
             }
         }
@@ -77,7 +79,7 @@ impl Worker {
         let cluster = self.cluster_mut(id);
         cluster.removed = true;
         for host in cluster.clear() {
-            self.drain_host(id, host, out);
+            self.host_left(id, host, out);
         }
     }
 
@@ -91,7 +93,7 @@ impl Worker {
             EndpointId(endpoints.insert_full(address).0 as u32)
         });
         for host in gone {
-            self.drain_host(id, host, out);
+            self.host_left(id, host, out);
         }
     }
 
@@ -114,26 +116,6 @@ impl Worker {
                 out.actions.push(Action::CloseDownstream {
                     downstream: downstream.id,
                 });
-            }
-        }
-    }
-
-    /// Idle connections of the host are closed, and those on their way that nobody waits for; busy
-    /// ones when they are done.
-    fn drain_host(&mut self, id: ClusterId, host: u32, out: &mut Out) {
-        while let Some(conn) = self.pop_idle(id, host) {
-            self.close_conn(conn, out);
-        }
-        let state = &self.cluster(id).hosts[host as usize];
-        if state.connections == 0 {
-            return;
-        }
-        let unwanted = state.pending.len == 0;
-        for conn in self.conns_of(id, host) {
-            match self.conns[conn].stage {
-                ConnStage::Busy => self.conns[conn].draining = true,
-                ConnStage::Connecting if unwanted => self.close_conn(conn, out),
-                ConnStage::Connecting | ConnStage::Idle => {}
             }
         }
     }
@@ -167,6 +149,7 @@ impl Worker {
         | SharedCounter::Requests(id)
         | SharedCounter::Retries(id)
         | SharedCounter::HostActive(id, _)
+        | SharedCounter::HostConnections(id, _)
         | SharedCounter::Consecutive5xx(id, _)
         | SharedCounter::ConsecutiveGateway(id, _)
         | SharedCounter::ConsecutiveLocalOrigin(id, _)) = counter;
@@ -182,6 +165,13 @@ impl Worker {
             SharedCounter::HostActive(_, address) => {
                 let host = host(cluster, address);
                 cluster.active.get_mut(host).unwrap_or(&mut unlisted)
+            }
+            SharedCounter::HostConnections(_, address) => {
+                let host = host(cluster, address);
+                cluster
+                    .hosts
+                    .get_mut(host)
+                    .map_or(&mut unlisted, |h| &mut h.connections_elsewhere)
             }
             SharedCounter::Consecutive5xx(_, address) => {
                 let host = host(cluster, address);

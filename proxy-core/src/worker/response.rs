@@ -9,7 +9,7 @@ use crate::messages::{SharedCounter, ToMain};
 use crate::resilience::retry;
 use crate::router::Outcome;
 use crate::telemetry::{Details, Flag, UpstreamReset};
-use crate::xds::{LbPolicy, RetryPolicy, RouteAction};
+use crate::xds::{LbPolicy, OutlierDetection, RetryPolicy, RouteAction};
 use std::sync::Arc;
 
 /// What a try tells outlier detection.
@@ -38,6 +38,7 @@ impl Worker {
         self.attempts[a].stage = Stage::Responding;
         let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
         self.report(cluster, host, Report::Status(reported_status(&head)), out);
+        self.notice_degraded(cluster, host, &head, out);
         let Owner::Exchange(x) = self.attempts[a].owner else {
             if ends {
                 self.end_attempt(a, true, out);
@@ -217,7 +218,9 @@ impl Worker {
         let clean = clean && self.request_complete(self.attempts[a].owner);
         if !clean {
             let attempt = super::state::attempt_id(a, self.attempts.generation(a));
-            out.actions.push(Action::Cancel { attempt });
+            let conn = self.attempts[a].conn;
+            let conn = super::state::conn_id(conn, self.conns.generation(conn));
+            out.actions.push(Action::Cancel { attempt, conn });
         }
         self.detach(a, clean, out);
         self.forget_attempt(a);
@@ -264,7 +267,11 @@ impl Worker {
         if !split {
             return;
         }
+        let counts = cluster.config.outlier_detection.as_ref().is_some_and(OutlierDetection::counts);
         let state = &mut cluster.hosts[host as usize];
+        if counts {
+            state.local_origin.count(true);
+        }
         let before = std::mem::take(&mut state.consecutive_local_origin);
         let address = state.address;
         if before > 0 {
@@ -285,9 +292,13 @@ impl Worker {
             config.consecutive_local_origin_failure,
         );
         let split = config.split_external_local_origin_errors;
+        let counts = config.counts();
         let state = &mut cluster.hosts[host as usize];
         if !state.listed {
             return;
+        }
+        if counts {
+            state.count(report, split);
         }
         let before = [
             state.consecutive_gateway,

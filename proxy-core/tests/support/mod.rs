@@ -385,6 +385,7 @@ pub fn opened(index: u32) -> Opened {
         original_dst: "127.0.0.1:28000".parse().unwrap(),
         direction: Direction::Outbound,
         tls: None,
+        protocol: Protocol::Http1,
     }
 }
 
