@@ -9,7 +9,7 @@ use crate::tables::{Downstream, Exchange};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use proxy_core::contract::{Direction, DownstreamTls, Input, Opened};
+use proxy_core::contract::{Direction, DownstreamTls, Input, Opened, Protocol};
 use proxy_core::ids::{DownstreamId, ExchangeId};
 use proxy_core::random::{hash_text, mix};
 use std::cell::Cell;

@@ -233,7 +233,11 @@ impl<'p> Tally<'p> {
             } => {
                 let pod = self.pod_name(*address);
                 let finds = if *healthy { "healthy" } else { "unhealthy" };
-                self.happened(now, "", format!("{} finds {pod} {finds} in {cluster}", proxy.1));
+                self.happened(
+                    now,
+                    "",
+                    format!("{} finds {pod} {finds} in {cluster}", proxy.1),
+                );
                 (6 + u64::from(*healthy), Some(*address))
             }
             StateChange::Degraded {

@@ -138,8 +138,7 @@ impl Members {
                         ejected: false,
                         degraded: false,
                         failed_check: checked,
-                        unchecked: checked
-                            && self.config.ignore_new_hosts_until_first_health_check,
+                        unchecked: checked && self.config.ignore_new_hosts_until_first_health_check,
                         told: endpoint.health,
                     }
                 });
@@ -166,7 +165,8 @@ impl Members {
         let levels = levels(before).max(levels(&after));
         self.windows
             .resize(self.windows.len().max(levels as usize), Window::default());
-        let changed = |&priority: &u32| common || !level(before, priority).eq(level(&after, priority));
+        let changed =
+            |&priority: &u32| common || !level(before, priority).eq(level(&after, priority));
         (0..levels)
             .filter(changed)
             .filter(|&priority| {
@@ -250,12 +250,7 @@ impl Members {
     }
 
     /// Tells the workers of some priorities, as they are now.
-    pub(super) fn deliver(
-        &mut self,
-        id: ClusterId,
-        due: &[u32],
-        tell: &mut impl FnMut(ToWorker),
-    ) {
+    pub(super) fn deliver(&mut self, id: ClusterId, due: &[u32], tell: &mut impl FnMut(ToWorker)) {
         if due.is_empty() {
             return;
         }

@@ -174,7 +174,10 @@ impl Main {
     }
 
     fn upsert_cluster(&mut self, cluster: Arc<Cluster>, out: &mut Out) {
-        let known = self.clusters.get(&cluster.name).and_then(ClusterSlot::newest);
+        let known = self
+            .clusters
+            .get(&cluster.name)
+            .and_then(ClusterSlot::newest);
         if known.is_some_and(|version| version.config == cluster) {
             return;
         }

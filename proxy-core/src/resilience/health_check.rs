@@ -150,14 +150,7 @@ impl Checker {
         results
     }
 
-    fn probe(
-        &mut self,
-        now: Nanos,
-        at: usize,
-        check: usize,
-        next_number: &mut u64,
-        out: &mut Out,
-    ) {
+    fn probe(&mut self, now: Nanos, at: usize, check: usize, next_number: &mut u64, out: &mut Out) {
         let config = &self.config.health_checks[check];
         let Some((&address, host)) = self.hosts.get_index_mut(at) else {
             return;
@@ -272,7 +265,9 @@ impl Session {
 
 fn verdict(probe: &Probe, outcome: ProbeOutcome) -> Verdict {
     let within = |ranges: &[(u16, u16)], status: u16| {
-        ranges.iter().any(|&(from, to)| (from..to).contains(&status))
+        ranges
+            .iter()
+            .any(|&(from, to)| (from..to).contains(&status))
     };
     match (probe, outcome) {
         (_, ProbeOutcome::Failed) => Verdict::Failed,
@@ -326,6 +321,9 @@ fn jittered(check: &HealthCheck, base: Nanos, draws: &Draws, subject: u64, n: u6
     let percent = u64::from(check.interval_jitter_percent) * base / 100;
     let wait = base
         + draw(Purpose::HealthCheckPercentJitter, percent)
-        + draw(Purpose::HealthCheckJitter, check.interval_jitter.as_millis());
+        + draw(
+            Purpose::HealthCheckJitter,
+            check.interval_jitter.as_millis(),
+        );
     Nanos::from_millis(wait.max(1))
 }

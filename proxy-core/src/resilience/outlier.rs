@@ -176,7 +176,12 @@ impl Detector {
     }
 
     /// An active health check passed: an ejection ends with it.
-    pub(crate) fn passed_check(&mut self, now: Nanos, address: SocketAddr, verdicts: &mut Verdicts) {
+    pub(crate) fn passed_check(
+        &mut self,
+        now: Nanos,
+        address: SocketAddr,
+        verdicts: &mut Verdicts,
+    ) {
         let ejected = self.hosts.get(&address).and_then(|host| host.ejected_at);
         if ejected.is_some() {
             self.uneject(now, address, verdicts);
@@ -204,7 +209,10 @@ impl Detector {
         let mut back = Vec::new();
         for (address, host) in &mut self.hosts {
             let time_out = self.config.time_out(host.backoff);
-            if host.ejected_at.is_some_and(|at| time_out + host.jitter <= now - at) {
+            if host
+                .ejected_at
+                .is_some_and(|at| time_out + host.jitter <= now - at)
+            {
                 back.push(*address);
             }
             if host.degraded_at.is_some_and(|at| time_out <= now - at) {
@@ -404,18 +412,23 @@ mod tests {
         let mut verdicts = Verdicts::default();
         let now = Nanos::from_millis(at_ms);
         detector.begin_sweep(now, &mut verdicts);
-        let hosts = (0..).zip(counted).map(|(n, &(succeeded, total))| HostStatistics {
-            address: address(n),
-            external: Successes { succeeded, total },
-            local_origin: Successes::default(),
-        });
+        let hosts = (0..)
+            .zip(counted)
+            .map(|(n, &(succeeded, total))| HostStatistics {
+                address: address(n),
+                external: Successes { succeeded, total },
+                local_origin: Successes::default(),
+            });
         detector.counted(&hosts.collect::<Vec<_>>());
         detector.end_sweep(now, &draws(), &mut verdicts);
         verdicts
     }
 
     fn ejected(verdicts: &Verdicts) -> Vec<u16> {
-        let out = verdicts.hosts.iter().filter(|host| host.1 == Standing::Ejected);
+        let out = verdicts
+            .hosts
+            .iter()
+            .filter(|host| host.1 == Standing::Ejected);
         out.map(|host| host.0.port()).collect()
     }
 
@@ -436,7 +449,12 @@ mod tests {
         let good = (100, 100);
         type Change = fn(&mut OutlierDetection);
         let cases: [(&str, Change, Vec<(u64, u64)>, &[u16]); 8] = [
-            ("below", |_| (), vec![(50, 100), good, good, good, good], &[0]),
+            (
+                "below",
+                |_| (),
+                vec![(50, 100), good, good, good, good],
+                &[0],
+            ),
             (
                 "equal is not below",
                 |c| c.success_rate.stdev_factor = 2000,
@@ -508,19 +526,25 @@ mod tests {
         assert_eq!(back.hosts, [(address(0), Standing::Unejected)]);
         assert_eq!(ejected(&detect(&mut five, 31_000, 1)), [1]);
         let refused = detect(&mut five, 31_000, 2).changes;
-        assert!(matches!(refused[..], [StateChange::EjectionOverflow { .. }]));
+        assert!(matches!(
+            refused[..],
+            [StateChange::EjectionOverflow { .. }]
+        ));
     }
 
     #[test]
     fn never_more_than_the_maximum_percentage() {
         // The default 10 % never ejects one of fewer than ten.
-        for (hosts, percent, want) in [(9, 10, 0), (10, 10, 1), (3, 67, 2), (3, 66, 1), (2, 200, 2)] {
+        for (hosts, percent, want) in [(9, 10, 0), (10, 10, 1), (3, 67, 2), (3, 66, 1), (2, 200, 2)]
+        {
             let config = OutlierDetection {
                 max_ejection_percent: percent,
                 ..OutlierDetection::default()
             };
             let mut all = detector(hosts, config);
-            let out: usize = (0..hosts).map(|n| ejected(&detect(&mut all, 0, n)).len()).sum();
+            let out: usize = (0..hosts)
+                .map(|n| ejected(&detect(&mut all, 0, n)).len())
+                .sum();
             assert_eq!(out, want, "{percent} % of {hosts}");
         }
     }
@@ -543,7 +567,11 @@ mod tests {
         detect(&mut one, 100, 0);
         assert_eq!(back_at(&mut one, 100), 1500);
         detect(&mut one, 1600, 0);
-        assert_eq!(back_at(&mut one, 1600), 4000, "two base times, then the sweep");
+        assert_eq!(
+            back_at(&mut one, 1600),
+            4000,
+            "two base times, then the sweep"
+        );
     }
 
     /// As measured on Envoy with a base of 1 s and sweeps every 0.5 s.
@@ -587,7 +615,9 @@ mod tests {
         let mut jitters = Vec::new();
         for n in 0..50 {
             match detect(&mut all, 0, n).changes[..] {
-                [StateChange::Ejected { until_at_least, .. }] => jitters.push(until_at_least.as_millis() - 30_000),
+                [StateChange::Ejected { until_at_least, .. }] => {
+                    jitters.push(until_at_least.as_millis() - 30_000)
+                }
                 ref other => panic!("{other:?}"),
             }
         }

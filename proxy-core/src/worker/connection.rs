@@ -98,7 +98,11 @@ impl Worker {
     fn count_connection(&mut self, id: ClusterId, host: u32, change: i32, out: &mut Out) {
         let cluster = self.cluster_mut(id);
         cluster.counts.connections = cluster.counts.connections.saturating_add_signed(change);
-        let limited = cluster.config.circuit_breakers.max_connections_per_host.is_some();
+        let limited = cluster
+            .config
+            .circuit_breakers
+            .max_connections_per_host
+            .is_some();
         let (listed, address) = {
             let state = &cluster.hosts[host as usize];
             (state.listed, state.address)

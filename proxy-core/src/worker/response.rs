@@ -267,7 +267,11 @@ impl Worker {
         if !split {
             return;
         }
-        let counts = cluster.config.outlier_detection.as_ref().is_some_and(OutlierDetection::counts);
+        let counts = cluster
+            .config
+            .outlier_detection
+            .as_ref()
+            .is_some_and(OutlierDetection::counts);
         let state = &mut cluster.hosts[host as usize];
         if counts {
             state.local_origin.count(true);

@@ -63,7 +63,10 @@ impl World<'_, '_> {
             Action::Cancel { attempt, conn } => self.cancel(proxy, worker, attempt, conn),
             // Bodies are not modelled.
             Action::Buffer { .. } => {}
-            Action::Probe { .. } | Action::Resolve { .. } | Action::Ack { .. } | Action::Nack { .. } => {
+            Action::Probe { .. }
+            | Action::Resolve { .. }
+            | Action::Ack { .. }
+            | Action::Nack { .. } => {
                 debug_assert!(false, "only main machines ask for this");
             }
         }
@@ -215,8 +218,14 @@ impl World<'_, '_> {
         let Some(conn) = self.open_conn(proxy, worker, id) else {
             return;
         };
-        let (Some(Destination::Proxy { proxy: to, worker: at, .. }), Protocol::Http2) =
-            (conn.to, conn.protocol)
+        let (
+            Some(Destination::Proxy {
+                proxy: to,
+                worker: at,
+                ..
+            }),
+            Protocol::Http2,
+        ) = (conn.to, conn.protocol)
         else {
             return;
         };
