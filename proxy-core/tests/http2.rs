@@ -266,7 +266,7 @@ fn the_upstream_follows_the_downstream() {
         .collect();
     // A pool for each: two connections of one, one of the other.
     assert_eq!(spoken, [Protocol::Http1, Protocol::Http2, Protocol::Http1]);
-    assert_eq!(carriers(&w), [0, 1, 2, 1]);
+    assert_eq!(carriers(&w), [0, 1, 1, 2]);
     settled(&w, 4);
 }
 

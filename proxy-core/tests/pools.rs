@@ -56,13 +56,13 @@ fn limits_on_connections_queue() {
 fn room_found_later_is_used() {
     let mut w = World::of(limited(|l| l.max_connections = 2), 2, to_c());
     w.behave(1, Behaviour::Status(200, 30));
-    w.behave(2, Behaviour::Hangup(10));
+    w.behave(2, Behaviour::Hangup(9));
     for _ in 0..6 {
         w.get(0, "/");
     }
     w.run(1000);
     settled(&w, 6);
-    // Three each, in turn: host 2 loses its three one after another at 10, 20 and 30 ms, and host 1,
+    // Three each, in turn: host 2 loses its three one after another at 9, 18 and 27 ms, and host 1,
     // which has two waiting at 30 ms, then opens a second connection.
     assert_eq!(w.sent_to(1), [0, 30, 30]);
 }

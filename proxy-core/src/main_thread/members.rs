@@ -255,7 +255,8 @@ impl Members {
             return;
         }
         let assignment = self.compose(due);
-        if assignment != self.delivered {
+        let same = Arc::ptr_eq(&assignment, &self.delivered);
+        if !same && assignment != self.delivered {
             self.delivered = assignment;
             return self.tell_assignment(id, due, tell);
         }
@@ -298,6 +299,9 @@ impl Members {
 
     /// What the workers are to have: `due` priorities as they are now, the others as delivered.
     fn compose(&self, due: &[u32]) -> Arc<LoadAssignment> {
+        if Arc::ptr_eq(&self.delivered, &self.latest) {
+            return Arc::clone(&self.latest);
+        }
         let held = |priority: &u32| {
             !due.contains(priority)
                 && !level(&self.delivered, *priority).eq(level(&self.latest, *priority))

@@ -280,9 +280,9 @@ impl Worker {
         for conn in self.conns_of(id, host) {
             let state = &self.conns[conn];
             let unused = match state.stage {
-                ConnStage::Ready => state.active == 0,
+                ConnStage::Ready | ConnStage::Busy => state.active == 0,
                 ConnStage::Connecting => self.pool(id, host, state.protocol).pending.len == 0,
-                ConnStage::Busy | ConnStage::Closed => false,
+                ConnStage::Closed => false,
             };
             if unused {
                 self.close_conn(conn, out);
