@@ -114,7 +114,8 @@ fn the_old_version_serves_while_the_new_one_warms() {
 fn thresholds() {
     type Finding = (u64, Option<ProbeOutcome>);
     // Checks at 0, 1001, 2002, ...: each a second after the result of the one before.
-    let cases: [(&str, &[Finding], &[(u64, bool)]); 7] = [
+    type Case = (&'static str, &'static [Finding], &'static [(u64, bool)]);
+    let cases: [Case; 7] = [
         ("first pass", &[], &[(1, true)]),
         (
             "unfit at once",

@@ -132,7 +132,10 @@ impl Detector {
         }
         let subject = mix(self.subject ^ hash_text(&address.to_string()));
         // Apart for each detector: two may roll for one host in one sweep.
-        let roll = subject ^ mix(reason as u64) * u64::from(reason.is_statistical());
+        let roll = match reason.is_statistical() {
+            true => subject ^ mix(reason as u64),
+            false => subject,
+        };
         let enforcing = self.config.enforcing(reason);
         if !draws.percent(enforcing, roll, Purpose::EjectionEnforced, now.0) {
             return;

@@ -67,7 +67,8 @@ fn success_rate_threshold() {
     };
     let good = (100, 100);
     type Change = fn(&mut OutlierDetection);
-    let cases: [(&str, Change, Vec<(u64, u64)>, &[u16]); 8] = [
+    type Case = (&'static str, Change, Vec<(u64, u64)>, &'static [u16]);
+    let cases: [Case; 8] = [
         (
             "below",
             |_| (),
