@@ -4,7 +4,7 @@ use super::World;
 use super::schedule::{Destination, Event, Requester};
 use control_plane::{ProxyIdentity, ProxyKind};
 use proxy_core::Identity;
-use proxy_core::contract::{Input, MainInput};
+use proxy_core::contract::{Input, MainInput, Protocol};
 use proxy_core::ids::ConnId;
 use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Proxy, Witness};
@@ -63,6 +63,7 @@ pub(super) struct Downstream {
     pub(super) active: u32,
     /// Takes no further requests, and ends with the last exchange.
     pub(super) draining: bool,
+    pub(super) protocol: Protocol,
 }
 
 /// The client's end of a connection to a proxy.
@@ -95,6 +96,7 @@ pub(super) struct Conn {
     pub(super) to: Option<Destination>,
     /// Speaks Istio's mutual TLS.
     pub(super) mutual: bool,
+    pub(super) protocol: Protocol,
 }
 
 impl World<'_, '_> {
