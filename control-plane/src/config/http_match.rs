@@ -67,7 +67,8 @@ impl HttpMatch {
             }
         }
         let query = query_matches(&mut fields);
-        fields.unsupported(&["statPrefix"]);
+        // Names statistics only.
+        fields.ignore(&["statPrefix"]);
         fields.finish();
         let request = RouteMatch {
             path,

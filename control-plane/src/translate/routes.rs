@@ -8,6 +8,7 @@ use crate::config::{
 use crate::names::{full_name, gateway_name};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
+use proxy_core::time::Nanos;
 use proxy_core::xds::{
     ConfigRef, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
     Redirect, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
@@ -188,6 +189,7 @@ fn forward(
         path_rewrite: http.path_rewrite.clone(),
         host_rewrite,
         timeout: http.timeout,
+        max_grpc_timeout: Some(http.timeout.unwrap_or(Nanos::ZERO)),
         retry: retry_policy(policy, avoid_previous),
         hash_policies,
         mirrors: http
@@ -252,6 +254,7 @@ pub(crate) fn default_route(
     let forward = Forward {
         retry: retry_policy(scope.mesh.config.default_http_retry_policy.as_ref(), true),
         hash_policies,
+        max_grpc_timeout: Some(Nanos::ZERO),
         ..Forward::to(cluster_name(port.number, "", &service.host))
     };
     Arc::new(plain_route(
@@ -325,6 +328,11 @@ fn retry_policy(policy: Option<&Retries>, avoid_previous: bool) -> Option<RetryP
         return None;
     }
     retry.num_retries = policy.attempts;
+    if let Some(avoid) = policy.ignore_previous_hosts {
+        retry.avoid_previous_hosts = avoid;
+    }
+    // Istio's update frequency.
+    retry.previous_priorities_update_frequency = policy.remote_localities.then_some(2);
     retry.per_try_timeout = policy.per_try_timeout;
     if let Some(base) = policy.back_off {
         retry.back_off_base = base;

@@ -5,6 +5,7 @@ use super::routes::{RouteContext, default_route, of_virtual_service, plain_route
 use crate::names::{is_wildcard, is_within};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
+use proxy_core::time::Nanos;
 use proxy_core::xds::{Forward, Name, Route, RouteAction, RouteMatch, RouteTable, VirtualHost};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -182,7 +183,10 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
 fn catch_all(scope: &Scope<'_>) -> VirtualHost {
     let (name, route) = match scope.registry_only() {
         false => {
-            let forward = Forward::to("PassthroughCluster".into());
+            let forward = Forward {
+                max_grpc_timeout: Some(Nanos::ZERO),
+                ..Forward::to("PassthroughCluster".into())
+            };
             ("allow_any", plain_route("allow_any", forward, None))
         }
         true => (
