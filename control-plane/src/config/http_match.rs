@@ -106,7 +106,7 @@ fn path(wanted: StringMatch) -> PathMatch {
     }
 }
 
-/// Name and match of every entry; `{}` is `None`.
+/// Name and match of every entry; presence is `None`.
 fn string_matches(
     fields: &mut Fields<'_, '_>,
     key: &'static str,
@@ -128,8 +128,11 @@ fn string_matches(
                     .at(&entry.key_span, "matches no request here"),
             );
         }
+        let regex = entry.value.at(&["regex"]).and_then(Node::as_str);
         let wanted = match entry.value.value {
             Value::Null => Some(None),
+            // No expression of RE2's: Istio takes it for presence.
+            _ if regex == Some("*") => Some(None),
             _ => string_match(&entry.value, fields.diagnostics),
         };
         if let Some(wanted) = wanted {

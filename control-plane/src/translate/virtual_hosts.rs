@@ -159,11 +159,12 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
     let host = &service.host;
     let mut all: Vec<Name> = vec![host.clone(), format!("{host}.").into()];
     let mut short: Vec<Name> = Vec::new();
-    if service.kubernetes {
-        let (name, namespace) = (&service.name, &service.namespace);
+    // Istio goes by the host, whatever defined it.
+    let kubernetes = host.strip_suffix(".svc.cluster.local");
+    if let Some((name, namespace)) = kubernetes.and_then(|name| name.split_once('.')) {
         let of_namespace = format!("{name}.{namespace}");
         let of_services = format!("{name}.{namespace}.svc");
-        let texts = match *scope.namespace == **namespace {
+        let texts = match *scope.namespace == *namespace {
             true => vec![name.to_string(), of_services, of_namespace],
             false => vec![of_namespace, of_services],
         };

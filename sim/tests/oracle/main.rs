@@ -1,0 +1,67 @@
+//! What real Envoy did, recorded beside the repository, against what this proxy does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod case;
+mod client;
+mod golden;
+mod routing;
+mod stats;
+
+use case::Case;
+use std::path::{Path, PathBuf};
+
+fn oracle() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle");
+    if path.join("cases").is_dir() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not there", path.display());
+    None
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| {
+        let name = file.file_name().unwrap().to_string_lossy();
+        name.ends_with(".yaml") && name.contains(&only)
+    });
+    files.sort();
+    files
+}
+
+#[test]
+fn requests_are_answered_as_envoy_answers_them() {
+    let Some(oracle) = oracle() else { return };
+    for file in files(&oracle.join("cases")) {
+        let case = Case::read(&file, 21_001);
+        let golden = golden::lines(&oracle, &case.name);
+        let lines = routing::lines(&case);
+        for (at, (want, got)) in golden.iter().zip(&lines).enumerate() {
+            if want["aggregate"].is_object() {
+                for one in golden::compare(&want["aggregate"], &got["aggregate"]) {
+                    if one.p < 1e-4 {
+                        eprintln!(
+                            "{} {at} {} p {:.2e} gap {:.1}\n  want {}\n  got  {}",
+                            case.name,
+                            one.what,
+                            one.p,
+                            one.gap,
+                            want["aggregate"][&one.what],
+                            got["aggregate"][&one.what]
+                        );
+                    }
+                }
+                continue;
+            }
+            let differing = golden::differing(want, got);
+            if !differing.is_empty() {
+                eprintln!("{} {at} {}", case.name, want["request"]);
+            }
+            for key in differing {
+                eprintln!("  {key}\n    want {}\n    got  {}", want[&key], got[&key]);
+            }
+        }
+    }
+}
