@@ -131,8 +131,8 @@ fn string_matches(
         let regex = entry.value.at(&["regex"]).and_then(Node::as_str);
         let wanted = match entry.value.value {
             Value::Null => Some(None),
-            // No expression of RE2's: Istio takes it for presence.
-            _ if regex == Some("*") => Some(None),
+            // No expression of RE2's, which Istio takes for presence and checks elsewhere only.
+            _ if key == "withoutHeaders" && regex == Some("*") => Some(None),
             _ => string_match(&entry.value, fields.diagnostics),
         };
         if let Some(wanted) = wanted {

@@ -108,14 +108,16 @@ fn route(
             status: *status,
             scheme: scheme.clone(),
             host: host.clone(),
-            port: port.and_then(|port| match port {
-                RedirectPort::Number(number) => Some(number),
-                // Those that go without saying are left out.
-                RedirectPort::FromRequest => match (context.port, scheme.as_deref()) {
-                    (80, None | Some("http")) | (443, None | Some("https")) => None,
-                    (port, _) => Some(port),
-                },
-            }),
+            port: port
+                .map(|port| match port {
+                    RedirectPort::Number(number) => number,
+                    RedirectPort::FromRequest => context.port,
+                })
+                .filter(|port| {
+                    // Those that go without saying are left out.
+                    let scheme = scheme.as_deref().unwrap_or("http");
+                    !matches!((port, scheme), (80, "http") | (443, "https"))
+                }),
             path: path.clone(),
         }),
         HttpAction::DirectResponse { status, body } => RouteAction::DirectResponse {

@@ -151,6 +151,8 @@ impl World {
         ] {
             world.main(MainInput::Xds { delta, version: 1 });
         }
+        // It has been up for a while.
+        world.wait(Nanos::from_secs(3));
         world
     }
 

@@ -102,3 +102,31 @@ pub fn compare(want: &Value, got: &Value) -> Vec<Compared> {
     });
     compared.collect()
 }
+
+/// Many requests, by where they went and how they were answered.
+#[derive(Default)]
+pub struct Phase {
+    pub endpoints: Counts,
+    pub status: Counts,
+}
+
+impl Phase {
+    pub fn add(&mut self, endpoint: &str, status: u16) {
+        *self.endpoints.entry(endpoint.to_owned()).or_default() += 1;
+        *self.status.entry(status.to_string()).or_default() += 1;
+    }
+
+    pub fn compare(&self, other: &Phase) -> Vec<Compared> {
+        [
+            ("endpoints", &self.endpoints, &other.endpoints),
+            ("status", &self.status, &other.status),
+        ]
+        .into_iter()
+        .map(|(what, want, got)| Compared {
+            what: what.to_owned(),
+            p: same_distribution(want, got),
+            gap: largest_gap(want, got),
+        })
+        .collect()
+    }
+}

@@ -4,10 +4,12 @@
 mod case;
 mod client;
 mod golden;
+mod load;
 mod routing;
 mod stats;
 
 use case::Case;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 fn oracle() -> Option<PathBuf> {
@@ -62,6 +64,30 @@ fn requests_are_answered_as_envoy_answers_them() {
             for key in differing {
                 eprintln!("  {key}\n    want {}\n    got  {}", want[&key], got[&key]);
             }
+        }
+    }
+}
+
+#[test]
+fn load_is_spread_as_envoy_spreads_it() {
+    let Some(oracle) = oracle() else { return };
+    for file in files(&oracle.join("cases/lb")) {
+        let case = Case::read(&file, 22_001);
+        let path = oracle.join("golden/lb").join(format!("{}.json", case.name));
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let (phases, keys) = load::outcome(&case);
+        let wrong = load::wrong_keys(&golden, &keys);
+        if !keys.is_empty() {
+            eprintln!("{}: {} of {} keys wrong", case.name, wrong, keys.len());
+        }
+        for (at, (want, got)) in load::recorded(&golden).iter().zip(&phases).enumerate() {
+            for one in want.compare(got) {
+                eprintln!(
+                    "{} {at} {} p {:.2e} gap {:.2}",
+                    case.name, one.what, one.p, one.gap
+                );
+            }
+            eprintln!("  want {:?}\n  got  {:?}", want.endpoints, got.endpoints);
         }
     }
 }

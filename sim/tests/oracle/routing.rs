@@ -31,7 +31,7 @@ pub fn lines(case: &Case) -> Vec<Value> {
     lines
 }
 
-fn ask(case: &Case, item: &Value) -> Ask {
+pub fn ask(case: &Case, item: &Value) -> Ask {
     let mut headers = Headers::default();
     let mut add = |name: &str, value: &Value| {
         let value = value.as_str().unwrap().trim();
