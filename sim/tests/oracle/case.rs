@@ -24,7 +24,7 @@ pub struct Case {
     pub spec: Value,
     pub endpoints: Vec<Endpoint>,
     /// The Istio objects.
-    objects: Vec<Node>,
+    pub objects: Vec<Node>,
     pub port: u16,
 }
 

@@ -96,7 +96,8 @@ pub struct World {
     /// Which exchange a key belongs to, mirrors included, after its end too.
     hits: BTreeMap<u32, Vec<Hit>>,
     pub changes: Vec<StateChange>,
-    pub connects: BTreeMap<usize, u32>,
+    /// Connections asked for.
+    pub connects: u32,
 }
 
 impl World {
@@ -129,7 +130,7 @@ impl World {
             pending: BTreeMap::new(),
             hits: BTreeMap::new(),
             changes: Vec::new(),
-            connects: BTreeMap::new(),
+            connects: 0,
         };
         let resources = resources.clone();
         for delta in [
@@ -442,7 +443,7 @@ impl World {
                     .iter()
                     .position(|a| *a == address)
                     .expect("an endpoint of the case");
-                *self.connects.entry(at).or_default() += 1;
+                self.connects += 1;
                 let server = &mut self.servers[at];
                 let mode = server.behavior["mode"].as_str().unwrap_or("ok").to_owned();
                 if mode == "refuse" {

@@ -2,6 +2,7 @@
 
 use crate::stats::{Counts, largest_gap, same_distribution};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The recorded lines of a routing case.
@@ -11,6 +12,17 @@ pub fn lines(folder: &Path, case: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// What was recorded of a load case.
+pub fn load(folder: &Path, case: &str) -> Value {
+    let path = folder.join("golden/lb").join(format!("{case}.json"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The recorded phases of a load case.
+pub fn phases(load: &Value) -> &[Value] {
+    load["phases"].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Header lines by name: their order beyond that tells nothing.
@@ -73,7 +85,7 @@ pub fn differing(want: &Value, got: &Value) -> Vec<String> {
         .collect()
 }
 
-pub fn counts(value: &Value) -> Counts {
+fn counts(value: &Value) -> Counts {
     let entries = value.as_object().into_iter().flatten();
     entries
         .map(|(key, n)| (key.clone(), n.as_u64().unwrap()))
@@ -81,52 +93,107 @@ pub fn counts(value: &Value) -> Counts {
         .collect()
 }
 
+/// Many answers, counted by what is recorded of them.
+#[derive(Default)]
+pub struct Answers(pub BTreeMap<&'static str, Counts>);
+
+impl Answers {
+    pub fn add(&mut self, kind: &'static str, value: String) {
+        *self.0.entry(kind).or_default().entry(value).or_default() += 1;
+    }
+
+    /// Of a recorded line or phase; what differed between runs is left out.
+    pub fn recorded(line: &Value) -> Answers {
+        let mut answers = Answers::default();
+        for kind in ["status", "flags", "cluster", "attempts", "endpoint", "hits"] {
+            // Phases name endpoints in the plural.
+            let plural = &line["endpoints"];
+            let found = match kind {
+                "endpoint" if plural.is_object() => plural,
+                _ if line["aggregate"].is_object() => &line["aggregate"][kind],
+                _ => &line[kind],
+            };
+            match found {
+                Value::Object(map) if map.contains_key("varies") => {}
+                Value::Object(_) => {
+                    answers.0.insert(kind, counts(found));
+                }
+                // Hits are of many only, and phases have no more than endpoints and statuses.
+                Value::Null if line.get(kind).is_none() => {}
+                Value::Null => answers.add(kind, "None".into()),
+                Value::String(text) => answers.add(kind, text.clone()),
+                other => answers.add(kind, other.to_string()),
+            }
+        }
+        answers
+    }
+
+    /// What both have counted; endpoints that are `alike` by rank.
+    pub fn compare(&self, got: &Answers, alike: bool) -> Vec<Compared> {
+        let kinds = self
+            .0
+            .iter()
+            .filter_map(|(kind, want)| Some((kind, want, got.0.get(kind)?)));
+        kinds
+            .map(|(kind, want, got)| {
+                let shown = format!("want {want:?}\n    got  {got:?}");
+                let by_rank = alike && ["endpoint", "hits"].contains(kind);
+                let (want, got) = match by_rank {
+                    true => (&ranked(want), &ranked(got)),
+                    false => (want, got),
+                };
+                Compared {
+                    what: kind,
+                    p: same_distribution(want, got),
+                    gap: largest_gap(want, got),
+                    shown,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Counts by their order instead of their names.
+fn ranked(counts: &Counts) -> Counts {
+    let mut sorted: Vec<u64> = counts.values().copied().collect();
+    sorted.sort_by(|a, b| b.cmp(a));
+    (0..)
+        .map(|rank: u32| rank.to_string())
+        .zip(sorted)
+        .collect()
+}
+
+/// What is known of some statistics of Envoy's, over all clusters.
+pub fn statistics(line: &Value) -> Vec<Value> {
+    let sums = |stats: &Value| {
+        let mut sums = Counts::new();
+        for (name, n) in counts(stats) {
+            let name = name.rsplit('.').next().unwrap();
+            if [
+                "ejections_active",
+                "ejections_enforced_total",
+                "ejections_overflow",
+                "upstream_cx_total",
+                "upstream_rq_pending_overflow",
+            ]
+            .contains(&name)
+            {
+                *sums.entry(name.to_owned()).or_default() += n;
+            }
+        }
+        serde_json::to_value(sums).unwrap()
+    };
+    match line["stats"]["varies"].as_array() {
+        Some(seen) => seen.iter().map(sums).collect(),
+        None => vec![sums(&line["stats"])],
+    }
+}
+
 /// One kind of count that was compared.
 pub struct Compared {
-    pub what: String,
+    pub what: &'static str,
     pub p: f64,
     /// Percentage points.
     pub gap: f64,
-}
-
-/// Each kind of count of many requests alike.
-pub fn compare(want: &Value, got: &Value) -> Vec<Compared> {
-    let kinds = ["status", "flags", "cluster", "attempts", "endpoint", "hits"];
-    let compared = kinds.into_iter().map(|kind| {
-        let (want, got) = (counts(&want[kind]), counts(&got[kind]));
-        Compared {
-            what: kind.to_owned(),
-            p: same_distribution(&want, &got),
-            gap: largest_gap(&want, &got),
-        }
-    });
-    compared.collect()
-}
-
-/// Many requests, by where they went and how they were answered.
-#[derive(Default)]
-pub struct Phase {
-    pub endpoints: Counts,
-    pub status: Counts,
-}
-
-impl Phase {
-    pub fn add(&mut self, endpoint: &str, status: u16) {
-        *self.endpoints.entry(endpoint.to_owned()).or_default() += 1;
-        *self.status.entry(status.to_string()).or_default() += 1;
-    }
-
-    pub fn compare(&self, other: &Phase) -> Vec<Compared> {
-        [
-            ("endpoints", &self.endpoints, &other.endpoints),
-            ("status", &self.status, &other.status),
-        ]
-        .into_iter()
-        .map(|(what, want, got)| Compared {
-            what: what.to_owned(),
-            p: same_distribution(want, got),
-            gap: largest_gap(want, got),
-        })
-        .collect()
-    }
+    pub shown: String,
 }

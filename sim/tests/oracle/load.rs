@@ -2,13 +2,13 @@
 
 use crate::case::Case;
 use crate::client::{Ask, World};
-use crate::golden::{self, Phase};
-use crate::routing::ask;
+use crate::golden::Answers;
+use crate::routing::{ask, count};
 use proxy_core::time::Nanos;
 use serde_json::{Value, json};
 
 /// What each phase of the case did, and where each key went.
-pub fn outcome(case: &Case) -> (Vec<Phase>, Vec<(String, String)>) {
+pub fn outcome(case: &Case) -> (Vec<Answers>, Vec<(String, String)>) {
     let mut world = World::new(case, &case.resources(), 1);
     let mut phases = Vec::new();
     for phase in case.spec["phases"].as_array().into_iter().flatten() {
@@ -18,14 +18,7 @@ pub fn outcome(case: &Case) -> (Vec<Phase>, Vec<(String, String)>) {
         world.wait(Nanos::from_millis(phase["wait_ms"].as_u64().unwrap_or(0)));
         let asks = vec![ask(case, phase); phase["requests"].as_u64().unwrap() as usize];
         let answers = world.run(&asks, phase["concurrency"].as_u64().unwrap_or(1) as usize);
-        let mut made = Phase::default();
-        for answer in &answers {
-            let endpoint = answer
-                .endpoint
-                .map_or("none", |address| case.endpoint(address));
-            made.add(endpoint, answer.status);
-        }
-        phases.push(made);
+        phases.push(count(case, &answers));
     }
     (phases, keys(case, &mut world))
 }
@@ -65,15 +58,4 @@ pub fn wrong_keys(golden: &Value, keys: &[(String, String)]) -> usize {
     keys.iter()
         .filter(|(key, endpoint)| golden["map"][key] != **endpoint)
         .count()
-}
-
-/// The recorded phases.
-pub fn recorded(golden: &Value) -> Vec<Phase> {
-    let phases = golden["phases"].as_array().into_iter().flatten();
-    phases
-        .map(|phase| Phase {
-            endpoints: golden::counts(&phase["endpoints"]),
-            status: golden::counts(&phase["status"]),
-        })
-        .collect()
 }

@@ -3,13 +3,18 @@
 
 mod case;
 mod client;
+mod differences;
+mod engine;
 mod golden;
 mod load;
+mod report;
 mod routing;
 mod stats;
 
 use case::Case;
-use serde_json::Value;
+use golden::Answers;
+use report::Report;
+use routing::Line;
 use std::path::{Path, PathBuf};
 
 fn oracle() -> Option<PathBuf> {
@@ -36,58 +41,70 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn requests_are_answered_as_envoy_answers_them() {
     let Some(oracle) = oracle() else { return };
+    let mut report = Report::new("Requests through one proxy");
     for file in files(&oracle.join("cases")) {
         let case = Case::read(&file, 21_001);
+        let timed = engine::picks_by_timing(&case);
+        report.case(&case.name);
         let golden = golden::lines(&oracle, &case.name);
-        let lines = routing::lines(&case);
-        for (at, (want, got)) in golden.iter().zip(&lines).enumerate() {
-            if want["aggregate"].is_object() {
-                for one in golden::compare(&want["aggregate"], &got["aggregate"]) {
-                    if one.p < 1e-4 {
-                        eprintln!(
-                            "{} {at} {} p {:.2e} gap {:.1}\n  want {}\n  got  {}",
-                            case.name,
-                            one.what,
-                            one.p,
-                            one.gap,
-                            want["aggregate"][&one.what],
-                            got["aggregate"][&one.what]
-                        );
-                    }
-                }
-                continue;
-            }
-            let differing = golden::differing(want, got);
-            if !differing.is_empty() {
-                eprintln!("{} {at} {}", case.name, want["request"]);
-            }
-            for key in differing {
-                eprintln!("  {key}\n    want {}\n    got  {}", want[&key], got[&key]);
+        for (item, (want, got)) in golden.iter().zip(routing::lines(&case)).enumerate() {
+            match got {
+                Line::Single(got) => report.single(item, want, &got),
+                Line::Many(got) => report.many(item, timed, &Answers::recorded(want), &got),
+                Line::Statistics(got) => report.statistics(item, want, &got),
             }
         }
     }
+    report.finish();
 }
 
 #[test]
 fn load_is_spread_as_envoy_spreads_it() {
     let Some(oracle) = oracle() else { return };
+    let mut report = Report::new("Load and keys through one proxy");
     for file in files(&oracle.join("cases/lb")) {
         let case = Case::read(&file, 22_001);
-        let path = oracle.join("golden/lb").join(format!("{}.json", case.name));
-        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let timed = engine::picks_by_timing(&case);
+        report.case(&case.name);
+        let golden = golden::load(&oracle, &case.name);
         let (phases, keys) = load::outcome(&case);
-        let wrong = load::wrong_keys(&golden, &keys);
         if !keys.is_empty() {
-            eprintln!("{}: {} of {} keys wrong", case.name, wrong, keys.len());
+            report.keys(keys.len(), load::wrong_keys(&golden, &keys));
         }
-        for (at, (want, got)) in load::recorded(&golden).iter().zip(&phases).enumerate() {
-            for one in want.compare(got) {
-                eprintln!(
-                    "{} {at} {} p {:.2e} gap {:.2}",
-                    case.name, one.what, one.p, one.gap
-                );
-            }
-            eprintln!("  want {:?}\n  got  {:?}", want.endpoints, got.endpoints);
+        for (item, (want, got)) in golden::phases(&golden).iter().zip(&phases).enumerate() {
+            report.many(item, timed, &Answers::recorded(want), got);
         }
     }
+    report.finish();
+}
+
+#[test]
+fn scenarios_go_as_envoy_goes() {
+    let Some(oracle) = oracle() else { return };
+    let mut report = Report::new("Scenarios in the event engine");
+    let routing = files(&oracle.join("cases"))
+        .into_iter()
+        .map(|file| Case::read(&file, 21_001));
+    let load = files(&oracle.join("cases/lb"))
+        .into_iter()
+        .map(|file| Case::read(&file, 22_001));
+    for case in routing.chain(load).filter(engine::is_timed) {
+        report.case(&case.name);
+        let answers = match engine::outcome(&case) {
+            Ok(answers) => answers,
+            Err(why) => {
+                report.note(&format!("not as a scenario: {why}"));
+                continue;
+            }
+        };
+        let golden = match case.spec["phases"].is_array() {
+            true => golden::phases(&golden::load(&oracle, &case.name)).to_vec(),
+            false => golden::lines(&oracle, &case.name),
+        };
+        let timed = engine::picks_by_timing(&case);
+        for (item, (want, got)) in golden.iter().zip(&answers).enumerate() {
+            report.many(item, timed, &Answers::recorded(want), got);
+        }
+    }
+    report.finish();
 }

@@ -2,15 +2,25 @@
 
 use crate::case::Case;
 use crate::client::{Answer, Ask, Hit, World};
-use crate::stats::Counts;
+use crate::golden::Answers;
+use proxy_core::contract::StateChange;
 use proxy_core::head::{Headers, RequestHead};
 use proxy_core::telemetry::{Details, Flag};
 use proxy_core::time::Nanos;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// One line for each item of the case, in the shape of the recorded ones.
-pub fn lines(case: &Case) -> Vec<Value> {
+/// What an item of a case came to.
+pub enum Line {
+    /// In the shape of the recorded ones.
+    Single(Value),
+    Many(Answers),
+    /// Over the whole case, by Envoy's names.
+    Statistics(Value),
+}
+
+/// One line for each item of the case.
+pub fn lines(case: &Case) -> Vec<Line> {
     let mut world = World::new(case, &case.resources(), 1);
     let items = case.spec["requests"].as_array().unwrap();
     let mut lines = Vec::new();
@@ -24,11 +34,27 @@ pub fn lines(case: &Case) -> Vec<Value> {
         let asks = vec![ask(case, item); number("repeat")];
         let answers = world.run(&asks, number("concurrency"));
         lines.push(match item["repeat"].is_u64() {
-            true => json!({ "aggregate": aggregate(case, &answers) }),
-            false => line(case, item, &answers[0]),
+            true => Line::Many(count(case, &answers)),
+            false => Line::Single(line(case, item, &answers[0])),
         });
     }
+    if case.spec["stats"].is_string() {
+        lines.push(Line::Statistics(statistics(&world)));
+    }
     lines
+}
+
+fn statistics(world: &World) -> Value {
+    let count =
+        |such: fn(&StateChange) -> bool| world.changes.iter().filter(|change| such(change)).count();
+    let ejected = count(|change| matches!(change, StateChange::Ejected { .. }));
+    json!({
+        "ejections_active": ejected - count(|change| matches!(change, StateChange::Unejected { .. })),
+        "ejections_enforced_total": ejected,
+        "ejections_overflow": count(|change| matches!(change, StateChange::EjectionOverflow { .. })),
+        "upstream_cx_total": world.connects,
+        "upstream_rq_pending_overflow": count(|change| matches!(change, StateChange::Overflow { .. })),
+    })
 }
 
 pub fn ask(case: &Case, item: &Value) -> Ask {
@@ -151,31 +177,23 @@ fn line(case: &Case, item: &Value, answer: &Answer) -> Value {
     line
 }
 
-fn aggregate(case: &Case, answers: &[Answer]) -> Value {
-    let mut counts: [Counts; 6] = Default::default();
-    let mut add = |kind: usize, key: String| *counts[kind].entry(key).or_default() += 1;
+/// Answers alike, counted.
+pub fn count(case: &Case, answers: &[Answer]) -> Answers {
+    let mut counted = Answers::default();
     let or_none = |text: Option<&str>| text.unwrap_or("None").to_owned();
     for answer in answers {
         let log = answer.log.as_ref().unwrap();
-        add(0, answer.status.to_string());
-        add(1, log.flags.to_string());
-        add(2, or_none(cluster(answer)));
-        add(3, log.attempts.to_string());
-        add(
-            4,
+        counted.add("status", answer.status.to_string());
+        counted.add("flags", log.flags.to_string());
+        counted.add("cluster", or_none(cluster(answer)));
+        counted.add("attempts", log.attempts.to_string());
+        counted.add(
+            "endpoint",
             or_none(answer.endpoint.map(|address| case.endpoint(address))),
         );
         for hit in &answer.hits {
-            add(5, case.endpoints[hit.endpoint].id.clone());
+            counted.add("hits", case.endpoints[hit.endpoint].id.clone());
         }
     }
-    let [status, flags, cluster, attempts, endpoint, hits] = counts;
-    let mut took: Vec<f64> = answers.iter().map(|a| a.took.as_millis_f64()).collect();
-    took.sort_by(f64::total_cmp);
-    let at = |percent: usize| took[(took.len() - 1).min(took.len() * percent / 100)];
-    json!({
-        "status": status, "flags": flags, "cluster": cluster, "attempts": attempts,
-        "endpoint": endpoint, "hits": hits,
-        "ms": { "p50": at(50), "p90": at(90), "p99": at(99) },
-    })
+    counted
 }
