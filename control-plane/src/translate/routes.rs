@@ -24,6 +24,12 @@ pub(crate) struct RouteContext<'a, 'm> {
     pub(crate) port: u16,
 }
 
+impl RouteContext<'_, '_> {
+    fn in_mesh(&self) -> bool {
+        self.gateways.iter().any(|name| &**name == "mesh")
+    }
+}
+
 /// The routes of `rule`, in order; empty if none is for this proxy and port.
 pub(crate) fn of_virtual_service(
     context: &RouteContext<'_, '_>,
@@ -114,8 +120,12 @@ fn route(
                     RedirectPort::FromRequest => context.port,
                 })
                 .filter(|port| {
-                    // Those that go without saying are left out.
-                    let scheme = scheme.as_deref().unwrap_or("http");
+                    // Those that go without saying are left out. Gateways speak TLS at 443.
+                    let own = match context.in_mesh() || context.port != 443 {
+                        true => "http",
+                        false => "https",
+                    };
+                    let scheme = scheme.as_deref().unwrap_or(own);
                     !matches!((port, scheme), (80, "http") | (443, "https"))
                 }),
             path: path.clone(),
@@ -222,10 +232,9 @@ pub(crate) fn destination_cluster(
             _ => None,
         }
     };
-    let in_mesh = context.gateways.iter().any(|name| &**name == "mesh");
     let port = to
         .port
-        .or_else(|| sole().filter(|_| !in_mesh))
+        .or_else(|| sole().filter(|_| !context.in_mesh()))
         .unwrap_or(context.port);
     let subset = to.subset.as_ref().map_or("", |subset| &subset.text);
     cluster_name(port, subset, &host)

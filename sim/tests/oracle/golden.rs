@@ -142,9 +142,15 @@ impl Answers {
                     true => (&ranked(want), &ranked(got)),
                     false => (want, got),
                 };
+                // Of a single answer there is no distribution.
+                let single = want.values().sum::<u64>() == 1;
+                let p = match single {
+                    true => f64::from(u8::from(want == got)),
+                    false => same_distribution(want, got),
+                };
                 Compared {
                     what: kind,
-                    p: same_distribution(want, got),
+                    p,
                     gap: largest_gap(want, got),
                     shown,
                 }
