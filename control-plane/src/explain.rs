@@ -157,7 +157,8 @@ fn follow(
             };
             let head = Arc::new(head(request));
             let secure = opened.tls.is_some();
-            let decision = route(table, manager, &head, secure);
+            // Of routes that take a fraction of the streams, the first one.
+            let decision = route(table, manager, &head, secure, 0);
             answer.http(resources, &decision, opened);
         }
     }
@@ -232,6 +233,13 @@ impl Explanation {
         }
         match &decision.outcome {
             Outcome::BadPath => self.local_reply(400, None, "path_normalization_failed"),
+            Outcome::EscapedPath { location } => {
+                self.action = Action::Redirect;
+                self.say(format!("redirected to {location}"));
+                self.local_reply(307, None, "path_normalization_failed");
+                let location = location.to_string();
+                self.response_headers.push(("location".into(), location));
+            }
             Outcome::NoVirtualHost => {
                 self.say(format!("no virtual host takes {}", decision.head.authority));
                 self.local_reply(404, Some("NR"), "route_not_found");

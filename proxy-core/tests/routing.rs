@@ -299,3 +299,67 @@ fn endless_tables_are_refused() {
         assert!(matches!(w.actions[0].1, Action::Nack { .. }));
     }
 }
+
+/// K8: one value decides about the route's fraction and about its clusters.
+#[test]
+fn a_fraction_and_weights_of_one_value() {
+    let halves = Forward {
+        clusters: vec![
+            WeightedCluster::new("a".into(), 50),
+            WeightedCluster::new("b".into(), 50),
+        ],
+        ..to_c()
+    };
+    let mut half = route("/", RouteAction::Forward(halves));
+    half.matches.fraction = Some(Fraction {
+        numerator: 50,
+        denominator: 100,
+    });
+    let rest = direct(204, on(PathMatch::Prefix("/".into())));
+    let mut w = World::with_routes(vec![half, rest]);
+    let keys: Vec<u64> = (0..400)
+        .map(|n| {
+            let mut same = head("/", &[]);
+            same.id = Some(proxy_core::ids::HeadId(0));
+            w.request(n, same)
+        })
+        .collect();
+    w.run(1000);
+    let matched = keys.iter().filter(|&&k| w.log(k).status == 503);
+    // Five standard deviations of a binomial with mean 200.
+    assert!((150..=250).contains(&matched.clone().count()));
+    assert!(matched.clone().all(|&k| w.log(k).weighted_choice == 0));
+    assert!(keys.iter().any(|&k| w.log(k).status == 204));
+}
+
+/// Envoy 1.40's answers.
+#[test]
+fn escaped_slashes_lead_elsewhere() {
+    for (action, status, location) in [
+        (EscapedSlashes::Reject, 400, None),
+        (EscapedSlashes::UnescapeAndRedirect, 307, Some("/b?c=%2F")),
+        (EscapedSlashes::UnescapeAndForward, 201, None),
+        (EscapedSlashes::Keep, 202, None),
+    ] {
+        let mut w = World::with_routes(vec![
+            direct(201, on(PathMatch::Exact("/b".into()))),
+            direct(202, on(PathMatch::Prefix("/".into()))),
+        ]);
+        let mut listener = listener();
+        if let NetworkFilter::Http(manager) = &mut listener.filter_chains[0].filter {
+            manager.escaped_slashes = action;
+        }
+        w.xds(XdsDelta::Listeners {
+            upsert: vec![listener.into()],
+            remove: vec![],
+        });
+        w.input(proxy_core::contract::Input::Opened(opened(0)));
+        let r = w.get(0, "/a/..%2Fb?c=%2F");
+        w.run(10);
+        assert_eq!(w.log(r).status, status, "{action:?}");
+        assert_eq!(w.header(r, "location").as_deref(), location);
+        if status == 307 || status == 400 {
+            assert_eq!(w.outcome(r).2, "path_normalization_failed");
+        }
+    }
+}

@@ -86,7 +86,9 @@ fn mutate(headers: &mut Headers, mutations: &HeaderMutations) {
         .iter()
         .filter(|m| !m.append && !m.value.is_empty())
     {
-        headers.set(Arc::clone(&overwrite.name), overwrite.value.as_bytes());
+        // The new line stands at the end.
+        headers.remove(&overwrite.name);
+        headers.append(Arc::clone(&overwrite.name), overwrite.value.as_bytes());
     }
     for append in mutations
         .add
@@ -128,29 +130,14 @@ fn replace_matched(path: &str, matched: &PathMatch, by: &str) -> String {
 /// Where a redirect points.
 pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead) -> String {
     let scheme = redirect.scheme.as_ref().unwrap_or(&head.scheme);
-    let mut host = redirect
-        .host
-        .as_ref()
-        .unwrap_or(&head.authority)
-        .to_string();
-    if let Some(port) = redirect.port {
-        let bare = host
-            .rsplit_once(':')
-            .map_or(host.as_str(), |(name, _)| name)
-            .to_owned();
-        let default = (&**scheme == "http" && port == 80) || (&**scheme == "https" && port == 443);
-        host = if default {
-            bare
-        } else {
-            format!("{bare}:{port}")
-        };
-    } else if redirect.scheme.as_ref().is_some_and(|s| *s != head.scheme) {
-        let old_default = if &**scheme == "https" { ":80" } else { ":443" };
-        host = host
-            .strip_suffix(old_default)
-            .map(str::to_owned)
-            .unwrap_or(host);
-    }
+    let host = match &redirect.host {
+        // Taken as it is: not even a port of its own gives way to another one.
+        Some(host) => host,
+        None => host_of_request(head, scheme, redirect.port),
+    };
+    let port = redirect
+        .port
+        .map_or(String::new(), |port| format!(":{port}"));
     let path = match &redirect.path {
         RedirectPath::Keep => head.path.to_string(),
         RedirectPath::Prefix(by) => replace_matched(&head.path, &route.matches.path, by),
@@ -160,7 +147,29 @@ pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead)
             format!("{path}{query}")
         }
     };
-    format!("{scheme}://{host}{path}")
+    format!("{scheme}://{host}{port}{path}")
+}
+
+/// The host a redirect keeps: without its port where that is replaced, or was the default one of a
+/// scheme that changes.
+fn host_of_request<'a>(head: &'a RequestHead, scheme: &str, port: Option<u16>) -> &'a str {
+    let authority = &*head.authority;
+    let colon = match authority.starts_with('[') {
+        true => authority.rfind("]:").map(|at| at + 1),
+        false => authority.rfind(':'),
+    };
+    let Some((host, old_port)) = colon.map(|at| authority.split_at(at)) else {
+        return authority;
+    };
+    let default = match &*head.scheme {
+        "https" => ":443",
+        _ => ":80",
+    };
+    if port.is_some() || (*scheme != *head.scheme && old_port == default) {
+        host
+    } else {
+        authority
+    }
 }
 
 #[cfg(test)]
@@ -233,38 +242,116 @@ mod tests {
         assert_eq!(path.as_deref(), Some("/<b>/<bb>?ab"));
     }
 
+    /// Envoy 1.40's answers.
     #[test]
     fn redirects() {
         let route = route(PathMatch::Prefix("/v1".into()), Forward::to("c".into()));
-        let redirect = |scheme: Option<&str>, port, path| Redirect {
+        let redirect = |scheme: Option<&str>, host: Option<&str>, port, path| Redirect {
             status: 301,
             scheme: scheme.map(Into::into),
-            host: None,
+            host: host.map(Into::into),
             port,
             path,
         };
-        for (redirect, want) in [
+        use RedirectPath::{Keep, Prefix, Replace};
+        let https = Some("https");
+        for (authority, redirect, want) in [
             (
-                redirect(Some("https"), None, RedirectPath::Keep),
-                "https://a.example/v1/x?q=1",
+                "a:80",
+                redirect(https, None, None, Keep),
+                "https://a/v1/x?q=1",
             ),
             (
-                redirect(None, Some(8080), RedirectPath::Prefix("/v2".into())),
-                "http://a.example:8080/v2/x?q=1",
+                "a:443",
+                redirect(https, None, None, Keep),
+                "https://a:443/v1/x?q=1",
             ),
             (
-                redirect(None, Some(80), RedirectPath::Replace("/p".into())),
-                "http://a.example/p?q=1",
+                "a:8080",
+                redirect(https, None, None, Keep),
+                "https://a:8080/v1/x?q=1",
             ),
             (
-                redirect(None, None, RedirectPath::Replace("/p?z".into())),
-                "http://a.example:80/p?z",
+                "[::1]",
+                redirect(https, None, None, Keep),
+                "https://[::1]/v1/x?q=1",
+            ),
+            (
+                "[::1]:80",
+                redirect(https, None, None, Keep),
+                "https://[::1]/v1/x?q=1",
+            ),
+            (
+                "[::1]:9",
+                redirect(https, None, None, Keep),
+                "https://[::1]:9/v1/x?q=1",
+            ),
+            (
+                "a:80",
+                redirect(Some("http"), None, None, Keep),
+                "http://a:80/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, Some(80), Keep),
+                "http://a:80/v1/x?q=1",
+            ),
+            (
+                "a:80",
+                redirect(https, None, Some(443), Keep),
+                "https://a:443/v1/x?q=1",
+            ),
+            (
+                "[::1]",
+                redirect(None, None, Some(80), Keep),
+                "http://[::1]:80/v1/x?q=1",
+            ),
+            (
+                "[::1]:9",
+                redirect(None, None, Some(443), Keep),
+                "http://[::1]:443/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(https, Some("b:80"), None, Keep),
+                "https://b:80/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, Some("b:99"), Some(8080), Keep),
+                "http://b:99:8080/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, Some("[::1]"), Some(8080), Keep),
+                "http://[::1]:8080/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Prefix("/v2".into())),
+                "http://a/v2/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p".into())),
+                "http://a/p?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p?z".into())),
+                "http://a/p?z",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p#f".into())),
+                "http://a/p#f?q=1",
             ),
         ] {
-            assert_eq!(
-                redirect_location(&redirect, &route, &head("/v1/x?q=1")),
-                want
-            );
+            let head = RequestHead {
+                authority: authority.into(),
+                ..(*head("/v1/x?q=1")).clone()
+            };
+            assert_eq!(redirect_location(&redirect, &route, &head), want);
         }
     }
 }
