@@ -467,14 +467,30 @@ impl World {
                 head,
                 ordinal,
                 announce_ordinal,
+                expected_timeout_ms,
+                announce_grpc_timeout,
             } => {
                 let mut head = head;
-                if announce_ordinal {
+                let lines = [
+                    (
+                        "x-envoy-attempt-count",
+                        announce_ordinal,
+                        ordinal.to_string(),
+                    ),
+                    (
+                        "x-envoy-expected-rq-timeout-ms",
+                        expected_timeout_ms > 0,
+                        expected_timeout_ms.to_string(),
+                    ),
+                    (
+                        "grpc-timeout",
+                        announce_grpc_timeout,
+                        format!("{expected_timeout_ms}m"),
+                    ),
+                ];
+                for (name, _, value) in lines.into_iter().filter(|(_, sent, _)| *sent) {
                     let head = Arc::make_mut(&mut head);
-                    head.headers.set(
-                        "x-envoy-attempt-count".into(),
-                        ordinal.to_string().as_bytes(),
-                    );
+                    head.headers.set(name.into(), value.as_bytes());
                 }
                 self.after(
                     HOP,
