@@ -129,3 +129,17 @@ fn split_errors_count_connections() {
     assert_eq!(ejections(&hangups), []);
     assert_eq!(ejections(&refusals), [(2011, true)]);
 }
+
+/// The status of a gRPC answer counts as what it stands for, and only for gRPC requests.
+#[test]
+fn grpc_answers_count_by_their_own_status() {
+    for (content_type, ejected) in [("application/grpc", true), ("text/plain", false)] {
+        let mut w = World::of(outlier(|o| o.consecutive_5xx = 3), 1, to_c());
+        w.behave(1, Behaviour::Answer(200, 1, &[("grpc-status", "14")]));
+        for n in 0..3 {
+            w.request(2000 + n * 10, head("/", &[("content-type", content_type)]));
+        }
+        w.run(5000);
+        assert_eq!(!ejections(&w).is_empty(), ejected, "{content_type}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Routing: from a request head to a virtual host, a route, and the head that goes upstream.
 
 mod domains;
+mod format;
 pub(crate) mod hash;
 mod listeners;
 mod matching;
@@ -16,6 +17,7 @@ pub(crate) use rewrite::upstream_head;
 pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
 
+use crate::contract::Opened;
 use crate::head::RequestHead;
 use crate::ids::ClusterId;
 use crate::time::Nanos;
@@ -39,14 +41,26 @@ pub struct Decision {
     pub outcome: Outcome,
     /// The proxy's own answers take the form of gRPC.
     pub grpc: bool,
-    /// Of a stream without any progress; `None`: no limit.
+    /// Of a stream without any progress; `None`: no limit. Of bodies nothing is known but their end:
+    /// a response on its way counts as progress all along, a request on its way does not.
     pub stream_idle_timeout: Option<Nanos>,
     /// Of the whole stream; `None`: no limit.
     pub max_stream_duration: Option<Nanos>,
     /// Whose local rate limit applies.
     pub rate_limit: Option<RateLimitOf>,
-    /// The stream's random value had a say: another stream with the same head may go elsewhere.
-    pub by_chance: bool,
+    /// Another stream with the same head may be decided otherwise: the stream's random value had a
+    /// say, or its connection.
+    pub one_off: bool,
+}
+
+/// What routing has to know of a stream besides its head.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream<'a> {
+    pub opened: &'a Opened,
+    /// The client came by TLS.
+    pub secure: bool,
+    /// The stream's one random value, for routes that take a fraction of the streams.
+    pub value: u64,
 }
 
 /// Where the local rate limit of a request is configured.
@@ -201,14 +215,12 @@ impl TableIndex {
     }
 }
 
-/// Routes `head` through `table`. `secure`: the client came by TLS. `stream_value`: the stream's one
-/// random value, for routes that take a fraction of the streams.
+/// Routes `head` through `table`.
 pub fn route(
     table: &RouteTable,
     manager: &HttpConnectionManager,
     head: &Arc<RequestHead>,
-    secure: bool,
-    stream_value: u64,
+    stream: Stream<'_>,
 ) -> Decision {
     let mut decision = Decision {
         head: external(head),
@@ -221,7 +233,7 @@ pub fn route(
             .local_rate_limit
             .as_ref()
             .map(|_| RateLimitOf::Manager),
-        by_chance: false,
+        one_off: false,
     };
     match path::clean(manager, &decision.head.path) {
         Normalized::Unchanged => {}
@@ -239,13 +251,13 @@ pub fn route(
         }
         Normalized::Refused => return decision,
     }
-    decision.outcome = match table.find(&decision.head, stream_value) {
+    decision.outcome = match table.find(&decision.head, stream.value) {
         None => Outcome::NoVirtualHost,
-        Some(found) if found.host.require_tls && !secure => Outcome::TlsRequired {
+        Some(found) if found.host.require_tls && !stream.secure => Outcome::TlsRequired {
             virtual_host: Arc::clone(&found.host.name),
             location: tls_location(&decision.head),
         },
-        Some(found) => route_within(&found, &mut decision),
+        Some(found) => route_within(&found, stream, &mut decision),
     };
     decision
 }
@@ -254,10 +266,10 @@ fn tls_location(head: &RequestHead) -> Name {
     format!("https://{}{}", head.authority, head.path).into()
 }
 
-fn route_within(found: &Found<'_>, decision: &mut Decision) -> Outcome {
+fn route_within(found: &Found<'_>, stream: Stream<'_>, decision: &mut Decision) -> Outcome {
     let (host, head) = (found.host, &decision.head);
     let virtual_host = Arc::clone(&host.name);
-    decision.by_chance = found.by_chance;
+    decision.one_off = found.by_chance;
     let Some((number, route)) = found.route else {
         return Outcome::NoRoute { virtual_host };
     };
@@ -275,10 +287,16 @@ fn route_within(found: &Found<'_>, decision: &mut Decision) -> Outcome {
         cluster_ids: Vec::new(),
     };
     if let RouteAction::Forward(forward) = &route.action {
-        let clusters = forward.clusters.iter();
-        matched.upstream_heads = clusters
-            .map(|entry| upstream_head(head, host, route, forward, entry))
-            .collect();
+        for entry in &forward.clusters {
+            let levels = [
+                &entry.request_headers,
+                &route.request_headers,
+                &host.request_headers,
+            ];
+            decision.one_off |= levels.iter().any(|level| names_the_connection(level));
+            let upstream = upstream_head(head, levels, route, entry, stream.opened);
+            matched.upstream_heads.push(upstream);
+        }
         let weights = forward.clusters.iter().map(|entry| u64::from(entry.weight));
         matched.total_weight = weights.sum();
         matched.timeouts = Timeouts::of(forward, head, decision.grpc);
@@ -288,6 +306,37 @@ fn route_within(found: &Found<'_>, decision: &mut Decision) -> Outcome {
         decision.max_stream_duration = limit(forward.max_stream_duration);
     }
     Outcome::Matched(Box::new(matched))
+}
+
+fn names_the_connection(mutations: &HeaderMutations) -> bool {
+    let mut values = mutations.add.iter();
+    values.any(|header| header.value.contains("%DOWNSTREAM_"))
+}
+
+/// Why a table cannot be taken over: a header value with an operator that is none, or that cannot be
+/// answered.
+pub(crate) fn refusal(table: &RouteTable) -> Option<String> {
+    table.virtual_hosts.iter().find_map(|host| {
+        let of_routes = host.routes.iter().flat_map(|route| {
+            let entries = match &route.action {
+                RouteAction::Forward(forward) => &forward.clusters[..],
+                RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => &[],
+            };
+            let of_entries = entries
+                .iter()
+                .flat_map(|entry| [&entry.request_headers, &entry.response_headers]);
+            of_entries.chain([&route.request_headers, &route.response_headers])
+        });
+        let mutations = of_routes.chain([&host.request_headers, &host.response_headers]);
+        let mut headers = mutations.flat_map(|mutations| &mutations.add);
+        headers.find_map(|header| {
+            let why = format::refusal(&header.value)?;
+            Some(format!(
+                "virtual host {}: value of header {}: {why}",
+                host.name, header.name
+            ))
+        })
+    })
 }
 
 /// Zero says that there is no limit.

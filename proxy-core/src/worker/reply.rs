@@ -68,7 +68,7 @@ impl Worker {
     /// headers.
     pub(super) fn answer(&mut self, x: u32, reply: LocalReply, out: &mut Out) {
         self.exchanges[x as usize].details = reply.details;
-        let grpc = self.speaks_grpc(x).then(|| {
+        let grpc = self.exchange_speaks_grpc(x).then(|| {
             let code = reply
                 .grpc_status
                 .unwrap_or_else(|| grpc_status(reply.status));
@@ -104,7 +104,7 @@ impl Worker {
         out: &mut Out,
     ) {
         self.exchanges[x as usize].details = details;
-        let grpc = self.speaks_grpc(x);
+        let grpc = self.exchange_speaks_grpc(x);
         let mut head = ResponseHead::of_status(if grpc { 200 } else { status });
         head.headers.append("location".into(), location.as_bytes());
         let mut head = self.mutated(x, Arc::new(head));
@@ -119,7 +119,7 @@ impl Worker {
         self.respond(x, head, Body::Empty, out);
     }
 
-    fn speaks_grpc(&self, x: u32) -> bool {
+    pub(super) fn exchange_speaks_grpc(&self, x: u32) -> bool {
         let decision = &self.exchanges[x as usize].decision;
         decision.as_ref().is_some_and(|decision| decision.grpc)
     }
@@ -151,7 +151,15 @@ impl Worker {
             }
             RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => None,
         };
-        let mut head = response_head(&head, &matched.response_headers, &matched.route, entry);
+        let Some(downstream) = self.downstream(exchange.downstream) else {
+            return head;
+        };
+        // Until the router comes to pick a host the request is as it was received.
+        let request = match exchange.attempts {
+            0 => &decision.head,
+            _ => &matched.upstream_heads[exchange.weighted_choice as usize],
+        };
+        let mut head = response_head(&head, matched, entry, request, &downstream.opened);
         // Cookies go with upstream responses only.
         if exchange.details == Details::ViaUpstream && !exchange.cookies.is_empty() {
             let changed = Arc::make_mut(&mut head);

@@ -8,7 +8,7 @@ use crate::head::RequestHead;
 use crate::ids::{ClusterId, DownstreamId, ExchangeId};
 use crate::random::Purpose;
 use crate::router::hash::request_hash;
-use crate::router::{self, Decision, Matched, Outcome};
+use crate::router::{self, Decision, Matched, Outcome, Stream};
 use crate::telemetry::{Details, Flag};
 use crate::xds::{Forward, NetworkFilter, RouteAction, RouteSource};
 use std::sync::Arc;
@@ -109,7 +109,12 @@ impl Worker {
             RouteSource::Rds(name) => self.tables.get(name)?,
             RouteSource::Inline(table) => table,
         };
-        let mut decision = router::route(table, manager, &head, chain.terminates_tls, stream_value);
+        let stream = Stream {
+            opened: &downstream.opened,
+            secure: chain.terminates_tls,
+            value: stream_value,
+        };
+        let mut decision = router::route(table, manager, &head, stream);
         if let Outcome::Matched(matched) = &mut decision.outcome
             && let RouteAction::Forward(forward) = &matched.route.action
         {
@@ -121,7 +126,7 @@ impl Worker {
         }
         let decision = Arc::new(decision);
         if let Some(at) = slot
-            && !decision.by_chance
+            && !decision.one_off
         {
             if self.remembered.len() <= at {
                 self.remembered.resize(at + 1, None);

@@ -55,7 +55,11 @@ impl Worker {
         }
         self.attempts[a].stage = Stage::Responding;
         let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
-        self.report(cluster, host, Report::Status(reported_status(&head)), out);
+        let status = match self.speaks_grpc(self.attempts[a].owner) {
+            true => grpc_reported_status(&head),
+            false => head.status,
+        };
+        self.report(cluster, host, Report::Status(status), out);
         let Owner::Exchange(x) = self.attempts[a].owner else {
             if ends {
                 self.end_attempt(a, true, out);
@@ -87,6 +91,14 @@ impl Worker {
                 self.relay(x, a, head, ends, out);
             }
         }
+    }
+
+    fn speaks_grpc(&self, owner: Owner) -> bool {
+        let x = match owner {
+            Owner::Exchange(x) => Some(x),
+            Owner::Mirror(id) => self.exchange(id),
+        };
+        x.is_some_and(|x| self.exchange_speaks_grpc(x))
     }
 
     /// The attempt whose response goes to the client; all others are given up.
@@ -431,8 +443,8 @@ impl Worker {
     }
 }
 
-/// gRPC trailers-only responses report the status their code stands for.
-fn reported_status(head: &ResponseHead) -> u16 {
+/// gRPC responses without a body report the status their code stands for.
+fn grpc_reported_status(head: &ResponseHead) -> u16 {
     let Some(code) = head.headers.get("grpc-status") else {
         return head.status;
     };
