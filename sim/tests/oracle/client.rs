@@ -98,6 +98,8 @@ pub struct World {
     pub changes: Vec<StateChange>,
     /// Connections asked for.
     pub connects: u32,
+    /// Why the proxy would not have its configuration.
+    pub refused: Option<String>,
 }
 
 impl World {
@@ -131,6 +133,7 @@ impl World {
             hits: BTreeMap::new(),
             changes: Vec::new(),
             connects: 0,
+            refused: None,
         };
         let resources = resources.clone();
         for delta in [
@@ -362,7 +365,7 @@ impl World {
             return self.after(delay, Event::Input(Input::ConnClosed { conn }));
         }
         let mut status = number("status").unwrap_or(200);
-        let fails = number("fail_every").is_some_and(|every| count % every == 0)
+        let fails = number("fail_every").is_some_and(|every| count.is_multiple_of(every))
             || count <= number("fail_first").unwrap_or(0);
         if fails {
             status = number("fail_status").unwrap_or(503);
@@ -522,7 +525,7 @@ impl World {
                     pending.limit = Some(limit);
                 }
             }
-            Action::Nack { reason, .. } => panic!("refused: {reason}"),
+            Action::Nack { reason, .. } => self.refused = Some(reason.to_string()),
             _ => {}
         }
     }

@@ -98,6 +98,17 @@ impl Report {
         self.answer(item, differing);
     }
 
+    /// No answer at all, since the proxy refuses the configuration.
+    pub fn refused(&mut self, items: usize, reason: &str) {
+        self.note("refused");
+        for item in 0..items {
+            self.answer(
+                item,
+                vec![("refused".to_owned(), format!("refused: {reason}"))],
+            );
+        }
+    }
+
     /// Fields that differ, and how.
     fn answer(&mut self, item: usize, differing: Vec<(String, String)>) {
         if differing.is_empty() {
@@ -114,8 +125,8 @@ impl Report {
             return;
         }
         for (field, shown) in differing {
-            let excuses = |(of, fields, _): &(&str, &[&str], &str)| {
-                (of.is_empty() || *of == case)
+            let excuses = |(cases, fields, _): &(&[&str], &[&str], &str)| {
+                (cases.is_empty() || cases.contains(&&*case))
                     && (fields.contains(&"*") || fields.contains(&&*field))
             };
             match OPEN.iter().position(excuses) {
@@ -165,8 +176,8 @@ impl Report {
             sum(|row| row.keys.map_or(0, |(keys, _)| keys)),
         );
         for at in &self.used {
-            let (case, fields, why) = OPEN[*at];
-            let _ = writeln!(text, "open: {case} {fields:?}: {why}");
+            let (cases, fields, why) = OPEN[*at];
+            let _ = writeln!(text, "open: {cases:?} {fields:?}: {why}");
         }
         eprintln!("{text}");
         assert!(EXPLAINED.len() <= 3);

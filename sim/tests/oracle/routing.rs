@@ -19,9 +19,12 @@ pub enum Line {
     Statistics(Value),
 }
 
-/// One line for each item of the case.
-pub fn lines(case: &Case) -> Vec<Line> {
+/// One line for each item of the case, unless the proxy refuses its configuration.
+pub fn lines(case: &Case) -> Result<Vec<Line>, String> {
     let mut world = World::new(case, &case.resources(), 1);
+    if let Some(reason) = world.refused {
+        return Err(reason);
+    }
     let items = case.spec["requests"].as_array().unwrap();
     let mut lines = Vec::new();
     for item in items {
@@ -41,7 +44,7 @@ pub fn lines(case: &Case) -> Vec<Line> {
     if case.spec["stats"].is_string() {
         lines.push(Line::Statistics(statistics(&world)));
     }
-    lines
+    Ok(lines)
 }
 
 fn statistics(world: &World) -> Value {
