@@ -106,11 +106,7 @@ impl World<'_, '_> {
         }
         let name: Name = format!("{}.{}", own.name, own.namespace).into();
         let workers = self.plan.concurrency.max(1);
-        let identity = Identity {
-            seed: self.seed,
-            proxy: Arc::clone(&name),
-            workers,
-        };
+        let identity = Identity::new(self.seed, Arc::clone(&name), workers);
         let journal = self
             .observers
             .journal
