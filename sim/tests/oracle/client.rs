@@ -104,11 +104,7 @@ pub struct World {
 
 impl World {
     pub fn new(case: &Case, resources: &Resources, seed: u64) -> World {
-        let identity = Identity {
-            seed,
-            proxy: "client".into(),
-            workers: 1,
-        };
+        let identity = Identity::new(seed, "client".into(), 1);
         let mut world = World {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
