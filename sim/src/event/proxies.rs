@@ -2,7 +2,7 @@
 
 use super::World;
 use super::schedule::{Destination, Event, Requester};
-use control_plane::{ProxyIdentity, ProxyKind};
+use control_plane::ProxyKind;
 use proxy_core::Identity;
 use proxy_core::contract::{Input, MainInput, Protocol};
 use proxy_core::ids::ConnId;
@@ -138,17 +138,7 @@ impl World<'_, '_> {
             clusters: Vec::new(),
         });
         self.pods[pod as usize].proxy = Some(number);
-        let push = self.control_plane.connect(
-            self.queue.now(),
-            ProxyIdentity {
-                name,
-                kind: own.proxy,
-                namespace: Arc::clone(&own.namespace),
-                labels: own.labels.clone(),
-                ip: own.ip,
-                locality: Arc::clone(&own.locality),
-            },
-        );
+        let push = self.control_plane.connect(self.queue.now(), own.identity());
         for delta in push.deltas {
             self.feed_main(
                 number,
