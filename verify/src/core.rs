@@ -3,7 +3,7 @@
 use crate::mapping::label;
 use crate::seen::{Asked, Hit, Seen};
 use control_plane::Resources;
-use proxy_core::contract::{Action, Body, ConnectFailure, Input, MainInput, Opened};
+use proxy_core::contract::{Action, Body, ConnectFailure, Input, MainInput, Opened, Protocol};
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
 use proxy_core::proxy::{Outs, Proxy};
@@ -46,11 +46,7 @@ struct Current {
 impl Core {
     /// Told all of `resources`, and up for a while.
     pub(crate) fn new(resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {
-        let identity = Identity {
-            seed: 1,
-            proxy: "verify".into(),
-            workers: 1,
-        };
+        let identity = Identity::new(1, "verify".into(), 1);
         let mut core = Core {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
@@ -111,6 +107,7 @@ impl Core {
             original_dst: asked.destination,
             direction: asked.direction,
             tls: None,
+            protocol: Protocol::Http1,
         }));
         if !self.current.closed {
             let head = Arc::clone(&asked.head);
