@@ -156,6 +156,16 @@ impl Places {
         }
     }
 
+    /// Every pod keeps its address but for the first byte.
+    pub(super) fn move_to_loopback(&mut self) {
+        for pod in &mut self.pods {
+            if let IpAddr::V4(ip) = &mut pod.pod.ip {
+                let [_, rest @ ..] = ip.octets();
+                *ip = Ipv4Addr::new(127, rest[0], rest[1], rest[2]);
+            }
+        }
+    }
+
     /// The workload that `name` (`NAME` or `NAMESPACE/NAME`) means.
     pub(super) fn workload(&self, name: &str) -> Option<usize> {
         self.workloads
