@@ -8,6 +8,7 @@ use scenarios::model::Discipline;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// What becomes of a request that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Admission {
 /// The application of one pod. `B` holds its behaviour.
 #[derive(Debug)]
 pub struct Station<B> {
-    pub(crate) behavior: B,
+    pub behavior: B,
     pub(crate) draws: WorldDraws,
     /// What differs from the behaviour as planned.
     change: Option<Box<PlanChange>>,
@@ -187,14 +188,16 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     }
 }
 
-impl<'p> Station<&'p PlanBehavior> {
+impl Station<Arc<PlanBehavior>> {
     /// The application of a pod of `plan`, in the run with `seed`.
-    pub fn of_pod(plan: &'p Plan, pod: u32, seed: u64) -> Station<&'p PlanBehavior> {
+    pub fn of_pod(plan: &Plan, pod: u32, seed: u64) -> Station<Arc<PlanBehavior>> {
         let workload = &plan.workloads[plan.pods[pod as usize].workload as usize];
         let draws = WorldDraws::new(seed, &workload.full_name());
-        Station::new(&workload.behavior, draws, plan.warmup)
+        Station::new(Arc::new(workload.behavior.clone()), draws, plan.warmup)
     }
+}
 
+impl<'p> Station<&'p PlanBehavior> {
     pub(crate) fn script(&self, script: u32) -> &'p PlanScript {
         &self.behavior.scripts[script as usize].1
     }

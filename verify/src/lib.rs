@@ -1,0 +1,3 @@
+//! Holds the data plane against a real Envoy.
+
+pub mod rehearse;
