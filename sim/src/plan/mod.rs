@@ -101,7 +101,7 @@ pub struct Overrides {
     /// Used instead of the scenario's own `config`.
     pub config: Option<Vec<ConfigSource>>,
     /// Pods have addresses of 127.0.0.0/8 instead of 10.0.0.0/8: a real proxy on this machine reaches
-    /// what stands in for them.
+    /// what stands in for them there.
     pub on_loopback: bool,
 }
 
@@ -131,7 +131,7 @@ impl Plan {
         let timeline = timeline::config_steps(scenario, &objects, diagnostics);
         let mut places = topology::Places::of(scenario, &objects, diagnostics);
         if overrides.on_loopback {
-            places.move_to_loopback();
+            places.move_to_loopback(&scenario.name);
         }
         if places.workloads.is_empty() {
             return None;

@@ -31,8 +31,10 @@ pub(super) const LOG_FLUSH: Duration = Duration::from_millis(50);
 /// What Envoy made of a script.
 pub(super) struct Played {
     pub(super) run: Run,
-    /// How late the latest request was sent: the machine was that busy.
-    pub(super) late: Nanos,
+    /// How late the latest request was sent,
+    pub(super) sent_late: Nanos,
+    /// and answers of stand-ins on average.
+    pub(super) answered_late: Nanos,
 }
 
 /// Plays `script` of `plan` on the Envoy at `binary`.
@@ -49,31 +51,40 @@ pub(super) fn play(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let arrivals = Rc::new(std::mem::take(&mut script.arrivals));
     let played = play_in_time(plan, &script, &arrivals, seed, &mut folder);
-    let (late, started_ns) = LocalSet::new().block_on(&runtime, played)?;
+    let times = LocalSet::new().block_on(&runtime, played)?;
     drop(envoy);
-    let run = logs::read(folder.path(), &arrivals, started_ns)?;
-    Ok(Played { run, late })
+    Ok(Played {
+        run: logs::read(folder.path(), &arrivals, times.started_ns)?,
+        sent_late: times.sent_late,
+        answered_late: times.answered_late,
+    })
 }
 
-/// How late the latest request was, and the time of day at the start in nanoseconds.
+struct Times {
+    /// The time of day at the scenario's start.
+    started_ns: u64,
+    sent_late: Nanos,
+    answered_late: Nanos,
+}
+
 async fn play_in_time(
     plan: &Plan,
     script: &Script,
     arrivals: &Rc<Vec<Arrival>>,
     seed: u64,
     folder: &mut Folder,
-) -> Result<(Nanos, u64), Failure> {
+) -> Result<Times, Failure> {
     let clock = Clock::starting_in(LEAD);
     let started_ns = time_of_day_ns() + LEAD.as_nanos() as u64;
     let addresses = addresses(script);
     let keys = arrivals.iter().map(|arrival| arrival.key).collect();
     let delay = |pod| delay(plan, script.pod, pod);
-    let pods = Pods::start(plan, seed, &addresses, keys, delay, clock).await?;
+    let pods = Rc::new(Pods::start(plan, seed, &addresses, keys, delay, clock).await?);
     let holes = black_holes(plan, &addresses)?;
     let events = happenings::of_plan(plan);
-    let follow = spawn_local(async move {
-        let followed = pods.follow(&events).await;
-        (pods, followed)
+    let followed = spawn_local({
+        let pods = Rc::clone(&pods);
+        async move { pods.follow(&events).await }
     });
     let ports = folder.ports();
     let to = move |arrival: &Arrival| ports[&door(arrival)];
@@ -84,16 +95,17 @@ async fn play_in_time(
         }
         Ok::<(), Failure>(())
     };
-    let (pushed, late) = tokio::join!(push, client::ask(Rc::clone(arrivals), to, GRACE, clock));
+    let (pushed, sent_late) = tokio::join!(push, client::ask(Rc::clone(arrivals), to, GRACE, clock));
     pushed?;
-    if follow.is_finished()
-        && let Ok((_, followed)) = follow.await
+    if followed.is_finished()
+        && let Ok(followed) = followed.await
     {
         followed?;
     }
     tokio::time::sleep(LOG_FLUSH * 4).await;
     drop(holes);
-    Ok((late, started_ns))
+    let answered_late = pods.late();
+    Ok(Times { started_ns, sent_late, answered_late })
 }
 
 fn time_of_day_ns() -> u64 {

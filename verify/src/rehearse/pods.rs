@@ -16,7 +16,7 @@ use proxy_core::random::key_of_try;
 use proxy_core::time::Nanos;
 use sim::plan::PlanBehavior;
 use sim::{Admission, Plan, Station};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +30,14 @@ use tokio::task::{JoinHandle, JoinSet, spawn_local};
 pub(super) struct Pods {
     clock: Clock,
     pods: Vec<Rc<Pod>>,
+    lateness: Rc<Lateness>,
+}
+
+/// How much later than intended answers went out.
+#[derive(Default)]
+struct Lateness {
+    answers: Cell<u64>,
+    sum_ns: Cell<u64>,
 }
 
 /// One pod.
@@ -41,6 +49,7 @@ struct Pod {
     delay: Nanos,
     /// Of the script's arrivals.
     keys: Rc<Vec<u64>>,
+    lateness: Rc<Lateness>,
     application: RefCell<Application>,
     /// Empty while the pod is down.
     servers: RefCell<JoinSet<()>>,
@@ -65,6 +74,7 @@ impl Pods {
         clock: Clock,
     ) -> io::Result<Pods> {
         let keys = Rc::new(keys);
+        let lateness = Rc::<Lateness>::default();
         let mut pods = Vec::new();
         for (number, planned) in (0u32..).zip(&plan.pods) {
             let own = addresses.iter().filter(|address| address.ip() == planned.pod.ip);
@@ -73,6 +83,7 @@ impl Pods {
                 addresses: own.copied().collect(),
                 delay: delay(number),
                 keys: Rc::clone(&keys),
+                lateness: Rc::clone(&lateness),
                 application: RefCell::new(Application {
                     station: Station::of_pod(plan, number, seed),
                     next_job: 0,
@@ -85,7 +96,12 @@ impl Pods {
             }
             pods.push(pod);
         }
-        Ok(Pods { clock, pods })
+        Ok(Pods { clock, pods, lateness })
+    }
+
+    /// How late answers were, on average.
+    pub(super) fn late(&self) -> Nanos {
+        Nanos(self.lateness.sum_ns.get() / self.lateness.answers.get().max(1))
     }
 
     /// Has everything happen in its time.
@@ -194,8 +210,17 @@ async fn work(pod: &Pod, request: &Request<Incoming>) -> u16 {
     pod.clock.wait_until(started + work).await;
     let status = pod.application.borrow().station.status(script, key);
     pod.release();
-    pod.clock.wait_until(started + work + pod.delay).await;
+    let at = started + work + pod.delay;
+    pod.clock.wait_until(at).await;
+    pod.lateness.note(pod.clock.now().0.saturating_sub(at.0));
     status
+}
+
+impl Lateness {
+    fn note(&self, ns: u64) {
+        self.answers.set(self.answers.get() + 1);
+        self.sum_ns.set(self.sum_ns.get() + ns);
+    }
 }
 
 enum Start {

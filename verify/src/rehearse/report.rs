@@ -7,7 +7,7 @@ use std::fmt;
 impl fmt::Display for Rehearsal {
     /// A line for each window, then every difference with both sides' numbers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rehearsal { scenario, seed, proxy, late_ms, .. } = self;
+        let Rehearsal { scenario, seed, proxy, .. } = self;
         writeln!(f, "{scenario} (seed {seed}) as {proxy} lives through it, beside a real Envoy")?;
         writeln!(f)?;
         writeln!(f, "{:>8} {:>8} {:>9} {:>8} {:>7}  after", "from", "to", "requests", "figures", "differ")?;
@@ -39,7 +39,11 @@ impl fmt::Display for Rehearsal {
             writeln!(f, "different: {}", Shown(figure))?;
         }
         let judged = if self.agrees() { "agrees" } else { "differs" };
-        writeln!(f, "{judged}; the latest request was sent {late_ms:.1} ms late")
+        let Rehearsal { sent_late_ms, answered_late_ms, .. } = self;
+        writeln!(
+            f,
+            "{judged}; requests were sent up to {sent_late_ms:.1} ms late, answers {answered_late_ms:.2} ms on average"
+        )
     }
 }
 

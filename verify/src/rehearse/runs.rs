@@ -1,7 +1,7 @@
 //! The same script through our core, again and again: only the proxies' own draws differ, so that
 //! what chance alone can do is known.
 
-use super::script::{Script, is_inbound};
+use super::script::is_inbound;
 use proxy_core::contract::{Out, StateChange};
 use proxy_core::ids::ClusterId;
 use proxy_core::proxy::{Step, Witness};
@@ -43,15 +43,17 @@ pub struct Ejection {
     pub out: bool,
 }
 
-/// The script of `seed` with the proxies' draws of `draws`.
-pub fn run_core(plan: &Plan, script: &Script, seed: u64, draws: u64) -> Run {
+/// What `proxy` does with the script of `seed` and the proxies' draws of `draws`, each pass through a proxy `slower` than in
+/// the scenario.
+pub fn run_core(plan: &Plan, proxy: &str, seed: u64, draws: u64, slower: Nanos) -> Run {
     let mut plan = plan.clone();
     plan.proxies_seed = Some(draws);
+    plan.overhead = plan.overhead + slower;
     let mut run = Run::default();
     let mut names: BTreeMap<ClusterId, Name> = BTreeMap::new();
     let mut changes = Changes::default();
     let mut log = |line: &sim::LogLine<'_>| {
-        if line.proxy != script.proxy || line.cluster.is_some_and(is_inbound) {
+        if line.proxy != proxy || line.cluster.is_some_and(is_inbound) {
             return;
         }
         if let (Some(id), Some(name)) = (line.log.cluster, line.cluster) {
@@ -68,7 +70,7 @@ pub fn run_core(plan: &Plan, script: &Script, seed: u64, draws: u64) -> Run {
     };
     let observers = Observers {
         access_log: Some(&mut log),
-        witness: Some((&script.proxy, &mut changes)),
+        witness: Some((proxy, &mut changes)),
         ..Observers::default()
     };
     sim::event::run(&plan, seed, observers);
