@@ -15,8 +15,8 @@ fn main() {
     match r {
         Ok(r) => {
             if std::env::var_os("ALL").is_some() {
-                for w in &r.windows { println!("== {:?}..{:?} {}", w.from, w.to, w.after); for f in &w.figures { println!("   {} {} envoy {} core {:.1} sd {:.1} [{:.1}, {:.1}]", if f.agrees() {" "} else {"X"}, f.what, f.envoy, f.core_mean, f.core_deviation, f.at_least, f.at_most) } }
-                for f in &r.ejections { println!("   {} {} envoy {} core {:.1} sd {:.1} [{:.1}, {:.1}]", if f.agrees() {" "} else {"X"}, f.what, f.envoy, f.core_mean, f.core_deviation, f.at_least, f.at_most) }
+                for w in &r.agreement.windows { println!("== {:?}..{:?} {}", w.from, w.to, w.after); for f in &w.figures { println!("   {} {} envoy {} core {:.1} sd {:.1} [{:.1}, {:.1}]", if f.agrees() {" "} else {"X"}, f.what, f.envoy, f.core_mean, f.core_deviation, f.at_least, f.at_most) } }
+                for f in &r.agreement.ejections { println!("   {} {} envoy {} core {:.1} sd {:.1} [{:.1}, {:.1}]", if f.agrees() {" "} else {"X"}, f.what, f.envoy, f.core_mean, f.core_deviation, f.at_least, f.at_most) }
             }
             println!("{r}\n{:?}", t.elapsed());
         }

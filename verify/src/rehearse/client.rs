@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_local};
@@ -32,7 +33,7 @@ struct Clients {
 /// Asks everything, each request `to` where its connection leads, and waits for the last answer for
 /// at most `grace`. Gives how late the latest request was sent.
 pub(super) async fn ask(
-    arrivals: Rc<Vec<Arrival>>,
+    arrivals: &[Arc<Arrival>],
     to: impl Fn(&Arrival) -> SocketAddr,
     grace: Duration,
     clock: Clock,
@@ -41,15 +42,14 @@ pub(super) async fn ask(
     let mut asked = JoinSet::new();
     for (number, arrival) in arrivals.iter().enumerate() {
         clock.wait_until(arrival.at).await;
-        let (clients, arrivals) = (Rc::clone(&clients), Rc::clone(&arrivals));
+        let (clients, arrival) = (Rc::clone(&clients), Arc::clone(arrival));
         let late = Nanos(clock.now().0.saturating_sub(arrival.at.0));
         clients.late.set(clients.late.get().max(late));
-        let to = to(arrival);
+        let to = to(&arrival);
         asked.spawn_local(async move {
-            let arrival = &arrivals[number];
             let limit = arrival.timeout.map_or(Duration::MAX, |t| Duration::from_nanos(t.0));
             // What became of it is in the proxy's access log; a client that gives up hangs up.
-            let _ = timeout(limit, clients.request(number, arrival, to)).await;
+            let _ = timeout(limit, clients.request(number, &arrival, to)).await;
         });
         while asked.try_join_next().is_some() {}
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A line of the access log, as the listeners ask for it.
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ struct Event {
 }
 
 /// What `arrivals` came to. `started_ns`: the time of day at the scenario's start.
-pub(super) fn read(folder: &Path, arrivals: &[Arrival], started_ns: u64) -> Result<Run, Failure> {
+pub(super) fn read(folder: &Path, arrivals: &[Arc<Arrival>], started_ns: u64) -> Result<Run, Failure> {
     let mut run = Run::default();
     let access = folder.join("access.log");
     for text in read_to_string(&access)?.lines() {

@@ -40,21 +40,20 @@ pub(super) struct Played {
 /// Plays `script` of `plan` on the Envoy at `binary`.
 pub(super) fn play(
     plan: &Plan,
-    mut script: Script,
+    script: &Script,
     seed: u64,
     binary: &Path,
 ) -> Result<Played, Failure> {
-    let mut folder = Folder::new(&script)?;
+    let mut folder = Folder::new(script)?;
     let locality = &plan.pods[script.pod as usize].pod.locality;
     let (bootstrap, admin) = folder.bootstrap(&script.proxy, locality)?;
     let envoy = Envoy::start(binary, (&bootstrap, admin), plan.concurrency)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let arrivals = Rc::new(std::mem::take(&mut script.arrivals));
-    let played = play_in_time(plan, &script, &arrivals, seed, &mut folder);
+    let played = play_in_time(plan, script, seed, &mut folder);
     let times = LocalSet::new().block_on(&runtime, played)?;
     drop(envoy);
     Ok(Played {
-        run: logs::read(folder.path(), &arrivals, times.started_ns)?,
+        run: logs::read(folder.path(), &script.arrivals, times.started_ns)?,
         sent_late: times.sent_late,
         answered_late: times.answered_late,
     })
@@ -70,13 +69,13 @@ struct Times {
 async fn play_in_time(
     plan: &Plan,
     script: &Script,
-    arrivals: &Rc<Vec<Arrival>>,
     seed: u64,
     folder: &mut Folder,
 ) -> Result<Times, Failure> {
     let clock = Clock::starting_in(LEAD);
     let started_ns = time_of_day_ns() + LEAD.as_nanos() as u64;
     let addresses = addresses(script);
+    let arrivals = &script.arrivals;
     let keys = arrivals.iter().map(|arrival| arrival.key).collect();
     let delay = |pod| delay(plan, script.pod, pod);
     let pods = Rc::new(Pods::start(plan, seed, &addresses, keys, delay, clock).await?);
@@ -95,7 +94,7 @@ async fn play_in_time(
         }
         Ok::<(), Failure>(())
     };
-    let (pushed, sent_late) = tokio::join!(push, client::ask(Rc::clone(arrivals), to, GRACE, clock));
+    let (pushed, sent_late) = tokio::join!(push, client::ask(arrivals, to, GRACE, clock));
     pushed?;
     if followed.is_finished()
         && let Ok(followed) = followed.await

@@ -11,7 +11,7 @@ impl fmt::Display for Rehearsal {
         writeln!(f, "{scenario} (seed {seed}) as {proxy} lives through it, beside a real Envoy")?;
         writeln!(f)?;
         writeln!(f, "{:>8} {:>8} {:>9} {:>8} {:>7}  after", "from", "to", "requests", "figures", "differ")?;
-        for window in &self.windows {
+        for window in &self.agreement.windows {
             let differ = window.figures.iter().filter(|figure| !figure.agrees()).count();
             writeln!(
                 f,
@@ -24,26 +24,30 @@ impl fmt::Display for Rehearsal {
                 window.after
             )?;
         }
-        let differ = self.ejections.iter().filter(|figure| !figure.agrees()).count();
-        if !self.ejections.is_empty() {
-            writeln!(f, "{:>37} {differ:>7}  ejections and returns", self.ejections.len())?;
+        let differ = self.agreement.ejections.iter().filter(|figure| !figure.agrees()).count();
+        if !self.agreement.ejections.is_empty() {
+            writeln!(f, "{:>37} {differ:>7}  ejections and returns", self.agreement.ejections.len())?;
         }
         writeln!(f)?;
-        for window in &self.windows {
+        for window in &self.agreement.windows {
             for figure in window.figures.iter().filter(|figure| !figure.agrees()) {
                 let (from, to) = (window.from.as_secs_f64(), window.to.as_secs_f64());
                 writeln!(f, "different from {from:.2}s to {to:.2}s: {}", Shown(figure))?;
             }
         }
-        for figure in self.ejections.iter().filter(|figure| !figure.agrees()) {
+        for figure in self.agreement.ejections.iter().filter(|figure| !figure.agrees()) {
             writeln!(f, "different: {}", Shown(figure))?;
         }
-        let judged = if self.agrees() { "agrees" } else { "differs" };
-        let Rehearsal { sent_late_ms, answered_late_ms, .. } = self;
+        let judged = if self.agreement.is_full() { "agrees" } else { "differs" };
+        let (sent, answered) = (self.sent_late.as_millis_f64(), self.answered_late.as_millis_f64());
         writeln!(
             f,
-            "{judged}; requests were sent up to {sent_late_ms:.1} ms late, answers {answered_late_ms:.2} ms on average"
-        )
+            "{judged}; requests were sent up to {sent:.1} ms late, answers {answered:.2} ms on average"
+        )?;
+        if self.was_disturbed() {
+            writeln!(f, "the machine was too busy for a difference to mean anything: try again")?;
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     Cluster, Discovery, EndpointHealth, Forward, HashInput, HeaderMatch, LbPolicy, LoadAssignment,
-    LocalityLb, Name, OutlierDetection, PathMatch, PathRewrite, RetryOn, RetryPolicy, Route,
+    LocalityLb, OutlierDetection, PathMatch, PathRewrite, RetryOn, RetryPolicy, Route,
     RouteAction, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 use serde_json::{Map, Value, json};
@@ -367,8 +367,4 @@ pub(super) fn response(resources: Vec<Value>) -> Value {
 /// Where a kind of resource is read from.
 pub(super) fn source(path: &str) -> Value {
     json!({"path_config_source": {"path": path}, "resource_api_version": "V3"})
-}
-
-pub(super) fn unsupported(what: &Name, why: &str) -> String {
-    format!("`{what}`: {why}: not part of a rehearsal")
 }

@@ -1,14 +1,13 @@
 //! What is played: the configuration pushed to one proxy of a scenario and the requests it was
 //! handed, each with its time, taken down while the event engine runs the scenario.
 
-use super::Refusal;
+use super::refuse::Refusal;
 use proxy_core::contract::{Direction, Input, MainInput, Opened, Out};
 use proxy_core::head::RequestHead;
 use proxy_core::ids::DownstreamId;
 use proxy_core::proxy::{Step, Witness};
 use proxy_core::time::Nanos;
 use proxy_core::xds::XdsDelta;
-use sim::plan::PlanLoad;
 use sim::{Observers, Plan};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ pub struct Script {
     pub pod: u32,
     pub pushes: Vec<Push>,
     /// In order of time.
-    pub arrivals: Vec<Arrival>,
+    pub arrivals: Vec<Arc<Arrival>>,
 }
 
 /// Configuration that reached the proxy at one time.
@@ -86,41 +85,14 @@ impl Script {
         sim::event::run(plan, seed, observers);
         let arrivals = scribe.requests.into_iter().map(|(at, opened, key, head)| {
             let timeout = client_timeout(plan, pod, &head);
-            Arrival { at, opened, key, head, timeout }
+            Arc::new(Arrival { at, opened, key, head, timeout })
         });
-        let script = Script {
+        Ok(Script {
             proxy: proxy.to_owned(),
             pod: pod as u32,
             arrivals: arrivals.collect(),
             pushes: scribe.pushes,
-        };
-        script.refuse_what_cannot_be_asked(plan)?;
-        Ok(script)
-    }
-
-    fn refuse_what_cannot_be_asked(&self, plan: &Plan) -> Result<(), Refusal> {
-        if self.arrivals.is_empty() {
-            return Err(Refusal(format!("`{}` sends no request in this scenario", self.proxy)));
-        }
-        for traffic in &plan.traffic {
-            let why = match (&traffic.load, traffic.retries) {
-                (PlanLoad::Closed { .. }, _) => "is closed-loop",
-                (_, 1..) => "tries again by itself",
-                _ => continue,
-            };
-            return Err(Refusal(format!(
-                "traffic `{}` {why}: when it asks depends on the answers, and a rehearsal asks both sides the same",
-                traffic.name
-            )));
-        }
-        let tls = self.arrivals.iter().find(|arrival| arrival.opened.tls.is_some());
-        if let Some(arrival) = tls {
-            return Err(Refusal(format!(
-                "a client speaks TLS to {}: rehearsals are plain text",
-                arrival.opened.original_dst
-            )));
-        }
-        Ok(())
+        })
     }
 }
 
