@@ -20,6 +20,9 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Where would this request go, and why?
     Explain(Box<ExplainArgs>),
+    /// Write a proxy's resources for a real proxy
+    #[command(subcommand)]
+    Export(ExportTarget),
     /// Print a JSON Schema
     Schema {
         /// Which one
@@ -89,11 +92,43 @@ pub(crate) struct CheckArgs {
     pub(crate) format: Format,
 }
 
+/// Configuration from files.
 #[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
+pub(crate) struct ConfigArgs {
     /// Istio and Kubernetes files, folders, or - for standard input
     #[arg(long, required = true, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
+    /// MeshConfig, as a YAML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh_config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExportTarget {
+    /// A bootstrap for Envoy, as JSON
+    Envoy(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The proxy, as for `explain`
+    #[arg(long = "as", value_name = "PROXY")]
+    pub(crate) proxy: String,
+    /// Write files that Envoy watches below this folder, instead of one static file: start it with
+    /// DIR/bootstrap.json, and replace files by moving new ones over them
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    pub(crate) xds: Option<PathBuf>,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     /// The proxy: a workload or pod of the configuration ([NAMESPACE/]NAME), or
     /// kind=sidecar|gateway,namespace=NS,labels=k=v;k=v,ip=A.B.C.D,locality=REGION/ZONE
     #[arg(long = "as", value_name = "PROXY")]
@@ -107,9 +142,6 @@ pub(crate) struct ExplainArgs {
     /// Requests from a file, one JSON object a line; one answer for each
     #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "method", "headers"])]
     pub(crate) requests: Option<PathBuf>,
-    /// MeshConfig, as a YAML file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) mesh_config: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
     /// The request's URL

@@ -1,11 +1,9 @@
 //! `meshsim explain`.
 
 use crate::args::{ExplainArgs, Format};
-use crate::{Exit, report};
+use crate::{Exit, config, report};
 use anstream::{print, println};
-use control_plane::{
-    ControlPlane, Explanation, MeshConfig, Objects, PushSettings, Request, explain,
-};
+use control_plane::{Explanation, Request, explain};
 use source::{Diagnostic, SourceFile};
 use std::fmt::Write;
 
@@ -26,36 +24,15 @@ pub(crate) fn explain_requests(args: &ExplainArgs) -> Exit {
 }
 
 fn answers(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec<Explanation>> {
-    let objects = objects(args, diagnostics);
+    let objects = config::objects(&args.config, diagnostics);
     let mut requests = requests(args, diagnostics);
-    let found = objects.proxy(&args.proxy);
-    let proxy = found.map_err(|mut problem| {
-        problem.message.insert_str(0, "--as: ");
-        diagnostics.push(problem);
-    });
-    let proxy = proxy.ok()?;
+    let proxy = config::proxy(&objects, &args.proxy, diagnostics)?;
     for request in &mut requests {
         request.resolve(&objects, &proxy);
     }
-    let pods = objects.pods();
-    let resources = ControlPlane::new(PushSettings::default(), objects, pods).resources(&proxy);
+    let resources = config::resources(objects, &proxy);
     let answer = |request| explain(&resources, request);
     Some(requests.iter().map(answer).collect())
-}
-
-fn objects(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Objects {
-    let mut objects = Objects::default();
-    for path in &args.config {
-        for file in sim::plan::read_sources(path, None, diagnostics) {
-            objects.apply(&Objects::read(&file, diagnostics));
-        }
-    }
-    if let Some(path) = &args.mesh_config {
-        for file in sim::plan::read_sources(path, None, diagnostics) {
-            objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, diagnostics));
-        }
-    }
-    objects
 }
 
 fn requests(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Vec<Request> {

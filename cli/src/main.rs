@@ -3,12 +3,14 @@
 
 mod args;
 mod check;
+mod config;
 mod explain;
+mod export;
 mod progress;
 mod run;
 
 use anstream::{eprint, print};
-use args::{Cli, Command, SchemaName};
+use args::{Cli, Command, ExportTarget, SchemaName};
 use clap::Parser;
 use source::{Diagnostic, Level};
 use std::io::IsTerminal;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain_requests(&args),
+        Command::Export(ExportTarget::Envoy(args)) => export::export(&args),
         Command::Schema {
             name: SchemaName::Scenario,
         } => {

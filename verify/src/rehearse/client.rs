@@ -34,7 +34,7 @@ struct Clients {
 /// at most `grace`. Gives how late the latest request was sent.
 pub(super) async fn ask(
     arrivals: &[Arc<Arrival>],
-    to: impl Fn(&Arrival) -> SocketAddr,
+    to: impl Fn(&Arrival) -> Option<SocketAddr>,
     grace: Duration,
     clock: Clock,
 ) -> Nanos {
@@ -45,7 +45,7 @@ pub(super) async fn ask(
         let (clients, arrival) = (Rc::clone(&clients), Arc::clone(arrival));
         let late = Nanos(clock.now().0.saturating_sub(arrival.at.0));
         clients.late.set(clients.late.get().max(late));
-        let to = to(&arrival);
+        let Some(to) = to(&arrival) else { continue };
         asked.spawn_local(async move {
             let limit = arrival.timeout.map_or(Duration::MAX, |t| Duration::from_nanos(t.0));
             // What became of it is in the proxy's access log; a client that gives up hangs up.

@@ -1,69 +1,69 @@
-//! Configuration as files that Envoy watches: one for the clusters, one for the endpoints of each, one
-//! for the listeners, one for each route table. A push swaps the files it changes.
+//! Configuration as files that Envoy watches. A push swaps the files that it changes.
 
 use super::script::{Arrival, Script};
-use super::{Failure, Refusal, resources};
+use super::{Failure, Refusal};
+use export::{Bootstrap, Resources};
 use proxy_core::contract::Opened;
 use proxy_core::router::find_chain;
-use proxy_core::xds::{
-    Cluster, Listener, LoadAssignment, Name, NetworkFilter, RouteSource, RouteTable, Transport,
-    XdsDelta,
-};
+use proxy_core::xds::{Cluster, FilterChainMatch, Listener, LoadAssignment, Name, RouteTable, XdsDelta};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where a client's connections were going to, and which way.
-pub(super) type Door = (SocketAddr, u8);
-
-/// What the door of an arrival is.
-pub(super) fn door(arrival: &Arrival) -> Door {
-    (arrival.opened.original_dst, arrival.opened.direction as u8)
-}
-
 /// The folder, and the configuration as it is now.
 pub(super) struct Folder {
     path: PathBuf,
-    /// Each door has a listener of its own on loopback.
-    doors: BTreeMap<Door, (Arc<Opened>, u16)>,
+    bootstrap: Bootstrap,
+    /// Where clients' connections were going to; on loopback each has a listener of its own.
+    doors: Vec<(Arc<Opened>, u16)>,
     clusters: BTreeMap<Name, Arc<Cluster>>,
-    assignments: BTreeMap<Name, Arc<LoadAssignment>>,
+    endpoints: BTreeMap<Name, Arc<LoadAssignment>>,
     listeners: BTreeMap<Name, Arc<Listener>>,
-    tables: BTreeMap<Name, Arc<RouteTable>>,
+    routes: BTreeMap<Name, Arc<RouteTable>>,
     /// As written last.
-    written: BTreeMap<String, Value>,
+    written: BTreeMap<PathBuf, Value>,
 }
 
 impl Folder {
-    /// A new folder below the system's temporary one, without any resource.
-    pub(super) fn new(script: &Script) -> Result<Folder, Failure> {
+    /// A new folder below the system's temporary one, for an Envoy without any resource whose admin
+    /// interface is at `admin`.
+    pub(super) fn new(script: &Script, admin: u16) -> Result<Folder, Failure> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("meshsim-rehearsal-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path)?;
-        let mut doors = BTreeMap::new();
+        for kind in ["eds", "rds"] {
+            fs::create_dir_all(path.join(kind))?;
+        }
+        let mut doors: Vec<(Arc<Opened>, u16)> = Vec::new();
         for arrival in &script.arrivals {
-            if let std::collections::btree_map::Entry::Vacant(place) = doors.entry(door(arrival)) {
-                place.insert((Arc::clone(&arrival.opened), free_port()?));
+            let opened = &arrival.opened;
+            let known = doors.iter().any(|(known, _)| is_same_door(known, opened));
+            if !known {
+                doors.push((Arc::clone(opened), free_port()?));
             }
         }
+        let bootstrap = Bootstrap {
+            node: script.proxy.clone(),
+            admin_port: Some(admin),
+            access_log: Some(access_log(&path)),
+        };
         let mut folder = Folder {
             path,
+            bootstrap,
             doors,
             clusters: BTreeMap::new(),
-            assignments: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             listeners: BTreeMap::new(),
-            tables: BTreeMap::new(),
+            routes: BTreeMap::new(),
             written: BTreeMap::new(),
         };
-        folder.write("cds.json", resources::response(Vec::new()))?;
-        folder.write("lds.json", resources::response(Vec::new()))?;
+        folder.apply(&[])?;
         Ok(folder)
     }
 
@@ -71,130 +71,109 @@ impl Folder {
         &self.path
     }
 
-    /// Where on loopback each door is.
-    pub(super) fn ports(&self) -> BTreeMap<Door, SocketAddr> {
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        self.doors.iter().map(|(door, (_, port))| (*door, address(*port))).collect()
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.path.join(name).display().to_string()
-    }
-
     /// What Envoy is started with.
-    pub(super) fn bootstrap(&self, proxy: &str, locality: &str) -> Result<(PathBuf, u16), Failure> {
-        let admin = free_port()?;
-        let mut parts = locality.split('/');
-        let mut part = || parts.next().unwrap_or_default().to_owned();
-        let bootstrap = json!({
-            "node": {
-                "id": proxy,
-                "cluster": proxy,
-                "locality": {"region": part(), "zone": part(), "sub_zone": part()},
-            },
-            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
-            "cluster_manager": {"outlier_detection": {"event_log_path": self.file("outlier.log")}},
-            "dynamic_resources": {
-                "cds_config": resources::source(&self.file("cds.json")),
-                "lds_config": resources::source(&self.file("lds.json")),
-            },
-        });
-        let path = self.path.join("bootstrap.json");
-        fs::write(&path, bootstrap.to_string())?;
-        Ok((path, admin))
+    pub(super) fn bootstrap(&self) -> PathBuf {
+        self.path.join("bootstrap.json")
     }
 
-    /// Takes over a push and swaps the files that it changes: endpoints before the clusters that read
-    /// them, routes before the listeners.
+    /// The listener of each door.
+    pub(super) fn addresses(&self) -> impl Fn(&Arrival) -> Option<SocketAddr> + use<> {
+        let doors = self.doors.clone();
+        move |arrival| {
+            let found = doors.iter().find(|(opened, _)| is_same_door(opened, &arrival.opened));
+            found.map(|(_, port)| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
+        }
+    }
+
+    /// Takes over a push.
     pub(super) fn apply(&mut self, deltas: &[XdsDelta]) -> Result<(), Failure> {
-        for delta in deltas {
-            self.take(delta);
+        deltas.iter().for_each(|delta| self.take(delta));
+        let clusters: Vec<Arc<Cluster>> = self.clusters.values().cloned().collect();
+        // A file that a cluster or listener reads from has to be there, whatever it holds.
+        let endpoints: Vec<Arc<LoadAssignment>> = clusters
+            .iter()
+            .map(|cluster| match self.endpoints.get(&cluster.name) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(LoadAssignment::new(Arc::clone(&cluster.name), Vec::new())),
+            })
+            .collect();
+        let resources = Resources {
+            clusters: &clusters,
+            endpoints: &endpoints,
+            listeners: &self.doors_now(),
+            routes: &self.routes.values().cloned().collect::<Vec<_>>(),
+        };
+        let files = self.bootstrap.with_files(&resources, &self.path);
+        let mut files = files.map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Refusal(problems.join("; "))
+        })?;
+        // Endpoints before the clusters that read them, routes before the listeners.
+        let order = |path: &Path| {
+            let part = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().into_owned();
+            ["eds", "cds", "rds", "lds"].iter().position(|kind| part.starts_with(kind))
+        };
+        files.sort_by_key(|(path, _)| order(path));
+        for (path, content) in files {
+            self.swap(path, content)?;
         }
-        let mut clusters = Vec::new();
-        for cluster in self.clusters.values().cloned().collect::<Vec<_>>() {
-            let Ok(mut resource) = resources::cluster(&plain(&cluster)) else { continue };
-            if resource["type"] == "EDS" {
-                let file = file_name("eds", &cluster.name);
-                let endpoints = self.assignments.get(&cluster.name);
-                let endpoints = endpoints.map(|a| resources::load_assignment(a));
-                self.write(&file, resources::response(endpoints.into_iter().collect()))?;
-                resource["eds_cluster_config"] = json!({
-                    "eds_config": resources::source(&self.file(&file)),
-                    "service_name": &*cluster.name,
-                });
-            }
-            clusters.push(resource);
-        }
-        self.write("cds.json", resources::response(clusters))?;
-        let mut listeners = Vec::new();
-        let known: Vec<Arc<Listener>> = self.listeners.values().cloned().collect();
-        for (opened, port) in self.doors.values().cloned().collect::<Vec<_>>() {
-            let Some(choice) = find_chain(&known, &opened, true) else { continue };
-            let Some(chain) = choice.chain() else { continue };
-            let NetworkFilter::Http(manager) = &chain.filter else { continue };
-            let routes = match &manager.routes {
-                RouteSource::Inline(table) => {
-                    json!({"route_config": resources::route_table(table).map_err(Refusal)?})
-                }
-                RouteSource::Rds(name) => {
-                    let file = file_name("rds", name);
-                    let table = self.tables.get(name).map(|t| resources::route_table(t));
-                    let table = table.transpose().map_err(Refusal)?;
-                    self.write(&file, resources::response(table.into_iter().collect()))?;
-                    json!({"rds": {
-                        "route_config_name": &**name,
-                        "config_source": resources::source(&self.file(&file)),
-                    }})
-                }
-            };
-            let name = format!("{} {}", choice.listener.name, opened.original_dst);
-            listeners.push(resources::listener(&name, port, routes, &self.file("access.log")));
-        }
-        self.write("lds.json", resources::response(listeners))?;
         Ok(())
     }
 
     fn take(&mut self, delta: &XdsDelta) {
         match delta {
             XdsDelta::Clusters { upsert, remove } => {
-                for cluster in upsert {
-                    self.clusters.insert(Arc::clone(&cluster.name), Arc::clone(cluster));
-                }
                 for name in remove {
                     self.clusters.remove(name);
-                    self.assignments.remove(name);
+                    self.endpoints.remove(name);
                 }
+                self.clusters.extend(upsert.iter().map(|c| (Arc::clone(&c.name), Arc::clone(c))));
             }
             XdsDelta::Endpoints { upsert } => {
-                for assignment in upsert {
-                    let name = Arc::clone(&assignment.cluster);
-                    self.assignments.insert(name, Arc::clone(assignment));
-                }
+                self.endpoints.extend(upsert.iter().map(|e| (Arc::clone(&e.cluster), Arc::clone(e))));
             }
             XdsDelta::Listeners { upsert, remove } => {
-                for listener in upsert {
-                    self.listeners.insert(Arc::clone(&listener.name), Arc::clone(listener));
-                }
-                remove.iter().for_each(|name| drop(self.listeners.remove(name)));
+                self.listeners.retain(|name, _| !remove.contains(name));
+                self.listeners.extend(upsert.iter().map(|l| (Arc::clone(&l.name), Arc::clone(l))));
             }
             XdsDelta::Routes { upsert, remove } => {
-                for table in upsert {
-                    self.tables.insert(Arc::clone(&table.name), Arc::clone(table));
-                }
-                remove.iter().for_each(|name| drop(self.tables.remove(name)));
+                self.routes.retain(|name, _| !remove.contains(name));
+                self.routes.extend(upsert.iter().map(|t| (Arc::clone(&t.name), Arc::clone(t))));
             }
         }
     }
 
-    /// Swaps a file in one step, if what it is to hold has changed.
-    fn write(&mut self, name: &str, content: Value) -> io::Result<()> {
-        if self.written.get(name) == Some(&content) {
-            return Ok(());
+    /// For each door the filter chain that takes its connections, as a listener of its own.
+    fn doors_now(&self) -> Vec<Arc<Listener>> {
+        let known: Vec<Arc<Listener>> = self.listeners.values().cloned().collect();
+        let own = |(opened, port): &(Arc<Opened>, u16)| {
+            let choice = find_chain(&known, opened, true)?;
+            let mut chain = choice.chain()?.clone();
+            chain.matches = FilterChainMatch::default();
+            Some(Arc::new(Listener {
+                name: format!("{} for {}", choice.listener.name, opened.original_dst).into(),
+                address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                port: *port,
+                filter_chains: vec![chain],
+                default_filter_chain: None,
+                use_original_dst: false,
+            }))
+        };
+        self.doors.iter().filter_map(own).collect()
+    }
+
+    /// Replaces a file in one step, if what it is to hold has changed.
+    fn swap(&mut self, path: PathBuf, mut content: Value) -> io::Result<()> {
+        if path == self.bootstrap() {
+            let log = self.path.join("outlier.log").display().to_string();
+            content["cluster_manager"] = json!({"outlier_detection": {"event_log_path": log}});
         }
-        let next = self.path.join("next");
-        fs::write(&next, content.to_string())?;
-        fs::rename(&next, self.path.join(name))?;
-        self.written.insert(name.to_owned(), content);
+        if self.written.get(&path) != Some(&content) {
+            let next = self.path.join("next");
+            fs::write(&next, content.to_string())?;
+            fs::rename(&next, &path)?;
+            self.written.insert(path, content);
+        }
         Ok(())
     }
 }
@@ -202,23 +181,31 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         // What is left in the temporary folder does no harm.
-        if std::env::var_os("MESHSIM_KEEP").is_none() {
-            let _ = fs::remove_dir_all(&self.path);
-        }
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Names hold `|` and other characters that file names better do without.
-fn file_name(kind: &str, name: &str) -> String {
-    let safe = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
-    format!("{kind}-{safe}-{:x}.json", proxy_core::random::hash_text(name))
+fn is_same_door(a: &Opened, b: &Opened) -> bool {
+    (a.original_dst, a.direction) == (b.original_dst, b.direction)
 }
 
-/// As it is played: without TLS.
-fn plain(cluster: &Cluster) -> Cluster {
-    Cluster { transport: Transport::Plaintext, ..cluster.clone() }
+/// One JSON object a line, with what [`super::logs`] reads.
+fn access_log(folder: &Path) -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": folder.join("access.log").display().to_string(),
+        "log_format": {"json_format": {
+            "n": format!("%REQ({})%", super::REQUEST),
+            "status": "%RESPONSE_CODE%",
+            "flags": "%RESPONSE_FLAGS%",
+            "cluster": "%UPSTREAM_CLUSTER_RAW%",
+            "endpoint": "%UPSTREAM_HOST%",
+            "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        }},
+    })
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// A port on loopback that nobody has at this moment.
+pub(super) fn free_port() -> io::Result<u16> {
+    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

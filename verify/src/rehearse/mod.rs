@@ -8,7 +8,7 @@
 //! | [`runs`] | the script through the core, over and over with other draws |
 //! | `play` | the script on a real Envoy |
 //! | `clock`, `client`, `pods`, `happenings` | real time, the clients, and what stands in for pods |
-//! | `folder`, `resources`, `envoy`, `logs` | Envoy's configuration, its process, and what it wrote |
+//! | `folder`, `envoy`, `logs` | Envoy's configuration, its process, and what it wrote |
 //! | [`compare`] | windows, figures and their bounds |
 //! | `refuse` | what cannot be played |
 //! | `report` | the agreement as text |
@@ -24,7 +24,6 @@ mod play;
 mod pods;
 mod refuse;
 mod report;
-mod resources;
 pub mod runs;
 pub mod script;
 

@@ -2,11 +2,11 @@
 
 use super::clock::Clock;
 use super::envoy::Envoy;
-use super::folder::{Folder, door};
+use super::folder::{Folder, free_port};
 use super::logs;
 use super::pods::{BlackHole, Pods};
 use super::runs::Run;
-use super::script::{Arrival, Script};
+use super::script::Script;
 use super::{Failure, client, happenings};
 use control_plane::ProxyKind;
 use proxy_core::time::Nanos;
@@ -44,10 +44,9 @@ pub(super) fn play(
     seed: u64,
     binary: &Path,
 ) -> Result<Played, Failure> {
-    let mut folder = Folder::new(script)?;
-    let locality = &plan.pods[script.pod as usize].pod.locality;
-    let (bootstrap, admin) = folder.bootstrap(&script.proxy, locality)?;
-    let envoy = Envoy::start(binary, (&bootstrap, admin), plan.concurrency)?;
+    let admin = free_port()?;
+    let mut folder = Folder::new(script, admin)?;
+    let envoy = Envoy::start(binary, (&folder.bootstrap(), admin), plan.concurrency)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let played = play_in_time(plan, script, seed, &mut folder);
     let times = LocalSet::new().block_on(&runtime, played)?;
@@ -85,8 +84,7 @@ async fn play_in_time(
         let pods = Rc::clone(&pods);
         async move { pods.follow(&events).await }
     });
-    let ports = folder.ports();
-    let to = move |arrival: &Arrival| ports[&door(arrival)];
+    let to = folder.addresses();
     let push = async {
         for push in &script.pushes {
             clock.wait_until(push.at).await;

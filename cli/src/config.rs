@@ -1,0 +1,41 @@
+//! Configuration from files, and a proxy of it.
+
+use crate::args::ConfigArgs;
+use control_plane::{ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Resources};
+use source::Diagnostic;
+
+/// Every object of the files, with the MeshConfig.
+pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+    let mut objects = Objects::default();
+    for path in &args.config {
+        for file in sim::plan::read_sources(path, None, diagnostics) {
+            objects.apply(&Objects::read(&file, diagnostics));
+        }
+    }
+    if let Some(path) = &args.mesh_config {
+        for file in sim::plan::read_sources(path, None, diagnostics) {
+            objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, diagnostics));
+        }
+    }
+    objects
+}
+
+/// The proxy meant by `--as`.
+pub(crate) fn proxy(
+    objects: &Objects,
+    name: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<ProxyIdentity> {
+    let found = objects.proxy(name);
+    let found = found.map_err(|mut problem| {
+        problem.message.insert_str(0, "--as: ");
+        diagnostics.push(problem);
+    });
+    found.ok()
+}
+
+/// What the control plane tells `proxy`.
+pub(crate) fn resources(objects: Objects, proxy: &ProxyIdentity) -> Resources {
+    let pods = objects.pods();
+    ControlPlane::new(PushSettings::default(), objects, pods).resources(proxy)
+}
