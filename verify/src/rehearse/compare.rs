@@ -97,6 +97,7 @@ pub(super) fn windows(changes: &[Change], from: Nanos, end: Nanos, envoy: &Run, 
 fn spans(changes: &[Change], from: Nanos, end: Nanos) -> Vec<Window> {
     let mut windows = Vec::new();
     let mut edges: Vec<(Nanos, &str)> = changes.iter().map(|c| (c.at, c.what.as_str())).collect();
+    edges.retain(|(at, _)| *at < end);
     edges.sort_by_key(|(at, _)| *at);
     edges.push((end + GUARD, ""));
     let (mut since, mut after) = (from, "start");
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn windows_keep_away_from_changes_and_are_cut() {
         let change = |at: f64, what: &str| Change { at: seconds(at), what: what.into() };
-        let changes = [change(2.0, "crash"), change(2.3, "push")];
+        let changes = [change(2.0, "crash"), change(2.3, "push"), change(32.0, "late")];
         let got: Vec<(f64, f64, String)> = spans(&changes, seconds(0.5), seconds(5.15))
             .into_iter()
             .map(|w| (w.from.as_secs_f64(), w.to.as_secs_f64(), w.after))
