@@ -1,6 +1,6 @@
 //! What Envoy wrote: its access log and the log of its outlier detection.
 
-use super::Failure;
+use crate::Failure;
 use super::runs::{Ejection, Exchange, Run};
 use super::script::Arrival;
 use proxy_core::time::Nanos;

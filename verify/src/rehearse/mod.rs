@@ -8,7 +8,7 @@
 //! | [`runs`] | the script through the core, over and over with other draws |
 //! | `play` | the script on a real Envoy |
 //! | `clock`, `client`, `pods`, `happenings` | real time, the clients, and what stands in for pods |
-//! | `folder`, `envoy`, `logs` | Envoy's configuration, its process, and what it wrote |
+//! | `files`, `logs` | Envoy's configuration, and what it wrote |
 //! | [`compare`] | windows, figures and their bounds |
 //! | `refuse` | what cannot be played |
 //! | `report` | the agreement as text |
@@ -16,8 +16,7 @@
 mod client;
 mod clock;
 pub mod compare;
-mod envoy;
-mod folder;
+mod files;
 mod happenings;
 mod logs;
 mod play;
@@ -27,6 +26,7 @@ mod report;
 pub mod runs;
 pub mod script;
 
+use crate::Failure;
 use compare::{Change, Figure, Window};
 use proxy_core::time::Nanos;
 pub use refuse::Refusal;
@@ -34,8 +34,6 @@ use runs::Run;
 use script::Script;
 use serde::Serialize;
 use sim::Plan;
-use std::fmt;
-use std::io;
 use std::path::Path;
 
 /// A request's place in the script, on its way through Envoy.
@@ -51,37 +49,6 @@ const SENT_LATE: Nanos = Nanos::from_millis(100);
 const ANSWERED_LATE: Nanos = Nanos::from_millis(5);
 /// Before this the configuration may not have arrived.
 const SETTLED: Nanos = Nanos::from_millis(500);
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum Failure {
-    Refused(Refusal),
-    /// Envoy did not do its part.
-    Envoy(String),
-    Io(io::Error),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(refusal)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Io(error)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Refused(Refusal(why)) => write!(f, "cannot be rehearsed: {why}"),
-            Failure::Envoy(what) => f.write_str(what),
-            Failure::Io(error) => write!(f, "{error}"),
-        }
-    }
-}
 
 /// How a rehearsal came out.
 #[derive(Debug, Serialize)]

@@ -1,13 +1,14 @@
 //! A script played on a real Envoy, in time.
 
 use super::clock::Clock;
-use super::envoy::Envoy;
-use super::folder::{Folder, free_port};
+use super::files::{Files, free_port};
 use super::logs;
 use super::pods::{BlackHole, Pods};
 use super::runs::Run;
 use super::script::Script;
-use super::{Failure, client, happenings};
+use super::{client, happenings};
+use crate::Failure;
+use crate::envoy::{Envoy, FLUSH};
 use control_plane::ProxyKind;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Discovery, LoadAssignment, XdsDelta};
@@ -25,8 +26,6 @@ use tokio::task::{LocalSet, spawn_local};
 const LEAD: Duration = Duration::from_millis(200);
 /// Requests in flight at the end have this long.
 const GRACE: Duration = Duration::from_secs(5);
-/// Envoy writes its logs this often.
-pub(super) const LOG_FLUSH: Duration = Duration::from_millis(50);
 
 /// What Envoy made of a script.
 pub(super) struct Played {
@@ -44,15 +43,16 @@ pub(super) fn play(
     seed: u64,
     binary: &Path,
 ) -> Result<Played, Failure> {
-    let admin = free_port()?;
-    let mut folder = Folder::new(script, admin)?;
-    let envoy = Envoy::start(binary, (&folder.bootstrap(), admin), plan.concurrency)?;
+    let mut files = Files::new(script, free_port()?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let played = play_in_time(plan, script, seed, &mut folder);
-    let times = LocalSet::new().block_on(&runtime, played)?;
-    drop(envoy);
+    let times = LocalSet::new().block_on(&runtime, async {
+        let (bootstrap, admin) = (files.bootstrap(), files.admin());
+        let start = Envoy::start(binary, &bootstrap, admin, files.folder(), plan.concurrency);
+        let _envoy = start.await?;
+        play_in_time(plan, script, seed, &mut files).await
+    })?;
     Ok(Played {
-        run: logs::read(folder.path(), &script.arrivals, times.started_ns)?,
+        run: logs::read(files.folder().path(), &script.arrivals, times.started_ns)?,
         sent_late: times.sent_late,
         answered_late: times.answered_late,
     })
@@ -69,7 +69,7 @@ async fn play_in_time(
     plan: &Plan,
     script: &Script,
     seed: u64,
-    folder: &mut Folder,
+    files: &mut Files,
 ) -> Result<Times, Failure> {
     let clock = Clock::starting_in(LEAD);
     let started_ns = time_of_day_ns() + LEAD.as_nanos() as u64;
@@ -84,11 +84,11 @@ async fn play_in_time(
         let pods = Rc::clone(&pods);
         async move { pods.follow(&events).await }
     });
-    let to = folder.addresses();
+    let to = files.addresses();
     let push = async {
         for push in &script.pushes {
             clock.wait_until(push.at).await;
-            folder.apply(&push.deltas)?;
+            files.apply(&push.deltas)?;
         }
         Ok::<(), Failure>(())
     };
@@ -99,7 +99,7 @@ async fn play_in_time(
     {
         followed?;
     }
-    tokio::time::sleep(LOG_FLUSH * 4).await;
+    tokio::time::sleep(FLUSH * 4).await;
     drop(holes);
     let answered_late = pods.late();
     Ok(Times { started_ns, sent_late, answered_late })

@@ -3,6 +3,7 @@
 
 use super::runs::Run;
 use super::script::Script;
+use crate::Failure;
 use control_plane::{ProxyIdentity, ProxyKind};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
@@ -22,6 +23,12 @@ const LONGEST: Nanos = Nanos::from_secs(60);
 /// Why a scenario cannot be rehearsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(pub String);
+
+impl From<Refusal> for Failure {
+    fn from(Refusal(why): Refusal) -> Failure {
+        Failure::Config(format!("cannot be rehearsed: {why}"))
+    }
+}
 
 /// What can be told from the scenario alone.
 pub(super) fn plan(plan: &Plan) -> Result<(), Refusal> {

@@ -1,7 +1,9 @@
 //! Configuration as files that Envoy watches. A push swaps the files that it changes.
 
 use super::script::{Arrival, Script};
-use super::{Failure, Refusal};
+use super::Refusal;
+use crate::Failure;
+use crate::envoy::Folder;
 use export::{Bootstrap, Resources};
 use proxy_core::contract::Opened;
 use proxy_core::router::find_chain;
@@ -13,11 +15,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The folder, and the configuration as it is now.
-pub(super) struct Folder {
-    path: PathBuf,
+/// The files, and the configuration as it is now.
+pub(super) struct Files {
+    folder: Folder,
     bootstrap: Bootstrap,
     /// Where clients' connections were going to; on loopback each has a listener of its own.
     doors: Vec<(Arc<Opened>, u16)>,
@@ -29,16 +30,13 @@ pub(super) struct Folder {
     written: BTreeMap<PathBuf, Value>,
 }
 
-impl Folder {
+impl Files {
     /// A new folder below the system's temporary one, for an Envoy without any resource whose admin
     /// interface is at `admin`.
-    pub(super) fn new(script: &Script, admin: u16) -> Result<Folder, Failure> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("meshsim-rehearsal-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+    pub(super) fn new(script: &Script, admin: u16) -> Result<Files, Failure> {
+        let folder = Folder::new()?;
         for kind in ["eds", "rds"] {
-            fs::create_dir_all(path.join(kind))?;
+            fs::create_dir_all(folder.join(kind))?;
         }
         let mut doors: Vec<(Arc<Opened>, u16)> = Vec::new();
         for arrival in &script.arrivals {
@@ -51,10 +49,10 @@ impl Folder {
         let bootstrap = Bootstrap {
             node: script.proxy.clone(),
             admin_port: Some(admin),
-            access_log: Some(access_log(&path)),
+            access_log: Some(access_log(folder.path())),
         };
-        let mut folder = Folder {
-            path,
+        let mut files = Files {
+            folder,
             bootstrap,
             doors,
             clusters: BTreeMap::new(),
@@ -63,17 +61,26 @@ impl Folder {
             routes: BTreeMap::new(),
             written: BTreeMap::new(),
         };
-        folder.apply(&[])?;
-        Ok(folder)
+        files.apply(&[])?;
+        Ok(files)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Port of the admin interface.
+    pub(super) fn admin(&self) -> u16 {
+        self.bootstrap.admin_port.unwrap_or_default()
     }
 
     /// What Envoy is started with.
-    pub(super) fn bootstrap(&self) -> PathBuf {
-        self.path.join("bootstrap.json")
+    pub(super) fn bootstrap(&self) -> Value {
+        let mut bootstrap = self.written.get(&self.folder.join("bootstrap.json")).cloned();
+        let bootstrap = bootstrap.get_or_insert_default();
+        let log = self.folder.join("outlier.log").display().to_string();
+        bootstrap["cluster_manager"] = json!({"outlier_detection": {"event_log_path": log}});
+        std::mem::take(bootstrap)
     }
 
     /// The listener of each door.
@@ -103,14 +110,14 @@ impl Folder {
             listeners: &self.doors_now(),
             routes: &self.routes.values().cloned().collect::<Vec<_>>(),
         };
-        let files = self.bootstrap.with_files(&resources, &self.path);
+        let files = self.bootstrap.with_files(&resources, self.folder.path());
         let mut files = files.map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Refusal(problems.join("; "))
         })?;
         // Endpoints before the clusters that read them, routes before the listeners.
         let order = |path: &Path| {
-            let part = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().into_owned();
+            let part = path.strip_prefix(self.folder.path()).unwrap_or(path).to_string_lossy().into_owned();
             ["eds", "cds", "rds", "lds"].iter().position(|kind| part.starts_with(kind))
         };
         files.sort_by_key(|(path, _)| order(path));
@@ -163,25 +170,14 @@ impl Folder {
     }
 
     /// Replaces a file in one step, if what it is to hold has changed.
-    fn swap(&mut self, path: PathBuf, mut content: Value) -> io::Result<()> {
-        if path == self.bootstrap() {
-            let log = self.path.join("outlier.log").display().to_string();
-            content["cluster_manager"] = json!({"outlier_detection": {"event_log_path": log}});
-        }
+    fn swap(&mut self, path: PathBuf, content: Value) -> io::Result<()> {
         if self.written.get(&path) != Some(&content) {
-            let next = self.path.join("next");
+            let next = self.folder.join("next");
             fs::write(&next, content.to_string())?;
             fs::rename(&next, &path)?;
             self.written.insert(path, content);
         }
         Ok(())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left in the temporary folder does no harm.
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 

@@ -1,0 +1,202 @@
+//! What both sides made of one request, field by field.
+
+use crate::client::Answer;
+use crate::core::Core;
+use crate::logs::Line;
+use crate::seen::{Asked, Hit, Seen};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Keys tried until the core decides everything random as Envoy did.
+const KEYS: u64 = 2_000;
+/// So many outcomes that the core had before, one after another, and it is taken to have no more.
+const NOTHING_NEW: u32 = 400;
+
+/// What is compared of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    Connection,
+    Route,
+    Cluster,
+    Endpoint,
+    Status,
+    Flags,
+    Details,
+    Attempts,
+    ResponseHeaders,
+    Body,
+    Upstream,
+    UpstreamHeaders,
+}
+
+impl Field {
+    /// In the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Field::Connection => "connection",
+            Field::Route => "virtual host and route",
+            Field::Cluster => "cluster",
+            Field::Endpoint => "endpoint",
+            Field::Status => "status",
+            Field::Flags => "response flags",
+            Field::Details => "response code details",
+            Field::Attempts => "attempts",
+            Field::ResponseHeaders => "response headers",
+            Field::Body => "body of local replies",
+            Field::Upstream => "method, host and path upstream",
+            Field::UpstreamHeaders => "headers upstream",
+        }
+    }
+}
+
+/// A field that was compared, with both sides where they differ.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Compared {
+    pub(crate) field: Field,
+    pub(crate) differs: Option<(String, String)>,
+}
+
+/// Compares with whatever the core may do, all its random choices tried.
+pub(crate) fn compare(core: &mut Core, asked: &Asked, envoy: &Seen) -> Vec<Compared> {
+    let mut closest: Option<(usize, Vec<Compared>)> = None;
+    let mut known = BTreeSet::new();
+    let mut nothing_new = 0;
+    for key in 0..KEYS {
+        let mine = core.ask(asked, key);
+        if !known.insert(format!("{mine:?}")) {
+            nothing_new += 1;
+            if nothing_new == NOTHING_NEW {
+                break;
+            }
+            continue;
+        }
+        nothing_new = 0;
+        let fields = fields(&mine, envoy);
+        let differing = fields.iter().filter(|one| one.differs.is_some()).count();
+        if closest.as_ref().is_none_or(|(fewest, _)| differing < *fewest) {
+            closest = Some((differing, fields));
+        }
+        if differing == 0 {
+            break;
+        }
+    }
+    closest.map(|(_, fields)| fields).unwrap_or_default()
+}
+
+fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
+    let mut all = Comparison::default();
+    all.text(Field::Connection, &core.closed, &envoy.closed, |closed| {
+        if *closed { "closed" } else { "answered" }.to_owned()
+    });
+    if core.closed || envoy.closed {
+        return all.0;
+    }
+    let some = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    all.text(Field::Route, &core.route, &envoy.route, some);
+    all.text(Field::Cluster, &core.cluster, &envoy.cluster, some);
+    let address = |one: &Option<_>| one.map_or_else(|| "none".to_owned(), |a: std::net::SocketAddr| a.to_string());
+    all.text(Field::Endpoint, &core.endpoint, &envoy.endpoint, address);
+    all.text(Field::Status, &core.status, &envoy.status, u16::to_string);
+    all.text(Field::Flags, &core.flags, &envoy.flags, String::clone);
+    all.text(Field::Details, &core.details, &envoy.details, String::clone);
+    all.text(Field::Attempts, &core.attempts, &envoy.attempts, u32::to_string);
+    let theirs = response_headers(envoy);
+    all.text(Field::ResponseHeaders, &response_headers(core), &theirs, lines);
+    if core.body.is_some() || envoy.body.is_some() {
+        let body = |body: &Option<String>| format!("{:?}", body.as_deref().unwrap_or_default());
+        all.text(Field::Body, &core.body, &envoy.body, body);
+    }
+    let where_to = |seen: &Seen| -> Vec<String> {
+        let mut hits: Vec<String> = seen.hits.iter().map(request_line).collect();
+        hits.sort();
+        hits
+    };
+    all.text(Field::Upstream, &where_to(core), &where_to(envoy), |hits| hits.join(", "));
+    if !core.hits.is_empty() || !envoy.hits.is_empty() {
+        let headers = |seen: &Seen| -> Vec<String> {
+            let mut all: Vec<String> = seen.hits.iter().map(|hit| lines(&upstream_headers(hit))).collect();
+            all.sort();
+            all
+        };
+        all.text(Field::UpstreamHeaders, &headers(core), &headers(envoy), |all| all.join(" | "));
+    }
+    all.0
+}
+
+#[derive(Default)]
+struct Comparison(Vec<Compared>);
+
+impl Comparison {
+    fn text<T: PartialEq>(&mut self, field: Field, core: &T, envoy: &T, text: impl Fn(&T) -> String) {
+        let differs = (core != envoy).then(|| (text(core), text(envoy)));
+        self.0.push(Compared { field, differs });
+    }
+}
+
+fn request_line(hit: &Hit) -> String {
+    format!("{} {}{}", hit.method, hit.authority, hit.path)
+}
+
+fn lines(headers: &Vec<(String, String)>) -> String {
+    let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    lines.join("; ")
+}
+
+/// Without what depends on the time of day, and what frames the message.
+fn response_headers(seen: &Seen) -> Vec<(String, String)> {
+    const NOT_COMPARED: [&str; 6] = [
+        "date",
+        "server",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "x-envoy-upstream-service-time",
+    ];
+    let mut headers = seen.response_headers.clone();
+    headers.retain(|(name, _)| !NOT_COMPARED.contains(&&**name));
+    headers
+}
+
+/// Without what frames the message, and the host, which is compared on its own.
+fn upstream_headers(hit: &Hit) -> Vec<(String, String)> {
+    const NOT_COMPARED: [&str; 5] =
+        ["host", "content-length", "transfer-encoding", "connection", "x-forwarded-proto"];
+    let mut headers = hit.headers.clone();
+    headers.retain(|(name, _)| !NOT_COMPARED.contains(&&**name));
+    headers.sort();
+    headers
+}
+
+/// What was seen of Envoy.
+pub(crate) fn of_envoy(
+    asked: &Asked,
+    answer: Option<&Answer>,
+    line: Option<&Line>,
+    hits: Vec<Hit>,
+) -> Seen {
+    let mut seen = Seen { closed: answer.is_none(), hits, ..Seen::default() };
+    seen.hits.sort();
+    if let Some(answer) = answer {
+        seen.response_headers = answer.headers.clone();
+        seen.response_headers.sort();
+    }
+    let Some(line) = line else {
+        return seen;
+    };
+    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty() && text != "-");
+    seen.route = named(&line.route);
+    seen.cluster = line.cluster(asked.config);
+    seen.endpoint = line.endpoint();
+    seen.status = line.status.unwrap_or_default();
+    seen.flags = line.flags.clone().unwrap_or_else(|| "-".to_owned());
+    seen.details = line.details();
+    seen.attempts = line.attempts.unwrap_or_default();
+    if let Some(answer) = answer
+        && seen.details != "via_upstream"
+        && !answer.body.is_empty()
+    {
+        seen.body = Some(String::from_utf8_lossy(&answer.body).into_owned());
+    }
+    seen
+}

@@ -1,0 +1,299 @@
+//! Requests that just meet every condition of a configuration, and ones that just miss it.
+
+use crate::regex;
+use crate::seen::SCRIPT;
+use control_plane::{Request, RequestDirection, RequestProtocol, Resources};
+use proxy_core::xds::{
+    Cluster, FilterChain, HeaderMatch, Listener, NetworkFilter, PathMatch, Route, RouteAction,
+    RouteSource, RouteTable, StringMatch, ValueMatch, VirtualHost,
+};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Where connections go that no listener expects: class E, which nobody has.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(240, 240, 1, 7));
+/// A port that no configuration is expected to have.
+const NO_PORT: u16 = 9;
+
+/// The requests, and what is not asked about.
+pub(crate) struct Generated {
+    pub(crate) requests: Vec<Request>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// For a proxy at `ip`.
+pub(crate) fn requests(resources: &Resources, ip: IpAddr) -> Generated {
+    let mut made = Generated { requests: Vec::new(), notes: Vec::new() };
+    for listener in &resources.listeners {
+        let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+        for chain in chains {
+            made.chain(resources, listener, chain, ip);
+        }
+    }
+    made
+}
+
+impl Generated {
+    fn chain(&mut self, resources: &Resources, listener: &Listener, chain: &FilterChain, ip: IpAddr) {
+        let tls = chain.matches.transport_protocol.as_deref() == Some("tls");
+        if chain.terminates_tls || tls || !chain.matches.server_names.is_empty() {
+            let name = if chain.name.is_empty() { "without a name" } else { &*chain.name };
+            self.notes.push(format!("listener {}: chain {name} takes TLS: not asked", listener.name));
+            return;
+        }
+        let ranges = &chain.matches.prefix_ranges;
+        let inside = ranges.first().map(|(ip, _)| *ip);
+        if ranges.iter().any(|(ip, length)| *length != if ip.is_ipv4() { 32 } else { 128 }) {
+            self.notes.push(format!("listener {}: a chain takes a range of addresses: not asked", listener.name));
+            return;
+        }
+        let (direction, to) = match &*listener.name {
+            "virtualInbound" => {
+                let port = chain.matches.destination_port.unwrap_or(NO_PORT);
+                (Some(RequestDirection::Inbound), SocketAddr::new(ip, port))
+            }
+            "virtualOutbound" => {
+                let port = chain.matches.destination_port.unwrap_or(NO_PORT);
+                (None, SocketAddr::new(inside.unwrap_or(NOBODY), port))
+            }
+            _ => {
+                let ip = inside.or(listener.address).unwrap_or(NOBODY);
+                (None, SocketAddr::new(ip, listener.port))
+            }
+        };
+        let plain = Request { address: Some(to), direction, ..Request::default() };
+        match &chain.filter {
+            NetworkFilter::Tcp(_) => {
+                let authority = "tcp.example".to_owned();
+                self.push(Request { protocol: RequestProtocol::Tcp, authority, ..plain });
+            }
+            NetworkFilter::Http(manager) => {
+                let table = match &manager.routes {
+                    RouteSource::Inline(table) => Some(table),
+                    RouteSource::Rds(name) => resources.routes.iter().find(|t| t.name == *name),
+                };
+                if let Some(table) = table {
+                    self.table(resources, table, &plain);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, request: Request) {
+        if !self.requests.contains(&request) {
+            self.requests.push(request);
+        }
+    }
+
+    fn table(&mut self, resources: &Resources, table: &RouteTable, plain: &Request) {
+        let unknown = Request { authority: "unknown.example".into(), ..plain.clone() };
+        self.push(unknown);
+        for host in &table.virtual_hosts {
+            self.authorities(host, plain);
+            let authority = host.domains.first().map_or("", |domain| &**domain);
+            let plain = Request { authority: example(authority), ..plain.clone() };
+            for route in &host.routes {
+                self.route(resources, route, &plain);
+            }
+        }
+    }
+
+    fn authorities(&mut self, host: &VirtualHost, plain: &Request) {
+        let meeting = host.routes.first().map(|route| meeting(route, plain));
+        let request = meeting.unwrap_or_else(|| plain.clone());
+        for domain in &host.domains {
+            let domain = example(domain);
+            let bare = domain.rsplit_once(':').map_or(&*domain, |(bare, _)| bare).to_owned();
+            let variants = [
+                domain.to_uppercase(),
+                format!("{bare}:80"),
+                format!("{bare}:1"),
+                format!("{bare}."),
+                format!("{bare}:abc"),
+                format!("x{bare}"),
+                domain,
+                bare,
+            ];
+            for authority in variants {
+                self.push(Request { authority, ..request.clone() });
+            }
+        }
+    }
+
+    fn route(&mut self, resources: &Resources, route: &Route, plain: &Request) {
+        let meets = meeting(route, plain);
+        self.push(meets.clone());
+        for path in paths(route) {
+            let query = meets.path.split_once('?').map(|(_, query)| format!("?{query}"));
+            let path = format!("{path}{}", query.unwrap_or_default());
+            self.push(Request { path, ..meets.clone() });
+        }
+        for (at, header) in route.matches.headers.iter().enumerate() {
+            for value in values(header) {
+                let mut request = meets_but(route, plain, at);
+                set(&mut request, &header.name, value);
+                self.push(request);
+            }
+            self.push(meets_but(route, plain, at));
+        }
+        for (at, query) in route.matches.query.iter().enumerate() {
+            let others = route.matches.query.iter().enumerate().filter(|(other, _)| *other != at);
+            let others: Vec<String> = others.map(|(_, one)| parameter(&one.name, &one.value)).collect();
+            let bare = meets.path.split('?').next().unwrap_or("/");
+            for own in [None, Some(format!("{}=other", query.name)), Some(query.name.to_string())] {
+                let all: Vec<String> = others.iter().cloned().chain(own).collect();
+                self.push(Request { path: format!("{bare}?{}", all.join("&")), ..meets.clone() });
+            }
+        }
+        self.push(Request { method: "POST".into(), ..meets.clone() });
+        if let RouteAction::Forward(forward) = &route.action
+            && forward.retry.is_some()
+            && !forward.clusters.iter().any(|entry| detects_outliers(resources, &entry.cluster))
+        {
+            for script in ["503", "404", "reset"] {
+                let mut request = meets.clone();
+                set(&mut request, SCRIPT, Some(script.to_owned()));
+                self.push(request);
+            }
+        }
+    }
+}
+
+/// Failures would change what the cluster does with others.
+fn detects_outliers(resources: &Resources, name: &str) -> bool {
+    let mut clusters = resources.clusters.iter();
+    clusters.any(|one: &std::sync::Arc<Cluster>| &*one.name == name && one.outlier_detection.is_some())
+}
+
+/// A host that `domain` takes.
+fn example(domain: &str) -> String {
+    match domain {
+        "*" | "" => "any.example".to_owned(),
+        _ => domain.replace('*', "x"),
+    }
+}
+
+/// A request that meets all conditions of `route`.
+fn meeting(route: &Route, plain: &Request) -> Request {
+    meets_but(route, plain, usize::MAX)
+}
+
+/// A request that meets all conditions but that of the header number `but`, which it does not have.
+fn meets_but(route: &Route, plain: &Request, but: usize) -> Request {
+    let mut request = plain.clone();
+    request.path = match &route.matches.path {
+        PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::SeparatedPrefix(path) => {
+            path.to_string()
+        }
+        PathMatch::Regex(regex) => regex::texts(regex.source()).into_iter().next().unwrap_or_default(),
+    };
+    if !request.path.starts_with('/') {
+        request.path.insert(0, '/');
+    }
+    let query: Vec<String> =
+        route.matches.query.iter().map(|one| parameter(&one.name, &one.value)).collect();
+    if !query.is_empty() {
+        request.path = format!("{}?{}", request.path, query.join("&"));
+    }
+    for (at, header) in route.matches.headers.iter().enumerate() {
+        if at != but {
+            let wanted = values(header).into_iter().find(|value| {
+                let (present, meets) = (value.is_some(), value.as_deref().unwrap_or_default());
+                let holds = match &header.value {
+                    ValueMatch::Present(wanted) => present == *wanted,
+                    ValueMatch::String(text) => {
+                        (present || header.treat_missing_as_empty) && text.matches(meets.as_bytes())
+                    }
+                };
+                holds != header.invert
+            });
+            set(&mut request, &header.name, wanted.flatten());
+        }
+    }
+    request
+}
+
+fn set(request: &mut Request, name: &str, value: Option<String>) {
+    match (name, value) {
+        (":method", Some(value)) => request.method = value,
+        (":authority", Some(value)) => request.authority = value,
+        (":path", Some(value)) => request.path = value,
+        (name, value) => {
+            request.headers.retain(|(other, _)| other != name);
+            if let Some(value) = value.filter(|_| !name.starts_with(':')) {
+                request.headers.push((name.to_owned(), value));
+            }
+        }
+    }
+}
+
+/// What a header may be: what is wanted, and near it.
+fn values(header: &HeaderMatch) -> Vec<Option<String>> {
+    let mut values = match &header.value {
+        ValueMatch::Present(_) => vec![Some("present".to_owned())],
+        ValueMatch::String(text) => near(text).into_iter().map(Some).collect(),
+    };
+    values.extend([Some("other".to_owned()), None]);
+    values
+}
+
+fn near(text: &StringMatch) -> Vec<String> {
+    match text {
+        StringMatch::Exact(text) => {
+            vec![text.to_string(), text.to_uppercase(), format!("{text}x")]
+        }
+        StringMatch::Prefix(text) => vec![format!("{text}x"), text.to_string(), format!("x{text}")],
+        StringMatch::Suffix(text) => vec![format!("x{text}"), text.to_string(), format!("{text}x")],
+        StringMatch::Contains(text) => vec![format!("x{text}x"), text.to_uppercase()],
+        StringMatch::Regex(regex) => {
+            let mut texts = regex::texts(regex.source());
+            let longer = texts.first().map(|text| format!("{text}~"));
+            texts.extend(longer);
+            texts
+        }
+    }
+}
+
+fn parameter(name: &str, value: &ValueMatch) -> String {
+    match value {
+        ValueMatch::Present(_) => name.to_owned(),
+        ValueMatch::String(text) => {
+            format!("{name}={}", near(text).into_iter().next().unwrap_or_default())
+        }
+    }
+}
+
+/// Paths that just meet the route's condition, and just miss it.
+fn paths(route: &Route) -> Vec<String> {
+    match &route.matches.path {
+        PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::SeparatedPrefix(path) => {
+            let mut paths = vec![
+                format!("{path}x"),
+                format!("{path}/x"),
+                format!("{path}?"),
+                format!("/x/..{path}"),
+                swapped_case(path),
+            ];
+            if let Some(shorter) = path.strip_suffix(|_: char| true)
+                && shorter.starts_with('/')
+            {
+                paths.push(shorter.to_owned());
+            }
+            paths
+        }
+        PathMatch::Regex(regex) => {
+            let mut texts = regex::texts(regex.source());
+            let missing = texts.first().map(|text| format!("{text}~~"));
+            texts.extend(missing);
+            texts.retain(|text| text.starts_with('/') && !text.contains(' '));
+            texts
+        }
+    }
+}
+
+fn swapped_case(text: &str) -> String {
+    let swap = |c: char| match c.is_ascii_lowercase() {
+        true => c.to_ascii_uppercase(),
+        false => c.to_ascii_lowercase(),
+    };
+    text.chars().map(swap).collect()
+}

@@ -1,0 +1,139 @@
+//! What is asked, and what is seen of it at either side.
+
+use control_plane::{Request, RequestDirection, RequestProtocol, Resources};
+use proxy_core::contract::Direction;
+use proxy_core::head::{HeaderText, Headers, RequestHead};
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Carries the number of a request through either proxy; both leave it as it is.
+pub(crate) const ID: &str = "x-request-id";
+/// What the upstream is to do.
+pub(crate) const SCRIPT: &str = "x-verify-upstream";
+/// Ids of requests that are one of many alike begin so.
+pub(crate) const SAMPLE: &str = "sample-";
+
+/// The id among `headers`.
+pub(crate) fn id_of(headers: &[(String, String)]) -> Option<&str> {
+    headers
+        .iter()
+        .find(|(name, _)| name == ID)
+        .map(|(_, value)| value.as_str())
+}
+
+/// One request to both sides.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: String,
+    pub(crate) config: usize,
+    /// As it was meant, in the configuration's own addresses.
+    pub(crate) request: Request,
+    pub(crate) direction: Direction,
+    pub(crate) head: Arc<RequestHead>,
+    /// The client, and where it was connecting to on this machine.
+    pub(crate) peer: SocketAddr,
+    pub(crate) destination: SocketAddr,
+}
+
+impl Asked {
+    pub(crate) fn new(
+        (id, config): (String, usize),
+        request: &Request,
+        resources: &Resources,
+        peer: SocketAddr,
+        destination: SocketAddr,
+    ) -> Asked {
+        let own = |(name, value): &(String, String)| {
+            let value: Vec<u8> = value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect();
+            (name.to_ascii_lowercase().into(), HeaderText::new(&value))
+        };
+        let mut headers = Headers(request.headers.iter().map(own).collect());
+        headers.set(ID.into(), id.as_bytes());
+        let head = RequestHead {
+            method: request.method.as_str().into(),
+            scheme: "http".into(),
+            authority: request.authority.as_str().into(),
+            path: request.path.as_str().into(),
+            headers,
+            id: None,
+        };
+        Asked {
+            id,
+            config,
+            request: request.clone(),
+            direction: direction(request, resources),
+            head: Arc::new(head),
+            peer,
+            destination,
+        }
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.request.protocol == RequestProtocol::Tcp
+    }
+
+    pub(crate) fn script(&self) -> Script {
+        let text = self.head.headers.get(SCRIPT);
+        Script::parse(text.and_then(|text| std::str::from_utf8(text).ok()))
+    }
+}
+
+/// The way a request goes through a proxy with these resources.
+pub(crate) fn direction(request: &Request, resources: &Resources) -> Direction {
+    let named = |name: &str| resources.listeners.iter().any(|l| &*l.name == name);
+    match request.direction {
+        Some(RequestDirection::Outbound) => Direction::Outbound,
+        Some(RequestDirection::Inbound) => Direction::Inbound,
+        Some(RequestDirection::Gateway) => Direction::Gateway,
+        None if named("virtualOutbound") => Direction::Outbound,
+        None => Direction::Gateway,
+    }
+}
+
+/// What an upstream does: `STATUS` or `reset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Script {
+    pub(crate) status: u16,
+    pub(crate) reset: bool,
+}
+
+impl Script {
+    pub(crate) fn parse(text: Option<&str>) -> Script {
+        Script {
+            status: text.and_then(|text| text.parse().ok()).unwrap_or(200),
+            reset: text == Some("reset"),
+        }
+    }
+}
+
+/// What one side made of a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Seen {
+    /// The connection was closed without an answer.
+    pub(crate) closed: bool,
+    /// Virtual host and position of the route.
+    pub(crate) route: Option<String>,
+    pub(crate) cluster: Option<String>,
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) status: u16,
+    pub(crate) flags: String,
+    pub(crate) details: String,
+    pub(crate) attempts: u32,
+    /// Sorted.
+    pub(crate) response_headers: Vec<(String, String)>,
+    /// Of the proxy's own answers.
+    pub(crate) body: Option<String>,
+    /// Everything that went upstream, sorted.
+    pub(crate) hits: Vec<Hit>,
+}
+
+/// A request as an upstream got it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Hit {
+    pub(crate) method: String,
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) endpoint: SocketAddr,
+}
