@@ -23,6 +23,8 @@ pub(crate) enum Command {
     /// Write a proxy's resources for a real proxy
     #[command(subcommand)]
     Export(ExportTarget),
+    /// Does a real Envoy decide as meshsim does? Asks both the same, on loopback
+    Verify(VerifyArgs),
     /// Print a JSON Schema
     Schema {
         /// Which one
@@ -147,6 +149,23 @@ pub(crate) struct ExplainArgs {
     /// The request's URL
     #[arg(required_unless_present = "requests")]
     pub(crate) url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// A proxy, as for `explain`; may be repeated. Default: that of the first pod of every workload
+    #[arg(long = "as", value_name = "PROXY")]
+    pub(crate) proxies: Vec<String>,
+    /// Requests from a file, as for `explain`. Default: made up for everything that is matched
+    #[arg(long, value_name = "FILE")]
+    pub(crate) requests: Option<PathBuf>,
+    /// The Envoy to start. Default: the one in PATH
+    #[arg(long, value_name = "BIN")]
+    pub(crate) envoy: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
 }
 
 /// First and last seed.

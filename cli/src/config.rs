@@ -1,8 +1,11 @@
 //! Configuration from files, and a proxy of it.
 
 use crate::args::ConfigArgs;
-use control_plane::{ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Resources};
-use source::Diagnostic;
+use control_plane::{
+    ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Request, Resources,
+};
+use source::{Diagnostic, SourceFile};
+use std::sync::Arc;
 
 /// Every object of the files, with the MeshConfig.
 pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> Objects {
@@ -38,4 +41,30 @@ pub(crate) fn proxy(
 pub(crate) fn resources(objects: Objects, proxy: &ProxyIdentity) -> Resources {
     let pods = objects.pods();
     ControlPlane::new(PushSettings::default(), objects, pods).resources(proxy)
+}
+
+/// The requests of a file, one JSON object a line.
+pub(crate) fn read_requests(
+    file: &Arc<SourceFile>,
+    requests: &mut Vec<Request>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let mut start = 0;
+    for line in file.text.split_inclusive('\n') {
+        let range = start..start + line.trim_end().len();
+        start += line.len();
+        if line.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str(line) {
+            Ok(request) => requests.push(request),
+            Err(error) => {
+                // The place is told by the diagnostic.
+                let problem = error.to_string();
+                let what = problem.split(" at line ").next().unwrap_or_default();
+                let diagnostic = Diagnostic::error("a line is a request as a JSON object");
+                diagnostics.push(diagnostic.at(&file.span(range), what));
+            }
+        }
+    }
 }

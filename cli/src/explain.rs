@@ -4,7 +4,7 @@ use crate::args::{ExplainArgs, Format};
 use crate::{Exit, config, report};
 use anstream::{print, println};
 use control_plane::{Explanation, Request, explain};
-use source::{Diagnostic, SourceFile};
+use source::Diagnostic;
 use std::fmt::Write;
 
 pub(crate) fn explain_requests(args: &ExplainArgs) -> Exit {
@@ -45,35 +45,10 @@ fn requests(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Vec<Reques
     }
     if let Some(path) = &args.requests {
         for file in sim::plan::read_sources(path, None, diagnostics) {
-            read_requests(&file, &mut requests, diagnostics);
+            config::read_requests(&file, &mut requests, diagnostics);
         }
     }
     requests
-}
-
-fn read_requests(
-    file: &std::sync::Arc<SourceFile>,
-    requests: &mut Vec<Request>,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    let mut start = 0;
-    for line in file.text.split_inclusive('\n') {
-        let range = start..start + line.trim_end().len();
-        start += line.len();
-        if line.trim().is_empty() {
-            continue;
-        }
-        match serde_json::from_str(line) {
-            Ok(request) => requests.push(request),
-            Err(error) => {
-                // The place is told by the diagnostic.
-                let problem = error.to_string();
-                let what = problem.split(" at line ").next().unwrap_or_default();
-                let diagnostic = Diagnostic::error("a line is a request as a JSON object");
-                diagnostics.push(diagnostic.at(&file.span(range), what));
-            }
-        }
-    }
 }
 
 /// A request as it would be given to curl.

@@ -8,6 +8,7 @@ mod explain;
 mod export;
 mod progress;
 mod run;
+mod verify;
 
 use anstream::{eprint, print};
 use args::{Cli, Command, ExportTarget, SchemaName};
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain_requests(&args),
         Command::Export(ExportTarget::Envoy(args)) => export::export(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Schema {
             name: SchemaName::Scenario,
         } => {

@@ -6,7 +6,7 @@ use proxy_core::contract::{Direction, DownstreamTls, Opened};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
-    Decision, Matched, Outcome, find_chain, redirect_location, response_head, route,
+    Decision, Matched, Outcome, Stream, find_chain, redirect_location, response_head, route,
 };
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
@@ -156,8 +156,13 @@ fn follow(
                 return;
             };
             let head = Arc::new(head(request));
-            let secure = opened.tls.is_some();
-            let decision = route(table, manager, &head, secure);
+            let stream = Stream {
+                opened,
+                secure: opened.tls.is_some(),
+                // Of routes that take a fraction of the streams, the first one.
+                value: 0,
+            };
+            let decision = route(table, manager, &head, stream);
             answer.http(resources, &decision, opened);
         }
     }
@@ -232,6 +237,13 @@ impl Explanation {
         }
         match &decision.outcome {
             Outcome::BadPath => self.local_reply(400, None, "path_normalization_failed"),
+            Outcome::EscapedPath { location } => {
+                self.action = Action::Redirect;
+                self.say(format!("redirected to {location}"));
+                self.local_reply(307, None, "path_normalization_failed");
+                let location = location.to_string();
+                self.response_headers.push(("location".into(), location));
+            }
             Outcome::NoVirtualHost => {
                 self.say(format!("no virtual host takes {}", decision.head.authority));
                 self.local_reply(404, Some("NR"), "route_not_found");
@@ -299,7 +311,8 @@ impl Explanation {
             }
         }
         let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
-        let changed = response_head(&plain, &matched.response_headers, route, entry);
+        let request = matched.upstream_heads.first().unwrap_or(&decision.head);
+        let changed = response_head(&plain, matched, entry, request, opened);
         for (name, value) in &changed.headers.0 {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             self.response_headers.push((name.clone(), text));

@@ -3,14 +3,17 @@
 //! Each function maps one resource and nothing else, so that what it writes can be given to a real
 //! Envoy, or compared with what a control plane sent one.
 
+mod against;
 mod bootstrap;
 mod cluster;
 mod endpoint;
 mod health;
 mod listener;
 mod matching;
+mod normal;
 mod route;
 
+pub use against::{Comparison, Difference, against};
 pub use bootstrap::{Bootstrap, Resources, left_out};
 pub use cluster::cluster;
 pub use endpoint::load_assignment;

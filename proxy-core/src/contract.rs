@@ -160,6 +160,10 @@ pub enum Action {
         /// where `announce_ordinal`.
         ordinal: u32,
         announce_ordinal: bool,
+        /// Bytes drivers send it as `x-envoy-expected-rq-timeout-ms` unless it is 0; and as
+        /// `grpc-timeout` where `announce_grpc_timeout`.
+        expected_timeout_ms: u64,
+        announce_grpc_timeout: bool,
     },
     /// Give up an attempt that was sent; its HTTP/1 connection is closed by a `CloseConn` of its own.
     Cancel { attempt: AttemptId },

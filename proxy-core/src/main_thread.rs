@@ -6,6 +6,7 @@ use crate::ids::ClusterId;
 use crate::messages::{ToMain, ToWorker};
 use crate::random::Draws;
 use crate::resilience::outlier::{Detector, Verdicts};
+use crate::router;
 use crate::time::Nanos;
 use crate::worker::Identity;
 use crate::xds::{
@@ -350,6 +351,21 @@ fn route_names(listener: &Listener) -> impl Iterator<Item = &Name> {
         })
 }
 
+/// The route tables that are part of a listener.
+fn inline_tables(listener: &Listener) -> impl Iterator<Item = &Arc<RouteTable>> {
+    listener
+        .filter_chains
+        .iter()
+        .chain(&listener.default_filter_chain)
+        .filter_map(|chain| match &chain.filter {
+            NetworkFilter::Http(manager) => match &manager.routes {
+                RouteSource::Inline(table) => Some(table),
+                RouteSource::Rds(_) => None,
+            },
+            NetworkFilter::Tcp(_) => None,
+        })
+}
+
 /// Why an update cannot be taken over, if it cannot.
 fn refusal(delta: &XdsDelta) -> Option<String> {
     match delta {
@@ -378,7 +394,11 @@ fn refusal(delta: &XdsDelta) -> Option<String> {
             })
         }
         XdsDelta::Routes { upsert, .. } => upsert.iter().find_map(|table| table_refusal(table)),
-        XdsDelta::Endpoints { .. } | XdsDelta::Listeners { .. } => None,
+        XdsDelta::Listeners { upsert, .. } => upsert
+            .iter()
+            .flat_map(|listener| inline_tables(listener))
+            .find_map(|table| router::refusal(table)),
+        XdsDelta::Endpoints { .. } => None,
     }
 }
 
@@ -391,6 +411,9 @@ fn is_maglev_size(size: u64) -> bool {
 }
 
 fn table_refusal(table: &RouteTable) -> Option<String> {
+    if let Some(why) = router::refusal(table) {
+        return Some(format!("route table {}: {why}", table.name));
+    }
     let mut domains: IndexSet<String, FxBuildHasher> = IndexSet::default();
     for host in &table.virtual_hosts {
         for domain in &host.domains {

@@ -3,6 +3,7 @@
 
 use crate::contract::EjectionReason;
 use crate::ids::ClusterId;
+pub use crate::resilience::rate_limit::{BucketOwner, BucketSize};
 use crate::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -54,6 +55,11 @@ pub enum ToWorker {
         counter: SharedCounter,
         change: i32,
     },
+    /// A sibling took a token from a bucket that the workers of a proxy share.
+    TokenTaken {
+        owner: BucketOwner,
+        size: BucketSize,
+    },
 }
 
 /// A count shared by the workers of one proxy.
@@ -68,6 +74,8 @@ pub enum SharedCounter {
     Consecutive5xx(ClusterId, SocketAddr),
     ConsecutiveGateway(ClusterId, SocketAddr),
     ConsecutiveLocalOrigin(ClusterId, SocketAddr),
+    /// Requests held back by the fault filter.
+    ActiveFaults,
 }
 
 /// To the main machine.

@@ -21,6 +21,9 @@ pub enum Purpose {
     EjectionJitter,
     /// Stands in for a missing hash under ring hash and maglev.
     MissingHash,
+    RateLimitEnabled,
+    RateLimitEnforced,
+    DropOverload,
 }
 
 /// The draws of one proxy in one run.

@@ -25,11 +25,16 @@ pub enum Flag {
     FI,
     UPE,
     NC,
+    RL,
+    SI,
+    UMSDR,
+    DO,
+    UDO,
 }
 
 impl Flag {
     /// Every flag.
-    pub const ALL: [Flag; 14] = [
+    pub const ALL: [Flag; 19] = [
         Flag::DC,
         Flag::UH,
         Flag::UT,
@@ -44,6 +49,11 @@ impl Flag {
         Flag::FI,
         Flag::UPE,
         Flag::NC,
+        Flag::RL,
+        Flag::SI,
+        Flag::UMSDR,
+        Flag::DO,
+        Flag::UDO,
     ];
 
     /// The short name that Envoy prints.
@@ -63,6 +73,11 @@ impl Flag {
             Flag::FI => "FI",
             Flag::UPE => "UPE",
             Flag::NC => "NC",
+            Flag::RL => "RL",
+            Flag::SI => "SI",
+            Flag::UMSDR => "UMSDR",
+            Flag::DO => "DO",
+            Flag::UDO => "UDO",
         }
     }
 }
@@ -138,7 +153,15 @@ pub enum Details {
     NoHealthyUpstream,
     ResponseTimeout,
     UpstreamPerTryTimeout,
+    UpstreamPerTryIdleTimeout,
+    UpstreamMaxStreamDurationReached,
+    MaxDurationTimeout,
+    StreamIdleTimeout,
+    RetryBufferExceeded,
     FaultFilterAbort,
+    LocalRateLimited,
+    DropOverload,
+    UnconditionalDropOverload,
     PathNormalizationFailed,
     DownstreamRemoteDisconnect,
     ResetBeforeResponse(UpstreamReset),
@@ -186,7 +209,15 @@ impl fmt::Display for Details {
             Details::NoHealthyUpstream => "no_healthy_upstream",
             Details::ResponseTimeout => "response_timeout",
             Details::UpstreamPerTryTimeout => "upstream_per_try_timeout",
+            Details::UpstreamPerTryIdleTimeout => "upstream_per_try_idle_timeout",
+            Details::UpstreamMaxStreamDurationReached => "upstream_max_stream_duration_reached",
+            Details::MaxDurationTimeout => "max_duration_timeout",
+            Details::StreamIdleTimeout => "stream_idle_timeout",
+            Details::RetryBufferExceeded => "request_payload_exceeded_retry_buffer_limit",
             Details::FaultFilterAbort => "fault_filter_abort",
+            Details::LocalRateLimited => "local_rate_limited",
+            Details::DropOverload => "drop_overload",
+            Details::UnconditionalDropOverload => "unconditional_drop_overload",
             Details::PathNormalizationFailed => "path_normalization_failed",
             Details::DownstreamRemoteDisconnect => "downstream_remote_disconnect",
             Details::ResetBeforeResponse(reset) => {

@@ -15,6 +15,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use support::{assignment, head, listener, ms, opened, retries, route};
 
+const GRPC: &[(&str, &str)] = &[("content-type", "application/grpc")];
+
+fn limit(max_tokens: u32) -> LocalRateLimit {
+    LocalRateLimit {
+        max_tokens,
+        tokens_per_fill: 3,
+        fill_interval: ms(100),
+        enabled: Fraction::ppm(900_000),
+        enforced: Fraction::ppm(900_000),
+        per_connection: false,
+        status: 429,
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Request {
@@ -47,7 +61,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let n = 0usize..64;
     prop_oneof![
-        8 => (0usize..4, any::<bool>()).prop_map(|(path, ends)| Step::Request { path, ends }),
+        8 => (0usize..6, any::<bool>()).prop_map(|(path, ends)| Step::Request { path, ends }),
         2 => n.clone().prop_map(Step::RequestEnd),
         1 => n.clone().prop_map(Step::BufferFull),
         1 => n.clone().prop_map(Step::Cancel),
@@ -61,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => n.clone().prop_map(Step::Reset),
         2 => n.prop_map(Step::Stale),
         4 => (0u64..400).prop_map(Step::Wait),
+        2 => (0u64..80).prop_map(Step::Wait),
         1 => (0u8..8).prop_map(Step::Endpoints),
         1 => (0u32..4).prop_map(Step::Breakers),
         1 => Just(Step::RemoveCluster),
@@ -144,6 +159,10 @@ impl Driver {
                 max_pending_requests: limit,
                 max_requests: limit,
                 max_retries: limit,
+                retry_budget: (limit == 1).then_some(RetryBudget {
+                    budget_percent: 30.0,
+                    min_retry_concurrency: 1,
+                }),
                 ..CircuitBreakers::UNLIMITED
             },
             outlier_detection: Some(OutlierDetection {
@@ -154,6 +173,7 @@ impl Driver {
                 ..OutlierDetection::default()
             }),
             connect_timeout: ms(150),
+            max_stream_duration: (limit == 2).then_some(ms(170)),
             max_requests_per_connection: 3,
             idle_timeout: Some(ms(300)),
             ..support::cluster()
@@ -166,8 +186,10 @@ impl Driver {
 
     fn endpoints(&mut self, n: u8) {
         let hosts = (1..=n).map(|h| (h, u32::from(h % 2))).collect();
+        let mut assignment = assignment("c", hosts);
+        assignment.drop_overload_ppm = if n == 7 { 300_000 } else { 0 };
         self.xds(XdsDelta::Endpoints {
-            upsert: vec![assignment("c", hosts).into()],
+            upsert: vec![assignment.into()],
         });
     }
 
@@ -198,13 +220,34 @@ impl Driver {
                 grpc_status: None,
                 fraction_ppm: 200_000,
             }),
-            max_active_faults: None,
+            max_active_faults: Some(2),
         });
+        slow.local_rate_limit = Some(LocalRateLimit {
+            per_connection: true,
+            ..limit(5)
+        });
+        let hedged = Forward {
+            retry: Some(RetryPolicy {
+                per_try_timeout: Some(ms(40)),
+                per_try_idle_timeout: Some(ms(70)),
+                ..retries(3, "5xx,retriable-4xx")
+            }),
+            hedge_on_per_try_timeout: true,
+            timeout: Some(ms(250)),
+            idle_timeout: Some(ms(130)),
+            max_stream_duration: Some(ms(220)),
+            max_grpc_timeout: Some(ms(150)),
+            ..plain.clone()
+        };
+        let mut hedged = route("/hedged", RouteAction::Forward(hedged));
+        hedged.matches.fraction = Some(Fraction::ppm(700_000));
+        hedged.local_rate_limit = Some(limit(9));
         let host = VirtualHost {
             name: format!("v{}", self.generation).into(),
             domains: vec!["*".into()],
             routes: vec![
                 Arc::new(slow),
+                Arc::new(hedged),
                 Arc::new(route("/full", RouteAction::Forward(full))),
                 Arc::new(route("/plain", RouteAction::Forward(plain))),
             ],
@@ -324,7 +367,10 @@ impl Driver {
                         generation: 0,
                     },
                     key: self.keys,
-                    head: Arc::new(head(["/plain", "/full", "/slow", "/none"][path], &[])),
+                    head: Arc::new(head(
+                        ["/plain", "/full", "/slow", "/none", "/hedged", "/hedged"][path],
+                        if path == 5 { GRPC } else { &[] },
+                    )),
                     ends,
                 })
             }

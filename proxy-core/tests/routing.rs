@@ -299,3 +299,164 @@ fn endless_tables_are_refused() {
         assert!(matches!(w.actions[0].1, Action::Nack { .. }));
     }
 }
+
+/// K8: one value decides about the route's fraction and about its clusters.
+#[test]
+fn a_fraction_and_weights_of_one_value() {
+    let halves = Forward {
+        clusters: vec![
+            WeightedCluster::new("a".into(), 50),
+            WeightedCluster::new("b".into(), 50),
+        ],
+        ..to_c()
+    };
+    let mut half = route("/", RouteAction::Forward(halves));
+    half.matches.fraction = Some(Fraction {
+        numerator: 50,
+        denominator: 100,
+    });
+    let rest = direct(204, on(PathMatch::Prefix("/".into())));
+    let mut w = World::with_routes(vec![half, rest]);
+    let keys: Vec<u64> = (0..400)
+        .map(|n| {
+            let mut same = head("/", &[]);
+            same.id = Some(proxy_core::ids::HeadId(0));
+            w.request(n, same)
+        })
+        .collect();
+    w.run(1000);
+    let matched = keys.iter().filter(|&&k| w.log(k).status == 503);
+    // Five standard deviations of a binomial with mean 200.
+    assert!((150..=250).contains(&matched.clone().count()));
+    assert!(matched.clone().all(|&k| w.log(k).weighted_choice == 0));
+    assert!(keys.iter().any(|&k| w.log(k).status == 204));
+}
+
+/// Envoy 1.40's answers.
+#[test]
+fn escaped_slashes_lead_elsewhere() {
+    for (action, status, location) in [
+        (EscapedSlashes::Reject, 400, None),
+        (EscapedSlashes::UnescapeAndRedirect, 307, Some("/b?c=%2F")),
+        (EscapedSlashes::UnescapeAndForward, 201, None),
+        (EscapedSlashes::Keep, 202, None),
+    ] {
+        let mut w = World::with_routes(vec![
+            direct(201, on(PathMatch::Exact("/b".into()))),
+            direct(202, on(PathMatch::Prefix("/".into()))),
+        ]);
+        let mut listener = listener();
+        if let NetworkFilter::Http(manager) = &mut listener.filter_chains[0].filter {
+            manager.escaped_slashes = action;
+        }
+        w.xds(XdsDelta::Listeners {
+            upsert: vec![listener.into()],
+            remove: vec![],
+        });
+        w.input(proxy_core::contract::Input::Opened(opened(0)));
+        let r = w.get(0, "/a/..%2Fb?c=%2F");
+        w.run(10);
+        assert_eq!(w.log(r).status, status, "{action:?}");
+        assert_eq!(w.header(r, "location").as_deref(), location);
+        if status == 307 || status == 400 {
+            assert_eq!(w.outcome(r).2, "path_normalization_failed");
+        }
+    }
+}
+
+/// Envoy 1.40's answers: the host is kept as it is, port and all.
+#[test]
+fn plain_text_is_sent_to_tls() {
+    let host = VirtualHost {
+        name: "v".into(),
+        domains: vec!["*".into()],
+        require_tls: true,
+        response_headers: add("x-vh", "1"),
+        ..VirtualHost::default()
+    };
+    let mut w = World::bare();
+    w.table(vec![host]);
+    let keys = ["a", "a:80", "a:99"].map(|authority| {
+        let mut request = head("/x?q", &[]);
+        request.authority = authority.into();
+        w.request(0, request)
+    });
+    w.run(10);
+    for (key, want) in
+        keys.into_iter()
+            .zip(["https://a/x?q", "https://a:80/x?q", "https://a:99/x?q"])
+    {
+        let (head, body) = w.response(key);
+        assert_eq!((head.status, &*body, head.headers.0.len()), (301, "", 1));
+        assert_eq!(w.header(key, "location").as_deref(), Some(want));
+    }
+}
+
+fn add(name: &str, value: &str) -> HeaderMutations {
+    HeaderMutations {
+        remove: vec![],
+        add: vec![HeaderValue {
+            name: name.into(),
+            value: value.into(),
+            append: true,
+        }],
+    }
+}
+
+/// Requests with the same head by different connections are told apart where a value names the
+/// connection.
+#[test]
+fn header_values_tell_of_the_request_and_its_connection() {
+    let route = Route {
+        request_headers: add("x-from", "%DOWNSTREAM_REMOTE_PORT%"),
+        response_headers: add("x-was", "%REQ(:path)% %RESPONSE_CODE% %REQ(x-from)%"),
+        ..route("/", RouteAction::Forward(to_c()))
+    };
+    let mut w = World::with_routes(vec![route]);
+    w.cluster(cluster(), vec![(1, 0)]);
+    let same = || {
+        let mut same = head("/a", &[]);
+        same.id = Some(proxy_core::ids::HeadId(0));
+        same
+    };
+    let first = w.request(0, same());
+    w.run(50);
+    let mut other = opened(0);
+    other.peer.set_port(99);
+    w.input(proxy_core::contract::Input::Opened(other));
+    let second = w.request(100, same());
+    w.run(200);
+    for (key, want) in [(first, "/a 200 35690"), (second, "/a 200 99")] {
+        assert_eq!(w.header(key, "x-was").as_deref(), Some(want));
+    }
+}
+
+#[test]
+fn tables_with_header_values_that_cannot_be_answered_are_refused() {
+    for (value, why) in [
+        ("%REQ(a?b?c)%", "%REQ(a?b?c)% has more than one alternative"),
+        (
+            "100%",
+            "no operator begins at `%`; a percent sign is written %%",
+        ),
+        ("%PROTOCOL%", "%PROTOCOL% is not supported"),
+    ] {
+        let mut w = World::bare();
+        let host = VirtualHost {
+            name: "v".into(),
+            domains: vec!["*".into()],
+            request_headers: add("x-a", value),
+            ..VirtualHost::default()
+        };
+        let table = RouteTable::new("t".into(), vec![host], true);
+        w.xds(XdsDelta::Routes {
+            upsert: vec![table.into()],
+            remove: vec![],
+        });
+        let Some((_, proxy_core::contract::Action::Nack { reason, .. })) = w.actions.last() else {
+            panic!("{value} was taken over");
+        };
+        let want = format!("route table t: virtual host v: value of header x-a: {why}");
+        assert!(reason.starts_with(&want), "{reason}");
+    }
+}

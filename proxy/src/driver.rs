@@ -249,8 +249,15 @@ impl<E: Environment> Driver<E> {
                 head,
                 ordinal,
                 announce_ordinal,
+                expected_timeout_ms,
+                announce_grpc_timeout,
             } => {
-                let announced = announce_ordinal.then_some(ordinal);
+                let expected = Some(expected_timeout_ms).filter(|&millis| millis > 0);
+                let announced = heads::Announced {
+                    ordinal: announce_ordinal.then_some(ordinal),
+                    expected_timeout_ms: expected,
+                    grpc_timeout_ms: expected.filter(|_| announce_grpc_timeout),
+                };
                 let request = tables.outgoing(source).and_then(|(key, body)| {
                     let key = key_of_try(key, source, ordinal);
                     let key = self.0.keys_of_tries.then_some(key);

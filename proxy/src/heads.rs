@@ -13,6 +13,8 @@ use xxhash_rust::xxh64::xxh64;
 const REQUEST_ID: &str = "x-request-id";
 /// Envoy's count of tries, sent upstream where a virtual host asks for it.
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// `expect` is answered on the connection too: hyper sends `100 Continue` itself.
 const OF_ONE_CONNECTION: [&str; 7] = [
@@ -81,11 +83,19 @@ pub(crate) fn closes(parts: &http::response::Parts) -> bool {
     says("close") || (parts.version == Version::HTTP_10 && !says("keep-alive"))
 }
 
+/// What an attempt says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Announced {
+    pub(crate) ordinal: Option<u32>,
+    pub(crate) expected_timeout_ms: Option<u64>,
+    pub(crate) grpc_timeout_ms: Option<u64>,
+}
+
 /// The request to send upstream, with a key of its own if there is one; `None` if HTTP/1 cannot
 /// carry its path or authority.
 pub(crate) fn to_request<B>(
     head: &RequestHead,
-    announced_ordinal: Option<u32>,
+    announced: Announced,
     key: Option<u64>,
     body: B,
 ) -> Option<http::Request<B>> {
@@ -95,8 +105,15 @@ pub(crate) fn to_request<B>(
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_str(&head.authority).ok()?);
     fill(headers, &head.headers);
-    if let Some(ordinal) = announced_ordinal {
+    if let Some(ordinal) = announced.ordinal {
         headers.insert(ATTEMPT_COUNT, ordinal.into());
+    }
+    if let Some(millis) = announced.expected_timeout_ms {
+        headers.insert(EXPECTED_TIMEOUT, millis.into());
+    }
+    if let Some(millis) = announced.grpc_timeout_ms {
+        let timeout = HeaderValue::from_str(&format!("{millis}m"));
+        headers.insert(GRPC_TIMEOUT, timeout.ok()?);
     }
     if let Some(key) = key {
         headers.insert(REQUEST_ID, HeaderValue::from_str(&id_of(key)).ok()?);

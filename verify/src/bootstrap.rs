@@ -63,7 +63,10 @@ pub(crate) fn bootstrap(
     }
     for (config, own) in entries.iter().enumerate() {
         let name = |name: &str| json!(format!("{}{name}", prefix(config)));
-        match listeners.iter_mut().find(|one| one["name"] == name("virtualOutbound")) {
+        match listeners
+            .iter_mut()
+            .find(|one| one["name"] == name("virtualOutbound"))
+        {
             Some(listener) => receive(listener, own.outbound),
             None => {
                 let mut gateway = json!({ "name": name("entry"), "use_original_dst": true });
@@ -73,7 +76,10 @@ pub(crate) fn bootstrap(
                 listeners.push(gateway);
             }
         }
-        if let Some(listener) = listeners.iter_mut().find(|one| one["name"] == name("virtualInbound")) {
+        if let Some(listener) = listeners
+            .iter_mut()
+            .find(|one| one["name"] == name("virtualInbound"))
+        {
             receive(listener, own.inbound);
         }
     }

@@ -36,7 +36,10 @@ impl Line {
         let (peer_ip, to_ip, peer_port, to_port) = (peer.ip(), to.ip(), peer.port(), to.port());
         let header = format!("PROXY TCP4 {peer_ip} {to_ip} {peer_port} {to_port}\r\n");
         stream.write_all(header.as_bytes()).await?;
-        Ok(Line { stream, buffer: Vec::new() })
+        Ok(Line {
+            stream,
+            buffer: Vec::new(),
+        })
     }
 
     /// Sends a request and waits for the answer; `None`: the connection was closed instead.
@@ -61,7 +64,9 @@ impl Line {
         let mut answer = answer;
         let header = |name: &str| {
             let mut lines = answer.headers.iter();
-            lines.find(|(n, _)| n == name).map(|(_, value)| value.clone())
+            lines
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.clone())
         };
         let length = header("content-length").and_then(|text| text.parse().ok());
         let bodiless = method == "HEAD" || matches!(answer.status, 100..=199 | 204 | 304);
@@ -131,7 +136,12 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(Answer, usize)>> {
         httparse::Status::Complete(used) => used,
         httparse::Status::Partial => return Ok(None),
     };
-    let latin1 = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
+    let latin1 = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|&byte| char::from(byte))
+            .collect::<String>()
+    };
     let headers = response.headers.iter();
     let headers = headers.map(|line| (line.name.to_ascii_lowercase(), latin1(line.value)));
     let answer = Answer {
@@ -144,7 +154,10 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(Answer, usize)>> {
 
 fn bytes_of(asked: &Asked) -> Vec<u8> {
     let head = &asked.head;
-    let first = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", head.method, head.path, head.authority);
+    let first = format!(
+        "{} {} HTTP/1.1\r\nhost: {}\r\n",
+        head.method, head.path, head.authority
+    );
     let mut bytes = first.into_bytes();
     for (name, value) in &head.headers.0 {
         bytes.extend_from_slice(name.as_bytes());

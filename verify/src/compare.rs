@@ -74,7 +74,10 @@ pub(crate) fn compare(core: &mut Core, asked: &Asked, envoy: &Seen) -> Vec<Compa
         nothing_new = 0;
         let fields = fields(&mine, envoy);
         let differing = fields.iter().filter(|one| one.differs.is_some()).count();
-        if closest.as_ref().is_none_or(|(fewest, _)| differing < *fewest) {
+        if closest
+            .as_ref()
+            .is_none_or(|(fewest, _)| differing < *fewest)
+        {
             closest = Some((differing, fields));
         }
         if differing == 0 {
@@ -95,14 +98,29 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
     let some = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     all.text(Field::Route, &core.route, &envoy.route, some);
     all.text(Field::Cluster, &core.cluster, &envoy.cluster, some);
-    let address = |one: &Option<_>| one.map_or_else(|| "none".to_owned(), |a: std::net::SocketAddr| a.to_string());
+    let address = |one: &Option<_>| {
+        one.map_or_else(
+            || "none".to_owned(),
+            |a: std::net::SocketAddr| a.to_string(),
+        )
+    };
     all.text(Field::Endpoint, &core.endpoint, &envoy.endpoint, address);
     all.text(Field::Status, &core.status, &envoy.status, u16::to_string);
     all.text(Field::Flags, &core.flags, &envoy.flags, String::clone);
     all.text(Field::Details, &core.details, &envoy.details, String::clone);
-    all.text(Field::Attempts, &core.attempts, &envoy.attempts, u32::to_string);
+    all.text(
+        Field::Attempts,
+        &core.attempts,
+        &envoy.attempts,
+        u32::to_string,
+    );
     let theirs = response_headers(envoy);
-    all.text(Field::ResponseHeaders, &response_headers(core), &theirs, lines);
+    all.text(
+        Field::ResponseHeaders,
+        &response_headers(core),
+        &theirs,
+        lines,
+    );
     if core.body.is_some() || envoy.body.is_some() {
         let body = |body: &Option<String>| format!("{:?}", body.as_deref().unwrap_or_default());
         all.text(Field::Body, &core.body, &envoy.body, body);
@@ -112,14 +130,25 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
         hits.sort();
         hits
     };
-    all.text(Field::Upstream, &where_to(core), &where_to(envoy), |hits| hits.join(", "));
+    all.text(Field::Upstream, &where_to(core), &where_to(envoy), |hits| {
+        hits.join(", ")
+    });
     if !core.hits.is_empty() || !envoy.hits.is_empty() {
         let headers = |seen: &Seen| -> Vec<String> {
-            let mut all: Vec<String> = seen.hits.iter().map(|hit| lines(&upstream_headers(hit))).collect();
+            let mut all: Vec<String> = seen
+                .hits
+                .iter()
+                .map(|hit| lines(&upstream_headers(hit)))
+                .collect();
             all.sort();
             all
         };
-        all.text(Field::UpstreamHeaders, &headers(core), &headers(envoy), |all| all.join(" | "));
+        all.text(
+            Field::UpstreamHeaders,
+            &headers(core),
+            &headers(envoy),
+            |all| all.join(" | "),
+        );
     }
     all.0
 }
@@ -128,7 +157,13 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
 struct Comparison(Vec<Compared>);
 
 impl Comparison {
-    fn text<T: PartialEq>(&mut self, field: Field, core: &T, envoy: &T, text: impl Fn(&T) -> String) {
+    fn text<T: PartialEq>(
+        &mut self,
+        field: Field,
+        core: &T,
+        envoy: &T,
+        text: impl Fn(&T) -> String,
+    ) {
         let differs = (core != envoy).then(|| (text(core), text(envoy)));
         self.0.push(Compared { field, differs });
     }
@@ -139,7 +174,10 @@ fn request_line(hit: &Hit) -> String {
 }
 
 fn lines(headers: &Vec<(String, String)>) -> String {
-    let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let lines: Vec<String> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
     lines.join("; ")
 }
 
@@ -160,8 +198,13 @@ fn response_headers(seen: &Seen) -> Vec<(String, String)> {
 
 /// Without what frames the message, and the host, which is compared on its own.
 fn upstream_headers(hit: &Hit) -> Vec<(String, String)> {
-    const NOT_COMPARED: [&str; 5] =
-        ["host", "content-length", "transfer-encoding", "connection", "x-forwarded-proto"];
+    const NOT_COMPARED: [&str; 5] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "x-forwarded-proto",
+    ];
     let mut headers = hit.headers.clone();
     headers.retain(|(name, _)| !NOT_COMPARED.contains(&&**name));
     headers.sort();
@@ -175,7 +218,11 @@ pub(crate) fn of_envoy(
     line: Option<&Line>,
     hits: Vec<Hit>,
 ) -> Seen {
-    let mut seen = Seen { closed: answer.is_none(), hits, ..Seen::default() };
+    let mut seen = Seen {
+        closed: answer.is_none(),
+        hits,
+        ..Seen::default()
+    };
     seen.hits.sort();
     if let Some(answer) = answer {
         seen.response_headers = answer.headers.clone();

@@ -3,9 +3,7 @@
 use crate::mapping::label;
 use crate::seen::{Asked, Hit, Seen};
 use control_plane::Resources;
-use proxy_core::contract::{
-    Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened,
-};
+use proxy_core::contract::{Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened};
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
 use proxy_core::proxy::{Outs, Proxy};
@@ -48,7 +46,11 @@ struct Current {
 impl Core {
     /// Told all of `resources`, and up for a while.
     pub(crate) fn new(resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {
-        let identity = Identity { seed: 1, proxy: "verify".into(), workers: 1 };
+        let identity = Identity {
+            seed: 1,
+            proxy: "verify".into(),
+            workers: 1,
+        };
         let mut core = Core {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
@@ -64,10 +66,21 @@ impl Core {
         };
         let all = resources.clone();
         let deltas = [
-            XdsDelta::Clusters { upsert: all.clusters, remove: Vec::new() },
-            XdsDelta::Endpoints { upsert: all.endpoints },
-            XdsDelta::Listeners { upsert: all.listeners, remove: Vec::new() },
-            XdsDelta::Routes { upsert: all.routes, remove: Vec::new() },
+            XdsDelta::Clusters {
+                upsert: all.clusters,
+                remove: Vec::new(),
+            },
+            XdsDelta::Endpoints {
+                upsert: all.endpoints,
+            },
+            XdsDelta::Listeners {
+                upsert: all.listeners,
+                remove: Vec::new(),
+            },
+            XdsDelta::Routes {
+                upsert: all.routes,
+                remove: Vec::new(),
+            },
         ];
         for delta in deltas {
             core.main(MainInput::Xds { delta, version: 1 });
@@ -80,9 +93,18 @@ impl Core {
     pub(crate) fn ask(&mut self, asked: &Asked, key: u64) -> Seen {
         let number = self.asked;
         self.asked += 1;
-        let downstream = DownstreamId { index: 0, generation: number };
-        let exchange = ExchangeId { index: 0, generation: number };
-        self.current = Current { script: Some(asked.script()), ..Current::default() };
+        let downstream = DownstreamId {
+            index: 0,
+            generation: number,
+        };
+        let exchange = ExchangeId {
+            index: 0,
+            generation: number,
+        };
+        self.current = Current {
+            script: Some(asked.script()),
+            ..Current::default()
+        };
         self.input(Input::Opened(Opened {
             downstream,
             peer: asked.peer,
@@ -92,7 +114,13 @@ impl Core {
         }));
         if !self.current.closed {
             let head = Arc::clone(&asked.head);
-            self.input(Input::Request { exchange, downstream, key, head, ends: true });
+            self.input(Input::Request {
+                exchange,
+                downstream,
+                key,
+                head,
+                ends: true,
+            });
             while self.current.log.is_none() && self.step() {}
         }
         // Mirrored requests may still be on their way.
@@ -109,7 +137,11 @@ impl Core {
 
     fn seen(&mut self) -> Seen {
         let current = std::mem::take(&mut self.current);
-        let mut seen = Seen { closed: current.closed, hits: current.hits, ..Seen::default() };
+        let mut seen = Seen {
+            closed: current.closed,
+            hits: current.hits,
+            ..Seen::default()
+        };
         seen.hits.sort();
         if let Some((head, body)) = current.answer {
             seen.response_headers = texts(&head.headers);
@@ -123,7 +155,9 @@ impl Core {
             seen.route = route.and_then(|route| self.place(route));
             let cluster = log.cluster.and_then(|cluster| worker.cluster_name(cluster));
             seen.cluster = cluster.map(ToString::to_string);
-            seen.endpoint = log.endpoint.and_then(|endpoint| worker.endpoint_address(endpoint));
+            seen.endpoint = log
+                .endpoint
+                .and_then(|endpoint| worker.endpoint_address(endpoint));
             seen.status = log.status;
             seen.flags = log.flags.to_string();
             seen.details = log.details.to_string();
@@ -167,7 +201,12 @@ impl Core {
         self.now = self.now.max(next);
         if self.proxy.main_deadline().is_some_and(|at| at <= self.now) {
             self.main(MainInput::Tick);
-        } else if self.proxy.worker(0).deadline().is_some_and(|at| at <= self.now) {
+        } else if self
+            .proxy
+            .worker(0)
+            .deadline()
+            .is_some_and(|at| at <= self.now)
+        {
             self.input(Input::Tick);
         } else if let Some((_, input)) = self.events.pop_first() {
             self.input(input);
@@ -176,12 +215,14 @@ impl Core {
     }
 
     fn main(&mut self, input: MainInput) {
-        self.proxy.handle_main(self.now, input, &mut self.outs, None);
+        self.proxy
+            .handle_main(self.now, input, &mut self.outs, None);
         self.act();
     }
 
     fn input(&mut self, input: Input) {
-        self.proxy.handle_worker(self.now, 0, input, &mut self.outs, None);
+        self.proxy
+            .handle_worker(self.now, 0, input, &mut self.outs, None);
         self.act();
     }
 
@@ -210,7 +251,14 @@ impl Core {
             Action::CloseConn { conn } => {
                 self.conns.remove(&conn);
             }
-            Action::Send { attempt, conn, source, head, ordinal, announce_ordinal } => {
+            Action::Send {
+                attempt,
+                conn,
+                source,
+                head,
+                ordinal,
+                announce_ordinal,
+            } => {
                 let announced = announce_ordinal.then_some(ordinal);
                 self.arrive(attempt, conn, &head, announced, source);
             }
@@ -240,7 +288,10 @@ impl Core {
         };
         let mut headers = head.headers.clone();
         if let Some(ordinal) = announced {
-            headers.set("x-envoy-attempt-count".into(), ordinal.to_string().as_bytes());
+            headers.set(
+                "x-envoy-attempt-count".into(),
+                ordinal.to_string().as_bytes(),
+            );
         }
         self.current.hits.push(Hit {
             endpoint,
@@ -256,7 +307,14 @@ impl Core {
         }
         let status = script.map_or(200, |script| script.status);
         let head = Arc::new(ResponseHead::of_status(status));
-        self.after(delay, Input::ResponseHead { attempt, head, ends: true });
+        self.after(
+            delay,
+            Input::ResponseHead {
+                attempt,
+                head,
+                ends: true,
+            },
+        );
     }
 }
 
@@ -264,7 +322,11 @@ impl Core {
 fn tables(resources: &Resources) -> Vec<Arc<RouteTable>> {
     let mut tables = resources.routes.clone();
     for listener in &resources.listeners {
-        for chain in listener.filter_chains.iter().chain(&listener.default_filter_chain) {
+        for chain in listener
+            .filter_chains
+            .iter()
+            .chain(&listener.default_filter_chain)
+        {
             if let NetworkFilter::Http(manager) = &chain.filter
                 && let RouteSource::Inline(table) = &manager.routes
             {
@@ -278,5 +340,7 @@ fn tables(resources: &Resources) -> Vec<Arc<RouteTable>> {
 fn texts(headers: &Headers) -> Vec<(String, String)> {
     let latin1 = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect();
     let lines = headers.0.iter();
-    lines.map(|(name, value)| (name.to_string(), latin1(value.as_bytes()))).collect()
+    lines
+        .map(|(name, value)| (name.to_string(), latin1(value.as_bytes())))
+        .collect()
 }

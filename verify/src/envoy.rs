@@ -98,7 +98,9 @@ impl Envoy {
             tokio::time::sleep(ASK_EVERY).await;
         }
         let said = std::fs::read_to_string(&messages).unwrap_or_default();
-        Err(Failure::Envoy(format!("it is not ready after a minute:\n{said}")))
+        Err(Failure::Envoy(format!(
+            "it is not ready after a minute:\n{said}"
+        )))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::regex;
 use crate::seen::SCRIPT;
 use control_plane::{Request, RequestDirection, RequestProtocol, Resources};
 use proxy_core::xds::{
-    Cluster, FilterChain, HeaderMatch, Listener, NetworkFilter, PathMatch, Route, RouteAction,
+    FilterChain, HeaderMatch, HttpProtocol, Listener, NetworkFilter, PathMatch, Route, RouteAction,
     RouteSource, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,32 +18,56 @@ const NO_PORT: u16 = 9;
 pub(crate) struct Generated {
     pub(crate) requests: Vec<Request>,
     pub(crate) notes: Vec<String>,
+    /// Filter chains that take TLS, and nothing of which is asked.
+    tls_chains: u32,
 }
 
 /// For a proxy at `ip`.
 pub(crate) fn requests(resources: &Resources, ip: IpAddr) -> Generated {
-    let mut made = Generated { requests: Vec::new(), notes: Vec::new() };
+    let mut made = Generated {
+        requests: Vec::new(),
+        notes: Vec::new(),
+        tls_chains: 0,
+    };
     for listener in &resources.listeners {
-        let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+        let chains = listener
+            .filter_chains
+            .iter()
+            .chain(&listener.default_filter_chain);
         for chain in chains {
             made.chain(resources, listener, chain, ip);
         }
+    }
+    if made.tls_chains > 0 {
+        let note = format!("{} filter chains take TLS: not asked", made.tls_chains);
+        made.notes.push(note);
     }
     made
 }
 
 impl Generated {
-    fn chain(&mut self, resources: &Resources, listener: &Listener, chain: &FilterChain, ip: IpAddr) {
+    fn chain(
+        &mut self,
+        resources: &Resources,
+        listener: &Listener,
+        chain: &FilterChain,
+        ip: IpAddr,
+    ) {
         let tls = chain.matches.transport_protocol.as_deref() == Some("tls");
         if chain.terminates_tls || tls || !chain.matches.server_names.is_empty() {
-            let name = if chain.name.is_empty() { "without a name" } else { &*chain.name };
-            self.notes.push(format!("listener {}: chain {name} takes TLS: not asked", listener.name));
+            self.tls_chains += 1;
             return;
         }
         let ranges = &chain.matches.prefix_ranges;
         let inside = ranges.first().map(|(ip, _)| *ip);
-        if ranges.iter().any(|(ip, length)| *length != if ip.is_ipv4() { 32 } else { 128 }) {
-            self.notes.push(format!("listener {}: a chain takes a range of addresses: not asked", listener.name));
+        if ranges
+            .iter()
+            .any(|(ip, length)| *length != if ip.is_ipv4() { 32 } else { 128 })
+        {
+            self.notes.push(format!(
+                "listener {}: a chain takes a range of addresses: not asked",
+                listener.name
+            ));
             return;
         }
         let (direction, to) = match &*listener.name {
@@ -60,11 +84,19 @@ impl Generated {
                 (None, SocketAddr::new(ip, listener.port))
             }
         };
-        let plain = Request { address: Some(to), direction, ..Request::default() };
+        let plain = Request {
+            address: Some(to),
+            direction,
+            ..Request::default()
+        };
         match &chain.filter {
             NetworkFilter::Tcp(_) => {
                 let authority = "tcp.example".to_owned();
-                self.push(Request { protocol: RequestProtocol::Tcp, authority, ..plain });
+                self.push(Request {
+                    protocol: RequestProtocol::Tcp,
+                    authority,
+                    ..plain
+                });
             }
             NetworkFilter::Http(manager) => {
                 let table = match &manager.routes {
@@ -85,12 +117,18 @@ impl Generated {
     }
 
     fn table(&mut self, resources: &Resources, table: &RouteTable, plain: &Request) {
-        let unknown = Request { authority: "unknown.example".into(), ..plain.clone() };
+        let unknown = Request {
+            authority: "unknown.example".into(),
+            ..plain.clone()
+        };
         self.push(unknown);
         for host in &table.virtual_hosts {
             self.authorities(host, plain);
             let authority = host.domains.first().map_or("", |domain| &**domain);
-            let plain = Request { authority: example(authority), ..plain.clone() };
+            let plain = Request {
+                authority: example(authority),
+                ..plain.clone()
+            };
             for route in &host.routes {
                 self.route(resources, route, &plain);
             }
@@ -102,7 +140,10 @@ impl Generated {
         let request = meeting.unwrap_or_else(|| plain.clone());
         for domain in &host.domains {
             let domain = example(domain);
-            let bare = domain.rsplit_once(':').map_or(&*domain, |(bare, _)| bare).to_owned();
+            let bare = domain
+                .rsplit_once(':')
+                .map_or(&*domain, |(bare, _)| bare)
+                .to_owned();
             let variants = [
                 domain.to_uppercase(),
                 format!("{bare}:80"),
@@ -114,7 +155,10 @@ impl Generated {
                 bare,
             ];
             for authority in variants {
-                self.push(Request { authority, ..request.clone() });
+                self.push(Request {
+                    authority,
+                    ..request.clone()
+                });
             }
         }
     }
@@ -123,9 +167,15 @@ impl Generated {
         let meets = meeting(route, plain);
         self.push(meets.clone());
         for path in paths(route) {
-            let query = meets.path.split_once('?').map(|(_, query)| format!("?{query}"));
+            let query = meets
+                .path
+                .split_once('?')
+                .map(|(_, query)| format!("?{query}"));
             let path = format!("{path}{}", query.unwrap_or_default());
-            self.push(Request { path, ..meets.clone() });
+            self.push(Request {
+                path,
+                ..meets.clone()
+            });
         }
         for (at, header) in route.matches.headers.iter().enumerate() {
             for value in values(header) {
@@ -136,22 +186,52 @@ impl Generated {
             self.push(meets_but(route, plain, at));
         }
         for (at, query) in route.matches.query.iter().enumerate() {
-            let others = route.matches.query.iter().enumerate().filter(|(other, _)| *other != at);
-            let others: Vec<String> = others.map(|(_, one)| parameter(&one.name, &one.value)).collect();
+            let others = route
+                .matches
+                .query
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != at);
+            let others: Vec<String> = others
+                .map(|(_, one)| parameter(&one.name, &one.value))
+                .collect();
             let bare = meets.path.split('?').next().unwrap_or("/");
-            for own in [None, Some(format!("{}=other", query.name)), Some(query.name.to_string())] {
+            for own in [
+                None,
+                Some(format!("{}=other", query.name)),
+                Some(query.name.to_string()),
+            ] {
                 let all: Vec<String> = others.iter().cloned().chain(own).collect();
-                self.push(Request { path: format!("{bare}?{}", all.join("&")), ..meets.clone() });
+                self.push(Request {
+                    path: format!("{bare}?{}", all.join("&")),
+                    ..meets.clone()
+                });
             }
         }
-        self.push(Request { method: "POST".into(), ..meets.clone() });
+        self.push(Request {
+            method: "POST".into(),
+            ..meets.clone()
+        });
         if let RouteAction::Forward(forward) = &route.action
             && forward.retry.is_some()
-            && !forward.clusters.iter().any(|entry| detects_outliers(resources, &entry.cluster))
+            && !forward
+                .clusters
+                .iter()
+                .any(|entry| detects_outliers(resources, &entry.cluster))
         {
-            for script in ["503", "404", "reset"] {
+            let broken = forward
+                .clusters
+                .iter()
+                .all(|entry| is_http1(resources, &entry.cluster));
+            // A stream of HTTP/2 is broken off in another way than a connection.
+            let scripts: &[&str] = if broken {
+                &["503", "404", "reset"]
+            } else {
+                &["503", "404"]
+            };
+            for script in scripts {
                 let mut request = meets.clone();
-                set(&mut request, SCRIPT, Some(script.to_owned()));
+                set(&mut request, SCRIPT, Some((*script).to_owned()));
                 self.push(request);
             }
         }
@@ -161,7 +241,12 @@ impl Generated {
 /// Failures would change what the cluster does with others.
 fn detects_outliers(resources: &Resources, name: &str) -> bool {
     let mut clusters = resources.clusters.iter();
-    clusters.any(|one: &std::sync::Arc<Cluster>| &*one.name == name && one.outlier_detection.is_some())
+    clusters.any(|one| *one.name == *name && one.outlier_detection.is_some())
+}
+
+fn is_http1(resources: &Resources, name: &str) -> bool {
+    let mut clusters = resources.clusters.iter();
+    clusters.any(|one| *one.name == *name && one.http_protocol != HttpProtocol::Http2)
 }
 
 /// A host that `domain` takes.
@@ -184,13 +269,20 @@ fn meets_but(route: &Route, plain: &Request, but: usize) -> Request {
         PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::SeparatedPrefix(path) => {
             path.to_string()
         }
-        PathMatch::Regex(regex) => regex::texts(regex.source()).into_iter().next().unwrap_or_default(),
+        PathMatch::Regex(regex) => regex::texts(regex.source())
+            .into_iter()
+            .next()
+            .unwrap_or_default(),
     };
     if !request.path.starts_with('/') {
         request.path.insert(0, '/');
     }
-    let query: Vec<String> =
-        route.matches.query.iter().map(|one| parameter(&one.name, &one.value)).collect();
+    let query: Vec<String> = route
+        .matches
+        .query
+        .iter()
+        .map(|one| parameter(&one.name, &one.value))
+        .collect();
     if !query.is_empty() {
         request.path = format!("{}?{}", request.path, query.join("&"));
     }
@@ -257,7 +349,10 @@ fn parameter(name: &str, value: &ValueMatch) -> String {
     match value {
         ValueMatch::Present(_) => name.to_owned(),
         ValueMatch::String(text) => {
-            format!("{name}={}", near(text).into_iter().next().unwrap_or_default())
+            format!(
+                "{name}={}",
+                near(text).into_iter().next().unwrap_or_default()
+            )
         }
     }
 }

@@ -59,7 +59,11 @@ pub struct Settings {
 impl Settings {
     /// With ten thousand requests a sample, and ten minutes for all.
     pub fn new(envoy: PathBuf) -> Settings {
-        Settings { envoy, sample_size: 10_000, limit: Duration::from_secs(600) }
+        Settings {
+            envoy,
+            sample_size: 10_000,
+            limit: Duration::from_secs(600),
+        }
     }
 }
 
@@ -98,7 +102,9 @@ impl From<std::io::Error> for Failure {
 /// # Errors
 /// No verdict: see [`Failure`].
 pub fn configs(configs: &[Config], settings: &Settings) -> Result<Report, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async {
         tokio::select! {

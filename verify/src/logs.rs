@@ -27,7 +27,11 @@ impl Line {
     /// The cluster, by its own name.
     pub(crate) fn cluster(&self, config: usize) -> Option<String> {
         let name = self.cluster.as_deref()?;
-        Some(name.strip_prefix(&prefix(config)).unwrap_or(name).to_owned())
+        Some(
+            name.strip_prefix(&prefix(config))
+                .unwrap_or(name)
+                .to_owned(),
+        )
     }
 
     pub(crate) fn endpoint(&self) -> Option<SocketAddr> {
@@ -77,7 +81,10 @@ impl Lines {
     pub(crate) fn read(path: &Path) -> std::io::Result<Lines> {
         let text = std::fs::read_to_string(path)?;
         let mut lines = Lines::default();
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        for line in text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+        {
             let line: Line = serde_json::from_str(line)?;
             match &line.id {
                 Some(id) if id.starts_with(crate::seen::SAMPLE) => {

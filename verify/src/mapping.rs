@@ -52,7 +52,11 @@ impl Places {
     pub(crate) fn free_port(&mut self) -> Result<u16, Failure> {
         for _ in PORTS {
             let port = self.next_port;
-            self.next_port = if port + 1 < PORTS.end { port + 1 } else { PORTS.start };
+            self.next_port = if port + 1 < PORTS.end {
+                port + 1
+            } else {
+                PORTS.start
+            };
             if let Ok(reservation) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
                 self.reservations.push(reservation);
                 return Ok(port);
@@ -83,7 +87,10 @@ impl Places {
         config: usize,
         destination: SocketAddr,
     ) -> Result<SocketAddr, Failure> {
-        Ok(SocketAddr::new(self.ip(destination.ip()), self.port(config, destination.port())?))
+        Ok(SocketAddr::new(
+            self.ip(destination.ip()),
+            self.port(config, destination.port())?,
+        ))
     }
 
     fn endpoint(&mut self, place: Place) -> Result<SocketAddr, Failure> {
@@ -112,7 +119,11 @@ impl Places {
     }
 
     /// `resources` with all of it where it is on this machine.
-    pub(crate) fn map(&mut self, config: usize, resources: &Resources) -> Result<Resources, Failure> {
+    pub(crate) fn map(
+        &mut self,
+        config: usize,
+        resources: &Resources,
+    ) -> Result<Resources, Failure> {
         let mut mapped = Resources::default();
         for cluster in &resources.clusters {
             let mut one = (**cluster).clone();
@@ -138,12 +149,20 @@ impl Places {
             mapped.clusters.push(Arc::new(one));
         }
         for assignment in &resources.endpoints {
-            mapped.endpoints.push(Arc::new(self.assignment(assignment)?));
+            mapped
+                .endpoints
+                .push(Arc::new(self.assignment(assignment)?));
         }
         for listener in &resources.listeners {
-            mapped.listeners.push(Arc::new(self.listener(config, listener)?));
+            mapped
+                .listeners
+                .push(Arc::new(self.listener(config, listener)?));
         }
-        mapped.routes = resources.routes.iter().map(|table| Arc::new(in_time(table))).collect();
+        mapped.routes = resources
+            .routes
+            .iter()
+            .map(|table| Arc::new(in_time(table)))
+            .collect();
         Ok(mapped)
     }
 
@@ -159,7 +178,11 @@ impl Places {
         let mut mapped = listener.clone();
         mapped.address = mapped.address.map(|ip| self.ip(ip));
         mapped.port = self.port(config, mapped.port)?;
-        for chain in mapped.filter_chains.iter_mut().chain(&mut mapped.default_filter_chain) {
+        for chain in mapped
+            .filter_chains
+            .iter_mut()
+            .chain(&mut mapped.default_filter_chain)
+        {
             let matches = &mut chain.matches;
             let port = matches.destination_port.map(|port| self.port(config, port));
             matches.destination_port = port.transpose()?;

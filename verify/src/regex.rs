@@ -33,7 +33,11 @@ fn write(hir: &Hir, generous: bool, text: &mut String) {
         HirKind::Capture(capture) => write(&capture.sub, generous, text),
         HirKind::Concat(parts) => parts.iter().for_each(|part| write(part, generous, text)),
         HirKind::Alternation(parts) => {
-            let part = if generous { parts.last() } else { parts.first() };
+            let part = if generous {
+                parts.last()
+            } else {
+                parts.first()
+            };
             if let Some(part) = part {
                 write(part, generous, text);
             }
@@ -44,13 +48,18 @@ fn write(hir: &Hir, generous: bool, text: &mut String) {
 /// A harmless character of a class, if it has one.
 fn member(class: &Class) -> char {
     let has = |c: char| match class {
-        Class::Unicode(class) => class.iter().any(|range| (range.start()..=range.end()).contains(&c)),
+        Class::Unicode(class) => class
+            .iter()
+            .any(|range| (range.start()..=range.end()).contains(&c)),
         Class::Bytes(class) => {
             let holds = |byte: u8| class.iter().any(|r| (r.start()..=r.end()).contains(&byte));
             u8::try_from(c).is_ok_and(holds)
         }
     };
-    let harmless = ('a'..='z').chain('0'..='9').chain('A'..='Z').chain("-_./~ ".chars());
+    let harmless = ('a'..='z')
+        .chain('0'..='9')
+        .chain('A'..='Z')
+        .chain("-_./~ ".chars());
     let mut members = harmless.filter(|c| has(*c));
     members.next().unwrap_or('a')
 }
@@ -61,7 +70,12 @@ mod tests {
 
     #[test]
     fn texts_match() {
-        for expression in ["/v[0-9]+/(users|groups)", "^(.*?;)?(user=jason)(;.*)?$", "a{2,3}b?", ".*"] {
+        for expression in [
+            "/v[0-9]+/(users|groups)",
+            "^(.*?;)?(user=jason)(;.*)?$",
+            "a{2,3}b?",
+            ".*",
+        ] {
             let regex = proxy_core::xds::Regex::new(expression).unwrap();
             let texts = texts(expression);
             assert!(!texts.is_empty(), "{expression}");

@@ -71,9 +71,17 @@ impl Report {
         self.requests += 1;
         let mut differing = Vec::new();
         for one in compared {
-            let at = self.agreement.iter().position(|known| known.field == one.field);
+            let at = self
+                .agreement
+                .iter()
+                .position(|known| known.field == one.field);
             let at = at.unwrap_or_else(|| {
-                let new = Agreement { field: one.field, compared: 0, agreed: 0, differed: 0 };
+                let new = Agreement {
+                    field: one.field,
+                    compared: 0,
+                    agreed: 0,
+                    differed: 0,
+                };
                 self.agreement.push(new);
                 self.agreement.len() - 1
             });
@@ -84,7 +92,11 @@ impl Report {
                 Some((core, envoy)) => {
                     counts.differed += 1;
                     let (core, envoy) = (core.clone(), envoy.clone());
-                    differing.push(FieldDifference { field: one.field, core, envoy });
+                    differing.push(FieldDifference {
+                        field: one.field,
+                        core,
+                        envoy,
+                    });
                 }
             }
         }
@@ -111,29 +123,48 @@ impl fmt::Display for Report {
             writeln!(f, "  Envoy: {}\n", difference.details)?;
         }
         for sample in self.samples.iter().filter(|sample| !sample.agrees) {
-            writeln!(f, "{}: {}: {} (p = {:.1e})", sample.config, sample.request, sample.of, sample.p)?;
+            writeln!(
+                f,
+                "{}: {}: {} (p = {:.1e})",
+                sample.config, sample.request, sample.of, sample.p
+            )?;
             for way in &sample.ways {
-                writeln!(f, "  {}: meshsim {}, Envoy {}", way.way, way.core, way.envoy)?;
+                writeln!(
+                    f,
+                    "  {}: meshsim {}, Envoy {}",
+                    way.way, way.core, way.envoy
+                )?;
             }
             writeln!(f)?;
         }
         row(f, "", [&"compared", &"agreed", &"differed"])?;
         for counts in &self.agreement {
-            let numbers: [&dyn fmt::Display; 3] = [&counts.compared, &counts.agreed, &counts.differed];
+            let numbers: [&dyn fmt::Display; 3] =
+                [&counts.compared, &counts.agreed, &counts.differed];
             row(f, counts.field.name(), numbers)?;
         }
         if !self.samples.is_empty() {
             let agreed = self.samples.iter().filter(|sample| sample.agrees).count();
             let all = self.samples.len();
-            row(f, "shares of random decisions", [&all, &agreed, &(all - agreed)])?;
+            row(
+                f,
+                "shares of random decisions",
+                [&all, &agreed, &(all - agreed)],
+            )?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
         let (configs, requests) = (self.configs, self.requests);
         match self.agrees() {
-            true => writeln!(f, "{requests} requests to {configs} proxies: meshsim and Envoy agree"),
-            false => writeln!(f, "{requests} requests to {configs} proxies: meshsim and Envoy differ"),
+            true => writeln!(
+                f,
+                "{requests} requests to {configs} proxies: meshsim and Envoy agree"
+            ),
+            false => writeln!(
+                f,
+                "{requests} requests to {configs} proxies: meshsim and Envoy differ"
+            ),
         }
     }
 }

@@ -42,8 +42,10 @@ pub(crate) async fn run(configs: &[Config], settings: &Settings) -> Result<Repor
     }
     let mut upstreams = Upstreams::default();
     let addresses = Rc::new(listen(&prepared, &mut places, &mut upstreams)?);
-    let mut cores: Vec<Core> =
-        prepared.iter().map(|one| Core::new(&one.mapped, Rc::clone(&addresses))).collect();
+    let mut cores: Vec<Core> = prepared
+        .iter()
+        .map(|one| Core::new(&one.mapped, Rc::clone(&addresses)))
+        .collect();
     if settings.sample_size > 0 {
         for (one, core) in prepared.iter_mut().zip(&mut cores) {
             one.samples = samples(&one.asked, core);
@@ -84,27 +86,51 @@ fn prepare(
         false => config.requests.clone(),
         true => {
             let made = generate::requests(&config.resources, config.proxy.ip);
-            notes.extend(made.notes.iter().map(|note| format!("{}: {note}", config.name)));
+            notes.extend(
+                made.notes
+                    .iter()
+                    .map(|note| format!("{}: {note}", config.name)),
+            );
             made.requests
         }
     };
     if has_long_delays(&config.resources) {
         let limit = LONGEST_DELAY.as_millis();
-        notes.push(format!("{}: injected delays are cut to {limit} ms", config.name));
+        let note = format!("injected delays are cut to {limit} ms");
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
     }
     let mut asked = Vec::new();
     for (at, request) in requests.iter().enumerate() {
         let Some(address) = request.address else {
-            notes.push(format!("{}: a request to nowhere is not asked", config.name));
+            notes.push(format!(
+                "{}: a request to nowhere is not asked",
+                config.name
+            ));
             continue;
         };
         let destination = places.destination(number, address)?;
         let peer = peer(config.proxy.ip, number, at);
         let id = format!("verify-{number}-{at}");
-        asked.push(Asked::new((id, number), request, &config.resources, peer, destination));
+        asked.push(Asked::new(
+            (id, number),
+            request,
+            &config.resources,
+            peer,
+            destination,
+        ));
     }
-    let entries = Entries { outbound: places.free_port()?, inbound: places.free_port()? };
-    Ok(Prepared { mapped, asked, samples: Vec::new(), entries })
+    let entries = Entries {
+        outbound: places.free_port()?,
+        inbound: places.free_port()?,
+    };
+    Ok(Prepared {
+        mapped,
+        asked,
+        samples: Vec::new(),
+        entries,
+    })
 }
 
 /// Some clients near the proxy's own address, and a port for each request.
@@ -119,9 +145,19 @@ fn peer(ip: IpAddr, config: usize, at: usize) -> SocketAddr {
 }
 
 fn has_long_delays(resources: &Resources) -> bool {
-    let hosts = resources.routes.iter().flat_map(|table| &table.virtual_hosts);
-    let mut faults = hosts.flat_map(|host| &host.routes).filter_map(|route| route.fault.as_ref());
-    faults.any(|fault| fault.delay.as_ref().is_some_and(|delay| delay.fixed > LONGEST_DELAY))
+    let hosts = resources
+        .routes
+        .iter()
+        .flat_map(|table| &table.virtual_hosts);
+    let mut faults = hosts
+        .flat_map(|host| &host.routes)
+        .filter_map(|route| route.fault.as_ref());
+    faults.any(|fault| {
+        fault
+            .delay
+            .as_ref()
+            .is_some_and(|delay| delay.fixed > LONGEST_DELAY)
+    })
 }
 
 /// Listens wherever connections may go.
@@ -163,14 +199,18 @@ fn listen(
 fn samples(asked: &[Asked], core: &mut Core) -> Vec<Asked> {
     let mut known = BTreeSet::new();
     let mut samples = Vec::new();
-    for one in asked.iter().filter(|one| !one.is_tcp() && one.head.headers.get(SCRIPT).is_none()) {
+    for one in asked
+        .iter()
+        .filter(|one| !one.is_tcp() && one.head.headers.get(SCRIPT).is_none())
+    {
         if let Some(ways) = sample::ways(core, one)
             && known.insert(ways)
         {
             let mut sample = one.clone();
             sample.id = format!("{SAMPLE}{}", one.id);
             let mut head = (*sample.head).clone();
-            head.headers.set(crate::seen::ID.into(), sample.id.as_bytes());
+            head.headers
+                .set(crate::seen::ID.into(), sample.id.as_bytes());
             sample.head = head.into();
             samples.push(sample);
         }
@@ -191,7 +231,11 @@ async fn ask_envoy(
     let entries: Vec<Entries> = prepared.iter().map(|one| one.entries).collect();
     let mapped: Vec<Resources> = prepared.iter().map(|one| one.mapped.clone()).collect();
     let bootstrap = bootstrap(&mapped, &entries, admin, access_log(log))?;
-    for port in entries.iter().flat_map(|own| [own.outbound, own.inbound]).chain([admin]) {
+    for port in entries
+        .iter()
+        .flat_map(|own| [own.outbound, own.inbound])
+        .chain([admin])
+    {
         places.release(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     std::fs::write(log, "")?;
@@ -242,13 +286,19 @@ async fn all_lines(
     settings: &Settings,
     log: &Path,
 ) -> Result<Lines, Failure> {
-    let http = prepared.iter().flat_map(|one| &one.asked).filter(|asked| !asked.is_tcp());
-    let answered = http.filter(|asked| answers.get(&asked.id).is_some_and(Option::is_some)).count();
+    let http = prepared
+        .iter()
+        .flat_map(|one| &one.asked)
+        .filter(|asked| !asked.is_tcp());
+    let answered = http
+        .filter(|asked| answers.get(&asked.id).is_some_and(Option::is_some))
+        .count();
     let samples: usize = prepared.iter().map(|one| one.samples.len()).sum();
     for _ in 0..LOOKS {
         let lines = Lines::read(log)?;
         let sampled: usize = lines.samples.values().map(Vec::len).sum();
-        if lines.by_id.len() >= answered && sampled as u64 >= samples as u64 * settings.sample_size {
+        if lines.by_id.len() >= answered && sampled as u64 >= samples as u64 * settings.sample_size
+        {
             return Ok(lines);
         }
         tokio::time::sleep(FLUSH).await;
@@ -291,7 +341,10 @@ impl Side<'_> {
 
     /// The core leaves TCP to its drivers; what it would do is explained.
     fn compare_tcp(&self, asked: &Asked, envoy: &Seen) -> Vec<Compared> {
-        let request = Request { address: Some(asked.destination), ..asked.request.clone() };
+        let request = Request {
+            address: Some(asked.destination),
+            ..asked.request.clone()
+        };
         let mine = explain(&self.prepared.mapped, &request);
         let text = |one: Option<String>| one.unwrap_or_else(|| "none".to_owned());
         let differ = |field, core: String, envoy: String| Compared {
@@ -323,9 +376,13 @@ impl Side<'_> {
         }
         let counts = &self.upstreams.notes.borrow().counts;
         let reached = counts.iter().filter(|((id, _), _)| *id == asked.id);
-        let reached: Shares = reached.map(|((_, at), count)| (at.to_string(), *count)).collect();
+        let reached: Shares = reached
+            .map(|((_, at), count)| (at.to_string(), *count))
+            .collect();
         let about = |of| (self.config.name.clone(), described(asked), of);
-        report.samples.push(sample::judged(about("ways of requests"), &core, &envoy));
+        report
+            .samples
+            .push(sample::judged(about("ways of requests"), &core, &envoy));
         let upstream = sample::judged(about("upstreams reached"), &core_reached, &reached);
         report.samples.push(upstream);
     }
@@ -334,10 +391,19 @@ impl Side<'_> {
 /// A request in words.
 fn described(asked: &Asked) -> String {
     let request = &asked.request;
-    let to = request.address.map_or_else(String::new, |address| format!(" (to {address})"));
-    let headers = request.headers.iter().map(|(name, value)| format!(" {name}: {value}"));
+    let to = request
+        .address
+        .map_or_else(String::new, |address| format!(" (to {address})"));
+    let headers = request
+        .headers
+        .iter()
+        .map(|(name, value)| format!(" {name}: {value}"));
     let headers: String = headers.collect();
-    let kind = if asked.is_tcp() { "TCP" } else { &*request.method };
+    let kind = if asked.is_tcp() {
+        "TCP"
+    } else {
+        &*request.method
+    };
     let text = format!("{kind} {}{}{headers}{to}", request.authority, request.path);
     text.replace(&prefix(asked.config), "")
 }

@@ -2,8 +2,8 @@
 
 use crate::core::Core;
 use crate::seen::{Asked, Seen};
-use proxy_core::time::Nanos;
 use libm::{exp, lgamma, log};
+use proxy_core::time::Nanos;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -53,12 +53,20 @@ pub(crate) fn ways(core: &mut Core, asked: &Asked) -> Option<Vec<String>> {
 
 /// Where one request went.
 pub(crate) fn way(seen: &Seen) -> String {
-    words(seen.cluster.as_deref(), seen.endpoint.map(|a| a.to_string()).as_deref(), seen.status)
+    words(
+        seen.cluster.as_deref(),
+        seen.endpoint.map(|a| a.to_string()).as_deref(),
+        seen.status,
+    )
 }
 
 pub(crate) fn words(cluster: Option<&str>, endpoint: Option<&str>, status: u16) -> String {
     let none = "none";
-    format!("{} {} {status}", cluster.unwrap_or(none), endpoint.unwrap_or(none))
+    format!(
+        "{} {} {status}",
+        cluster.unwrap_or(none),
+        endpoint.unwrap_or(none)
+    )
 }
 
 /// The ways that `count` requests take at the core, and the endpoints that they reached.
@@ -84,10 +92,21 @@ pub(crate) fn judged(
     let count = |shares: &Shares, name: &String| shares.get(name).copied().unwrap_or_default();
     let ways: Vec<Way> = names
         .into_iter()
-        .map(|name| Way { way: name.clone(), core: count(core, name), envoy: count(envoy, name) })
+        .map(|name| Way {
+            way: name.clone(),
+            core: count(core, name),
+            envoy: count(envoy, name),
+        })
         .collect();
     let p = same(&ways);
-    Sample { config, request, of, ways, p, agrees: p >= SIGNIFICANCE }
+    Sample {
+        config,
+        request,
+        of,
+        ways,
+        p,
+        agrees: p >= SIGNIFICANCE,
+    }
 }
 
 /// The G-test of homogeneity: how likely two samples of the same shares are at least this far apart.
@@ -96,7 +115,11 @@ fn same(ways: &[Way]) -> f64 {
     let totals = [sum(|w| w.core), sum(|w| w.envoy)];
     let all = totals[0] + totals[1];
     if ways.len() < 2 || totals.contains(&0.0) {
-        return if totals[0] == totals[1] || ways.len() == 1 { 1.0 } else { 0.0 };
+        return if totals[0] == totals[1] || ways.len() == 1 {
+            1.0
+        } else {
+            0.0
+        };
     }
     let mut g = 0.0;
     for way in ways {
@@ -144,13 +167,21 @@ mod tests {
     use super::*;
 
     fn ways(counts: &[(u64, u64)]) -> Vec<Way> {
-        let way = |(core, envoy): &(u64, u64)| Way { way: String::new(), core: *core, envoy: *envoy };
+        let way = |(core, envoy): &(u64, u64)| Way {
+            way: String::new(),
+            core: *core,
+            envoy: *envoy,
+        };
         counts.iter().map(way).collect()
     }
 
     #[test]
     fn quantiles_of_chi_square() {
-        for (degrees, value, p) in [(1.0, 3.841_459, 0.05), (2.0, 27.631_02, 1e-6), (10.0, 18.307_04, 0.05)] {
+        for (degrees, value, p) in [
+            (1.0, 3.841_459, 0.05),
+            (2.0, 27.631_02, 1e-6),
+            (10.0, 18.307_04, 0.05),
+        ] {
             let found = upper_gamma(degrees / 2.0, value / 2.0);
             assert!((found / p - 1.0).abs() < 1e-5, "{degrees} {value}: {found}");
         }

@@ -45,7 +45,10 @@ impl Asked {
         destination: SocketAddr,
     ) -> Asked {
         let own = |(name, value): &(String, String)| {
-            let value: Vec<u8> = value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect();
+            let value: Vec<u8> = value
+                .chars()
+                .map(|c| u8::try_from(c).unwrap_or(b'?'))
+                .collect();
             (name.to_ascii_lowercase().into(), HeaderText::new(&value))
         };
         let mut headers = Headers(request.headers.iter().map(own).collect());

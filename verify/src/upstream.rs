@@ -87,7 +87,11 @@ async fn answer(
         endpoint: address,
         method: head.method.to_string(),
         authority: authority.or_else(|| text("host")).unwrap_or_default(),
-        path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        path: head
+            .uri
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         headers: head
             .headers
             .iter()
@@ -100,12 +104,12 @@ async fn answer(
     let id = id_of(&hit.headers).unwrap_or_default().to_owned();
     let script = Script::parse(text(SCRIPT).as_deref());
     {
-    let notes = &mut *notes.borrow_mut();
-    if id.starts_with(crate::seen::SAMPLE) {
-        *notes.counts.entry((id, address)).or_default() += 1;
-    } else {
-        notes.hits.entry(id).or_default().push(hit);
-    }
+        let notes = &mut *notes.borrow_mut();
+        if id.starts_with(crate::seen::SAMPLE) {
+            *notes.counts.entry((id, address)).or_default() += 1;
+        } else {
+            notes.hits.entry(id).or_default().push(hit);
+        }
     }
     let _ = body.collect().await;
     if script.reset {

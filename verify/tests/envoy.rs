@@ -39,15 +39,24 @@ fn objects(paths: &[PathBuf]) -> Objects {
 
 fn add(objects: &mut Objects, name: &str, text: &str) {
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
-    objects.apply(&Objects::read(&SourceFile::new(name, text), &mut diagnostics));
+    objects.apply(&Objects::read(
+        &SourceFile::new(name, text),
+        &mut diagnostics,
+    ));
     diagnostics.retain(|one| one.level == Level::Error);
-    assert!(diagnostics.is_empty(), "{}", source::render(&diagnostics, false));
+    assert!(
+        diagnostics.is_empty(),
+        "{}",
+        source::render(&diagnostics, false)
+    );
 }
 
 /// The first pod of every workload with a proxy.
 fn configs(name: &str, objects: &Objects) -> Vec<Config> {
     let pods = objects.pods();
-    let proxies = pods.iter().filter(|pod| pod.ordinal == 0 && pod.proxy != ProxyKind::None);
+    let proxies = pods
+        .iter()
+        .filter(|pod| pod.ordinal == 0 && pod.proxy != ProxyKind::None);
     let mut configs = Vec::new();
     for pod in proxies {
         let proxy = pod.identity();
@@ -84,7 +93,12 @@ fn root() -> PathBuf {
 fn the_library() {
     let library = root().join("scenarios/library");
     let mut all = Vec::new();
-    for scenario in ["bookinfo-canary", "bookinfo-routing-demo", "retry-storm", "slow-endpoint"] {
+    for scenario in [
+        "bookinfo-canary",
+        "bookinfo-routing-demo",
+        "retry-storm",
+        "slow-endpoint",
+    ] {
         let folder = library.join(scenario);
         let objects = objects(&[folder.join("istio"), folder.join("kubernetes")]);
         all.extend(configs(scenario, &objects));
@@ -103,13 +117,24 @@ fn bookinfo() {
     let mut all = Vec::new();
     for rules in files(&samples.join("networking")) {
         let name = rules.file_stem().unwrap().to_string_lossy().into_owned();
-        let mut paths = vec![platform.join("bookinfo.yaml"), samples.join("networking/destination-rule-all.yaml")];
+        let mut paths = vec![
+            platform.join("bookinfo.yaml"),
+            samples.join("networking/destination-rule-all.yaml"),
+        ];
         if !paths.contains(&rules) {
             paths.push(rules);
         }
         let mut objects = objects(&paths);
-        add(&mut objects, "injection", "{apiVersion: v1, kind: Namespace, metadata: {name: default, labels: {istio-injection: enabled}}}");
-        all.extend(configs(&name, &objects).into_iter().filter(|config| config.name.contains("productpage")));
+        add(
+            &mut objects,
+            "injection",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: default, labels: {istio-injection: enabled}}}",
+        );
+        all.extend(
+            configs(&name, &objects)
+                .into_iter()
+                .filter(|config| config.name.contains("productpage")),
+        );
     }
     assert_agree(&all);
 }

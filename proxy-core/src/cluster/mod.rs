@@ -60,6 +60,8 @@ pub(crate) struct ClusterState {
     loads: PriorityLoads,
     /// Membership or health changed since `priorities` was built.
     stale: bool,
+    /// Parts per million of the requests that are dropped.
+    pub(crate) drop_overload_ppm: u32,
     /// No longer configured: takes no new requests.
     pub(crate) removed: bool,
 }
@@ -92,6 +94,7 @@ impl ClusterState {
             priorities: Vec::new(),
             loads: PriorityLoads::default(),
             stale: true,
+            drop_overload_ppm: 0,
             removed: false,
         }
     }
@@ -130,6 +133,7 @@ impl ClusterState {
         mut endpoint_id: impl FnMut(SocketAddr) -> EndpointId,
     ) -> Vec<u32> {
         self.overprovisioning_percent = assignment.overprovisioning_factor_percent;
+        self.drop_overload_ppm = assignment.drop_overload_ppm;
         for &host in self.members.values() {
             self.hosts[host as usize].listed = false;
         }

@@ -2,4 +2,5 @@
 //! are applied to.
 
 pub(crate) mod outlier;
+pub(crate) mod rate_limit;
 pub(crate) mod retry;

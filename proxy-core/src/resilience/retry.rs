@@ -1,23 +1,38 @@
 //! When a try is repeated (Envoy `retry_state_impl.cc`).
 
-use crate::head::ResponseHead;
+use crate::head::{RequestHead, ResponseHead};
+use crate::router::{request_header_matches, response_header_matches};
 use crate::telemetry::UpstreamReset;
 use crate::time::Nanos;
-use crate::xds::{RetryOn, RetryPolicy};
+use crate::xds::{CircuitBreakers, RateLimitedBackOff, RetryOn, RetryPolicy};
+
+/// Whether requests with this head are tried again at all.
+pub(crate) fn retries_request(policy: &RetryPolicy, head: &RequestHead) -> bool {
+    let headers = &policy.retriable_request_headers;
+    headers.is_empty()
+        || headers
+            .iter()
+            .any(|matcher| request_header_matches(matcher, head))
+}
 
 /// Whether a response that has not been forwarded yet should be tried again.
 pub(crate) fn retries_response(policy: &RetryPolicy, head: &ResponseHead) -> bool {
     let on = policy.retry_on;
     // A rate-limited response is repeated only by the `envoy-ratelimited` condition.
     if head.headers.get("x-envoy-ratelimited").is_some() {
-        return false;
+        return on.any(RetryOn::ENVOY_RATE_LIMITED);
     }
     let status = head.status;
     let by_status = (on.any(RetryOn::FIVE_XX) && (500..600).contains(&status))
         || (on.any(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&status))
         || (on.any(RetryOn::RETRIABLE_4XX) && status == 409)
         || (on.any(RetryOn::RETRIABLE_STATUS_CODES)
-            && policy.retriable_status_codes.contains(&status));
+            && policy.retriable_status_codes.contains(&status))
+        || (on.any(RetryOn::RETRIABLE_HEADERS)
+            && policy
+                .retriable_headers
+                .iter()
+                .any(|matcher| response_header_matches(matcher, head)));
     by_status
         || head
             .headers
@@ -71,9 +86,41 @@ pub(crate) fn back_off(policy: &RetryPolicy, retry: u32, draw: u64) -> Nanos {
     Nanos::from_millis(draw % interval)
 }
 
+/// What a rate-limited response says about when to come back: between one and one and a half times
+/// the interval in the first of the headers that names a believable one. `now` counts from 1970.
+pub(crate) fn rate_limited_back_off(
+    back_off: &RateLimitedBackOff,
+    head: &ResponseHead,
+    now: Nanos,
+    draw: u64,
+) -> Option<Nanos> {
+    let interval = back_off.reset_headers.iter().find_map(|header| {
+        let text = std::str::from_utf8(head.headers.get(&header.name)?).ok()?;
+        let mut seconds: u64 = text.trim().parse().ok()?;
+        if header.unix_timestamp {
+            seconds = seconds.checked_sub(now.as_millis() / 1000)?;
+        }
+        let interval = Nanos::from_secs(seconds);
+        (interval > Nanos::from_millis(1) && interval <= back_off.max_interval).then_some(interval)
+    })?;
+    Some(interval + Nanos::from_millis(draw % (interval.as_millis() / 2)))
+}
+
+/// How many retries may be under way at once while `requests` are.
+pub(crate) fn concurrency_limit(limits: &CircuitBreakers, requests: u32) -> u32 {
+    match &limits.retry_budget {
+        None => limits.max_retries,
+        Some(budget) => {
+            let share = budget.budget_percent * f64::from(requests) / 100.0;
+            (share as u32).max(budget.min_retry_concurrency)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xds::{HeaderMatch, ResetHeader, RetryBudget, ValueMatch};
 
     fn policy(tokens: &str) -> RetryPolicy {
         let tokens = tokens.split(',').filter_map(RetryOn::from_token);
@@ -173,6 +220,93 @@ mod tests {
         head.headers.append("grpc-status".into(), b"14");
         assert!(retries_response(&policy("unavailable"), &head));
         assert!(!retries_response(&policy("cancelled"), &head));
+    }
+
+    #[test]
+    fn a_rate_limited_answer_is_a_matter_for_its_own_condition() {
+        let mut head = ResponseHead::of_status(503);
+        head.headers.append("x-envoy-ratelimited".into(), b"true");
+        head.headers.append("retry-me".into(), b"1");
+        let all = "5xx,gateway-error,retriable-status-codes,retriable-headers";
+        let with_header = |tokens: &str| RetryPolicy {
+            retriable_headers: vec![present("retry-me")],
+            ..policy(tokens)
+        };
+        assert!(!retries_response(&with_header(all), &head));
+        let limited = with_header("envoy-ratelimited");
+        assert!(retries_response(&limited, &head));
+        head.headers.remove("x-envoy-ratelimited");
+        assert!(!retries_response(&limited, &head));
+        assert!(retries_response(&with_header("retriable-headers"), &head));
+    }
+
+    fn present(name: &str) -> HeaderMatch {
+        HeaderMatch {
+            name: name.into(),
+            value: ValueMatch::Present(true),
+            invert: false,
+            treat_missing_as_empty: false,
+        }
+    }
+
+    #[test]
+    fn reset_headers() {
+        let back_off = RateLimitedBackOff {
+            reset_headers: vec![
+                ResetHeader {
+                    name: "retry-after".into(),
+                    unix_timestamp: false,
+                },
+                ResetHeader {
+                    name: "x-reset".into(),
+                    unix_timestamp: true,
+                },
+            ],
+            max_interval: Nanos::from_secs(300),
+        };
+        let now = Nanos::from_millis(1_000_900);
+        for (headers, want_ms) in [
+            (&[("retry-after", "2")][..], Some(2_000)),
+            (&[("retry-after", "0"), ("x-reset", "1004")], Some(4_000)),
+            (&[("retry-after", "301"), ("x-reset", "1000")], None),
+            (&[("retry-after", "300")], Some(300_000)),
+            (&[("retry-after", "soon"), ("x-reset", "999")], None),
+            (&[], None),
+        ] {
+            let mut head = ResponseHead::of_status(429);
+            for (name, value) in headers {
+                head.headers.append((*name).into(), value.as_bytes());
+            }
+            let wait = |draw| rate_limited_back_off(&back_off, &head, now, draw);
+            assert_eq!(wait(0), want_ms.map(Nanos::from_millis), "{headers:?}");
+            if let Some(ms) = want_ms {
+                assert_eq!(wait(ms / 2 - 1), Some(Nanos::from_millis(ms + ms / 2 - 1)));
+                assert_eq!(wait(ms / 2), wait(0));
+            }
+        }
+    }
+
+    #[test]
+    fn budgets_replace_the_limit() {
+        let with = |budget_percent| CircuitBreakers {
+            max_retries: 1,
+            retry_budget: Some(RetryBudget {
+                budget_percent,
+                min_retry_concurrency: 3,
+            }),
+            ..CircuitBreakers::UNLIMITED
+        };
+        for (percent, requests, want) in [
+            (20.0, 0, 3),
+            (20.0, 19, 3),
+            (20.0, 20, 4),
+            (20.0, 24, 4),
+            (12.5, 48, 6),
+            (0.0, 1000, 3),
+        ] {
+            let limit = concurrency_limit(&with(percent), requests);
+            assert_eq!(limit, want, "{percent} {requests}");
+        }
     }
 
     #[test]

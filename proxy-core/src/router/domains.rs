@@ -1,45 +1,55 @@
 //! Host to virtual host, in Envoy's order: exact, longest `*suffix`, longest `prefix*`, `*`.
 
-use crate::xds::RouteTable;
+use crate::xds::VirtualHost;
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
+use std::cmp::Reverse;
 
-type Lookup = IndexMap<Box<str>, u32, FxBuildHasher>;
+type Lookup = IndexMap<Box<[u8]>, u32, FxBuildHasher>;
 
-/// The domains of a route table, indexed. The first virtual host to claim a domain keeps it.
+/// The domains of a route table. The first virtual host to claim a domain keeps it.
 #[derive(Clone, Debug, Default)]
-pub struct TableIndex {
+pub(crate) struct Domains {
     exact: Lookup,
-    /// By the text after `*`; lengths present, longest first.
-    suffix: Lookup,
-    suffix_lengths: Vec<usize>,
-    prefix: Lookup,
-    prefix_lengths: Vec<usize>,
+    suffix: Wildcards,
+    prefix: Wildcards,
     any: Option<u32>,
 }
 
-impl TableIndex {
-    pub(crate) fn build(table: &RouteTable) -> TableIndex {
-        let mut index = TableIndex::default();
-        for (number, host) in table.virtual_hosts.iter().enumerate() {
+/// Domains that begin, or end, with a wildcard.
+#[derive(Clone, Debug, Default)]
+struct Wildcards {
+    /// By the text beside the `*`.
+    hosts: Lookup,
+    /// The lengths of these texts, longest first, each with a set of the bytes next to the `*`:
+    /// mostly dots, so that few lengths of a host are looked up.
+    lengths: Vec<(usize, u128)>,
+}
+
+impl Domains {
+    pub(crate) fn build(virtual_hosts: &[VirtualHost]) -> Domains {
+        let mut domains = Domains::default();
+        for (number, host) in (0..).zip(virtual_hosts) {
             for domain in &host.domains {
-                index.add(&domain.to_ascii_lowercase(), number as u32);
+                domains.add(domain.to_ascii_lowercase().as_bytes(), number);
             }
         }
-        index.suffix_lengths = lengths(&index.suffix);
-        index.prefix_lengths = lengths(&index.prefix);
-        index
+        let longest_first = |&(length, _): &(usize, u128)| Reverse(length);
+        domains.suffix.lengths.sort_by_key(longest_first);
+        domains.prefix.lengths.sort_by_key(longest_first);
+        domains
     }
 
-    fn add(&mut self, domain: &str, host: u32) {
-        if domain == "*" {
-            self.any.get_or_insert(host);
-        } else if let Some(suffix) = domain.strip_prefix('*') {
-            self.suffix.entry(suffix.into()).or_insert(host);
-        } else if let Some(prefix) = domain.strip_suffix('*') {
-            self.prefix.entry(prefix.into()).or_insert(host);
-        } else {
-            self.exact.entry(domain.into()).or_insert(host);
+    fn add(&mut self, domain: &[u8], host: u32) {
+        match domain {
+            b"*" => {
+                self.any.get_or_insert(host);
+            }
+            [b'*', suffix @ ..] => self.suffix.add(suffix, suffix[0], host),
+            [prefix @ .., b'*'] => self.prefix.add(prefix, prefix[prefix.len() - 1], host),
+            exact => {
+                self.exact.entry(exact.into()).or_insert(host);
+            }
         }
     }
 
@@ -50,57 +60,72 @@ impl TableIndex {
         } else {
             authority
         };
-        let lower;
-        let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
-            lower = host.to_ascii_lowercase();
-            &lower
-        } else {
-            host
-        };
-        if let Some(&found) = self.exact.get(host) {
-            return Some(found);
+        let host = host.as_bytes();
+        if !host.iter().any(u8::is_ascii_uppercase) {
+            return self.find_lower(host);
         }
-        // A wildcard stands for at least one character.
-        let by_suffix = self
-            .suffix_lengths
-            .iter()
-            .filter(|&&n| n < host.len())
-            .find_map(|&n| {
-                let at = host.len() - n;
-                host.is_char_boundary(at)
-                    .then(|| self.suffix.get(&host[at..]))
-                    .flatten()
-            });
-        let by_prefix = || {
-            self.prefix_lengths
-                .iter()
-                .filter(|&&n| n < host.len())
-                .find_map(|&n| {
-                    host.is_char_boundary(n)
-                        .then(|| self.prefix.get(&host[..n]))
-                        .flatten()
-                })
+        // DNS has no longer names.
+        let mut buffer = [0; 256];
+        match buffer.get_mut(..host.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(host);
+                lower.make_ascii_lowercase();
+                self.find_lower(lower)
+            }
+            None => self.find_lower(&host.to_ascii_lowercase()),
+        }
+    }
+
+    fn find_lower(&self, host: &[u8]) -> Option<u32> {
+        let suffix = |length| {
+            let text = &host[host.len() - length..];
+            (text, text[0])
         };
-        by_suffix.or_else(by_prefix).copied().or(self.any)
+        let prefix = |length| (&host[..length], host[length - 1]);
+        self.exact
+            .get(host)
+            .copied()
+            .or_else(|| self.suffix.find(host.len(), suffix))
+            .or_else(|| self.prefix.find(host.len(), prefix))
+            .or(self.any)
     }
 }
 
-fn lengths(lookup: &Lookup) -> Vec<usize> {
-    let mut lengths: Vec<usize> = lookup.keys().map(|key| key.len()).collect();
-    lengths.sort_unstable_by(|a, b| b.cmp(a));
-    lengths.dedup();
-    lengths
+impl Wildcards {
+    fn add(&mut self, text: &[u8], beside: u8, host: u32) {
+        self.hosts.entry(text.into()).or_insert(host);
+        let known = self.lengths.iter_mut().find(|(n, _)| *n == text.len());
+        match known {
+            Some((_, bytes)) => *bytes |= bit(beside),
+            None => self.lengths.push((text.len(), bit(beside))),
+        }
+    }
+
+    /// `part` gives the text of a length and its byte next to the wildcard, which stands for at
+    /// least one character.
+    fn find<'a>(&self, host: usize, part: impl Fn(usize) -> (&'a [u8], u8)) -> Option<u32> {
+        self.lengths
+            .iter()
+            .filter(|(length, _)| *length < host)
+            .find_map(|&(length, bytes)| {
+                let (text, beside) = part(length);
+                (bytes & bit(beside) != 0)
+                    .then(|| self.hosts.get(text).copied())
+                    .flatten()
+            })
+    }
 }
 
-/// `host` without a trailing `:port`; IPv6 literals keep their brackets.
+/// Bytes that share a bit only cost a needless look.
+fn bit(byte: u8) -> u128 {
+    1 << (byte & 127)
+}
+
+/// `authority` up to its last colon outside brackets: Envoy minds neither whether digits follow nor
+/// that the colon may be an unbracketed IPv6 address's.
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port))
-            if port.bytes().all(|b| b.is_ascii_digit())
-                && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            host
-        }
+        Some((host, port)) if !port.contains(']') => host,
         _ => authority,
     }
 }
@@ -108,22 +133,20 @@ fn without_port(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xds::VirtualHost;
-
-    fn table(domains: &[&[&str]]) -> RouteTable {
-        let hosts = domains
+    fn domains(names: &[&[&str]]) -> Domains {
+        let hosts: Vec<VirtualHost> = names
             .iter()
             .map(|names| VirtualHost {
                 domains: names.iter().map(|&n| n.into()).collect(),
                 ..VirtualHost::default()
             })
             .collect();
-        RouteTable::new("t".into(), hosts, true)
+        Domains::build(&hosts)
     }
 
     #[test]
     fn most_specific_domain_wins() {
-        let table = table(&[
+        let domains = domains(&[
             &["*"],
             &["*.foo.com"],
             &["*-bar.foo.com"],
@@ -131,7 +154,6 @@ mod tests {
             &["www.*"],
             &["www.b*"],
         ]);
-        let index = TableIndex::build(&table);
         for (host, want) in [
             ("a.foo.com", 3),
             ("A.FOO.com:8080", 3),
@@ -144,17 +166,37 @@ mod tests {
             ("www.bc.org", 5),
             ("www.foo.com", 1), // suffix before prefix
         ] {
-            assert_eq!(index.find(host, true), Some(want), "{host}");
+            assert_eq!(domains.find(host, true), Some(want), "{host}");
+        }
+    }
+
+    /// The answers are Envoy's.
+    #[test]
+    fn port_counts_unless_ignored() {
+        let table = domains(&[&["a:80"], &["a"], &["[::1]"], &["::1"], &[":"]]);
+        assert_eq!(table.find("a:80", false), Some(0));
+        for (host, want) in [
+            ("a:80", Some(1)),
+            ("a:xyz", Some(1)),
+            ("a:", Some(1)),
+            ("a:b:80", None),
+            ("[::1]:80", Some(2)),
+            ("[::1]:x", Some(2)),
+            ("[::1]", Some(2)),
+            ("::1:80", Some(3)),
+            ("::1", Some(4)),
+            ("b", None),
+            ("", None),
+        ] {
+            assert_eq!(table.find(host, true), want, "{host}");
         }
     }
 
     #[test]
-    fn port_counts_unless_ignored() {
-        let index = TableIndex::build(&table(&[&["a:80"], &["a"], &["[::1]"]]));
-        assert_eq!(index.find("a:80", false), Some(0));
-        assert_eq!(index.find("a:80", true), Some(1));
-        assert_eq!(index.find("[::1]:80", true), Some(2));
-        assert_eq!(index.find("[::1]", true), Some(2));
-        assert_eq!(index.find("b", true), None);
+    fn long_names_are_folded_too() {
+        let long = "a".repeat(300);
+        let table = domains(&[&[&long], &["*.b"]]);
+        assert_eq!(table.find(&long.to_uppercase(), false), Some(0));
+        assert_eq!(table.find(&(long + ".B"), false), Some(1));
     }
 }

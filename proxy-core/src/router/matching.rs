@@ -1,31 +1,22 @@
 //! Does a route match a request?
 
-use crate::head::RequestHead;
-use crate::xds::{
-    HeaderMatch, PathMatch, QueryMatch, Route, RouteMatch, StringMatch, ValueMatch, VirtualHost,
-};
-use std::sync::Arc;
+use crate::head::{Headers, RequestHead, ResponseHead};
+use crate::xds::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch};
 
-/// The first route of `host` that matches.
-pub(crate) fn first_match<'a>(host: &'a VirtualHost, head: &RequestHead) -> Option<&'a Arc<Route>> {
-    host.routes
-        .iter()
-        .find(|route| matches(&route.matches, head))
-}
-
-/// Whether every condition holds.
-pub fn matches(matcher: &RouteMatch, head: &RequestHead) -> bool {
-    path_matches(matcher, path_of(&head.path))
+/// Whether every condition on the head holds; `path` is the head's without query (see [`path_of`]).
+pub fn matches(matcher: &RouteMatch, path: &str, head: &RequestHead) -> bool {
+    path_matches(matcher, path)
         && matcher
             .headers
             .iter()
-            .all(|header| header_matches(header, head))
+            .all(|header| request_header_matches(header, head))
         && (matcher.query.is_empty() || query_matches(&matcher.query, &head.path))
 }
 
 /// The path without query and fragment.
-pub(crate) fn path_of(path: &str) -> &str {
-    path.find(['?', '#']).map_or(path, |end| &path[..end])
+pub fn path_of(path: &str) -> &str {
+    let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+    end.map_or(path, |end| &path[..end])
 }
 
 fn path_matches(matcher: &RouteMatch, path: &str) -> bool {
@@ -50,7 +41,8 @@ fn path_matches(matcher: &RouteMatch, path: &str) -> bool {
     }
 }
 
-fn header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
+/// Whether a condition on a header, or on a pseudo-header, holds for a request.
+pub(crate) fn request_header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
     let pseudo = match &*matcher.name {
         ":method" => Some(&head.method),
         ":authority" => Some(&head.authority),
@@ -61,7 +53,20 @@ fn header_matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
     if let Some(value) = pseudo {
         return value_matches(&matcher.value, Some(value.as_bytes())) != matcher.invert;
     }
-    let mut lines = head.headers.all(&matcher.name).peekable();
+    lines_match(matcher, &head.headers)
+}
+
+/// Whether a condition on a header, or on `:status`, holds for a response.
+pub(crate) fn response_header_matches(matcher: &HeaderMatch, head: &ResponseHead) -> bool {
+    if &*matcher.name == ":status" {
+        let status = head.status.to_string();
+        return value_matches(&matcher.value, Some(status.as_bytes())) != matcher.invert;
+    }
+    lines_match(matcher, &head.headers)
+}
+
+fn lines_match(matcher: &HeaderMatch, headers: &Headers) -> bool {
+    let mut lines = headers.all(&matcher.name).peekable();
     if lines.peek().is_none() {
         // A missing header fails even an inverted match, unless it is absence that is asked for.
         return match &matcher.value {
@@ -111,7 +116,6 @@ impl From<StringMatch> for ValueMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::Headers;
     use crate::xds::Regex;
 
     fn head(path: &str, headers: &[(&str, &str)]) -> RequestHead {
@@ -187,7 +191,7 @@ mod tests {
         ];
         for (matcher, path, want) in table {
             assert_eq!(
-                matches(matcher, &head(path, &[])),
+                matches(matcher, path_of(path), &head(path, &[])),
                 *want,
                 "{matcher:?} {path}"
             );
@@ -258,7 +262,7 @@ mod tests {
             ),
         ];
         for (matcher, head, want) in table {
-            assert_eq!(matches(&matcher, head), want, "{matcher:?} {head:?}");
+            assert_eq!(matches(&matcher, "/", head), want, "{matcher:?} {head:?}");
         }
     }
 
@@ -280,7 +284,7 @@ mod tests {
             (by("v", ValueMatch::Present(true)), "/?vv=1", false),
             (by("v", ValueMatch::Present(false)), "/?vv=1", true),
         ] {
-            assert_eq!(matches(&matcher, &head(path, &[])), want, "{path}");
+            assert_eq!(matches(&matcher, "/", &head(path, &[])), want, "{path}");
         }
     }
 }

@@ -1,34 +1,74 @@
 //! Routing: from a request head to a virtual host, a route, and the head that goes upstream.
 
 mod domains;
+mod format;
 pub(crate) mod hash;
 mod listeners;
 mod matching;
 mod path;
 mod rewrite;
+mod routes;
+mod timeouts;
 
-pub use domains::TableIndex;
 pub use listeners::{ChainChoice, find_chain};
-pub use matching::matches;
+pub use matching::{matches, path_of};
+pub(crate) use matching::{request_header_matches, response_header_matches};
 pub(crate) use rewrite::upstream_head;
 pub use rewrite::{redirect_location, response_head};
+pub use timeouts::Timeouts;
 
+use crate::contract::Opened;
 use crate::head::RequestHead;
 use crate::ids::ClusterId;
+use crate::time::Nanos;
 use crate::xds::{
-    HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable, VirtualHost,
-    WeightedCluster,
+    Forward, HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable,
+    VirtualHost, WeightedCluster,
 };
+use domains::Domains;
+use path::Normalized;
+use routes::RouteIndex;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What routing made of one request head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// As received, with its path normalised.
+    /// As received, with its path normalised and without the headers that only internal clients may
+    /// send.
     pub head: Arc<RequestHead>,
     pub table: Name,
     pub outcome: Outcome,
+    /// The proxy's own answers take the form of gRPC.
+    pub grpc: bool,
+    /// Of a stream without any progress; `None`: no limit. Of bodies nothing is known but their end:
+    /// a response on its way counts as progress all along, a request on its way does not.
+    pub stream_idle_timeout: Option<Nanos>,
+    /// Of the whole stream; `None`: no limit.
+    pub max_stream_duration: Option<Nanos>,
+    /// Whose local rate limit applies.
+    pub rate_limit: Option<RateLimitOf>,
+    /// Another stream with the same head may be decided otherwise: the stream's random value had a
+    /// say, or its connection.
+    pub one_off: bool,
+}
+
+/// What routing has to know of a stream besides its head.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream<'a> {
+    pub opened: &'a Opened,
+    /// The client came by TLS.
+    pub secure: bool,
+    /// The stream's one random value, for routes that take a fraction of the streams.
+    pub value: u64,
+}
+
+/// Where the local rate limit of a request is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RateLimitOf {
+    Manager,
+    /// The route of that number in its virtual host.
+    Route(u32),
 }
 
 /// How routing ended.
@@ -36,6 +76,10 @@ pub struct Decision {
 pub enum Outcome {
     /// The path could not be normalised: 400.
     BadPath,
+    /// The client is sent to the path without escaped slashes: 307.
+    EscapedPath {
+        location: Name,
+    },
     /// No virtual host takes the host: 404.
     NoVirtualHost,
     /// The virtual host has no matching route: 404.
@@ -61,6 +105,7 @@ pub struct Matched {
     /// The head for each weighted cluster, in order; empty unless the route forwards.
     pub upstream_heads: Vec<Arc<RequestHead>>,
     pub total_weight: u64,
+    pub timeouts: Timeouts,
     /// Those clusters as the worker knows them; filled in by the worker.
     pub cluster_ids: Vec<Option<ClusterId>>,
 }
@@ -74,9 +119,15 @@ impl Decision {
         }
     }
 
-    /// Whether attempts carry `x-envoy-attempt-count`.
-    pub(crate) fn announces_attempts(&self) -> bool {
-        matches!(&self.outcome, Outcome::Matched(matched) if matched.include_attempt_count)
+    /// The matched route and its action, if it forwards.
+    pub(crate) fn forward(&self) -> Option<(&Matched, &Forward)> {
+        match &self.outcome {
+            Outcome::Matched(matched) => match &matched.route.action {
+                RouteAction::Forward(forward) => Some((matched, forward)),
+                RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => None,
+            },
+            _ => None,
+        }
     }
 
     /// The virtual host reached, if any.
@@ -86,7 +137,7 @@ impl Decision {
             Outcome::NoRoute { virtual_host } | Outcome::TlsRequired { virtual_host, .. } => {
                 Some(virtual_host)
             }
-            Outcome::BadPath | Outcome::NoVirtualHost => None,
+            Outcome::BadPath | Outcome::EscapedPath { .. } | Outcome::NoVirtualHost => None,
         }
     }
 }
@@ -94,73 +145,242 @@ impl Decision {
 impl RouteTable {
     /// The virtual host that `authority` selects.
     pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
-        let index = self.index.get_or_init(|| TableIndex::build(self));
-        let number = index.find(authority, self.ignore_port_in_host)?;
-        Some(&self.virtual_hosts[number as usize])
+        Some(&self.virtual_hosts[self.host_number(authority)?])
+    }
+
+    /// The virtual host for `head`, and the first of its routes that matches. `stream_value`: the
+    /// stream's one random value, for routes that take a fraction of the streams.
+    pub fn find(&self, head: &RequestHead, stream_value: u64) -> Option<Found<'_>> {
+        let number = self.host_number(&head.authority)?;
+        let host = &self.virtual_hosts[number];
+        let path = path_of(&head.path);
+        let routes = &host.routes;
+        let mut first_by_chance = usize::MAX;
+        let mut holds = |number, route: &Route| {
+            matches(&route.matches, path, head)
+                && route.matches.fraction.is_none_or(|fraction| {
+                    first_by_chance = first_by_chance.min(number);
+                    fraction.holds(stream_value)
+                })
+        };
+        let number = match &self.index().routes[number] {
+            None => (0..routes.len()).find(|&number| holds(number, &routes[number])),
+            Some(index) => index.first(routes, path, holds),
+        };
+        Some(Found {
+            host,
+            route: number.map(|number| (number, &routes[number])),
+            by_chance: first_by_chance <= number.unwrap_or(routes.len()),
+        })
+    }
+
+    fn host_number(&self, authority: &str) -> Option<usize> {
+        let domains = &self.index().domains;
+        Some(domains.find(authority, self.ignore_port_in_host)? as usize)
+    }
+
+    fn index(&self) -> &TableIndex {
+        self.index.get_or_init(|| TableIndex::build(self))
     }
 }
 
-/// Routes `head` through `table`. `secure`: the client came by TLS.
+/// What a table has for a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub host: &'a VirtualHost,
+    /// The first route that matches, with its number.
+    pub route: Option<(usize, &'a Arc<Route>)>,
+    /// The stream's random value had a say.
+    pub by_chance: bool,
+}
+
+/// What finds the virtual hosts and routes of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct TableIndex {
+    domains: Domains,
+    /// Of each virtual host with many routes.
+    routes: Vec<Option<RouteIndex>>,
+}
+
+impl TableIndex {
+    fn build(table: &RouteTable) -> TableIndex {
+        let hosts = &table.virtual_hosts;
+        TableIndex {
+            domains: Domains::build(hosts),
+            routes: hosts
+                .iter()
+                .map(|host| RouteIndex::build(&host.routes))
+                .collect(),
+        }
+    }
+}
+
+/// Routes `head` through `table`.
 pub fn route(
     table: &RouteTable,
     manager: &HttpConnectionManager,
     head: &Arc<RequestHead>,
-    secure: bool,
+    stream: Stream<'_>,
 ) -> Decision {
-    let done = |head: &Arc<RequestHead>, outcome| Decision {
-        head: Arc::clone(head),
+    let mut decision = Decision {
+        head: external(head),
         table: Arc::clone(&table.name),
-        outcome,
+        outcome: Outcome::BadPath,
+        grpc: is_grpc(head),
+        stream_idle_timeout: limit(manager.stream_idle_timeout),
+        max_stream_duration: None,
+        rate_limit: manager
+            .local_rate_limit
+            .as_ref()
+            .map(|_| RateLimitOf::Manager),
+        one_off: false,
     };
-    let Some(head) = normalized(manager, head) else {
-        return done(head, Outcome::BadPath);
-    };
-    let Some(host) = table.virtual_host(&head.authority) else {
-        return done(&head, Outcome::NoVirtualHost);
-    };
-    let virtual_host = Arc::clone(&host.name);
-    if host.require_tls && !secure {
-        let authority = head
-            .authority
-            .strip_suffix(":80")
-            .unwrap_or(&head.authority);
-        let location = format!("https://{authority}{}", head.path).into();
-        return done(
-            &head,
-            Outcome::TlsRequired {
-                virtual_host,
-                location,
-            },
-        );
+    match path::clean(manager, &decision.head.path) {
+        Normalized::Unchanged => {}
+        Normalized::Changed(path) => {
+            decision.head = Arc::new(RequestHead {
+                path: path.into(),
+                ..(*decision.head).clone()
+            });
+        }
+        Normalized::Redirect(location) => {
+            decision.outcome = Outcome::EscapedPath {
+                location: location.into(),
+            };
+            return decision;
+        }
+        Normalized::Refused => return decision,
     }
-    let Some(route) = matching::first_match(host, &head) else {
-        return done(&head, Outcome::NoRoute { virtual_host });
+    decision.outcome = match table.find(&decision.head, stream.value) {
+        None => Outcome::NoVirtualHost,
+        Some(found) if found.host.require_tls && !stream.secure => Outcome::TlsRequired {
+            virtual_host: Arc::clone(&found.host.name),
+            location: tls_location(&decision.head),
+        },
+        Some(found) => route_within(&found, stream, &mut decision),
     };
-    let (upstream_heads, total_weight) = match &route.action {
-        RouteAction::Forward(forward) => (
-            forward
-                .clusters
-                .iter()
-                .map(|entry| upstream_head(&head, host, route, forward, entry))
-                .collect(),
-            forward
-                .clusters
-                .iter()
-                .map(|entry| u64::from(entry.weight))
-                .sum(),
-        ),
-        RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => (Vec::new(), 0),
+    decision
+}
+
+fn tls_location(head: &RequestHead) -> Name {
+    format!("https://{}{}", head.authority, head.path).into()
+}
+
+fn route_within(found: &Found<'_>, stream: Stream<'_>, decision: &mut Decision) -> Outcome {
+    let (host, head) = (found.host, &decision.head);
+    let virtual_host = Arc::clone(&host.name);
+    decision.one_off = found.by_chance;
+    let Some((number, route)) = found.route else {
+        return Outcome::NoRoute { virtual_host };
     };
-    let matched = Matched {
+    if route.local_rate_limit.is_some() {
+        decision.rate_limit = Some(RateLimitOf::Route(number as u32));
+    }
+    let mut matched = Matched {
         virtual_host,
         route: Arc::clone(route),
         response_headers: host.response_headers.clone(),
         include_attempt_count: host.include_attempt_count,
-        upstream_heads,
-        total_weight,
+        upstream_heads: Vec::new(),
+        total_weight: 0,
+        timeouts: Timeouts::default(),
         cluster_ids: Vec::new(),
     };
-    done(&head, Outcome::Matched(Box::new(matched)))
+    if let RouteAction::Forward(forward) = &route.action {
+        for entry in &forward.clusters {
+            let levels = [
+                &entry.request_headers,
+                &route.request_headers,
+                &host.request_headers,
+            ];
+            decision.one_off |= levels.iter().any(|level| names_the_connection(level));
+            let upstream = upstream_head(head, levels, route, entry, stream.opened);
+            matched.upstream_heads.push(upstream);
+        }
+        let weights = forward.clusters.iter().map(|entry| u64::from(entry.weight));
+        matched.total_weight = weights.sum();
+        matched.timeouts = Timeouts::of(forward, head, decision.grpc);
+        if forward.idle_timeout.is_some() {
+            decision.stream_idle_timeout = limit(forward.idle_timeout);
+        }
+        decision.max_stream_duration = limit(forward.max_stream_duration);
+    }
+    Outcome::Matched(Box::new(matched))
+}
+
+fn names_the_connection(mutations: &HeaderMutations) -> bool {
+    let mut values = mutations.add.iter();
+    values.any(|header| header.value.contains("%DOWNSTREAM_"))
+}
+
+/// Why a table cannot be taken over: a header value with an operator that is none, or that cannot be
+/// answered.
+pub(crate) fn refusal(table: &RouteTable) -> Option<String> {
+    table.virtual_hosts.iter().find_map(|host| {
+        let of_routes = host.routes.iter().flat_map(|route| {
+            let entries = match &route.action {
+                RouteAction::Forward(forward) => &forward.clusters[..],
+                RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => &[],
+            };
+            let of_entries = entries
+                .iter()
+                .flat_map(|entry| [&entry.request_headers, &entry.response_headers]);
+            of_entries.chain([&route.request_headers, &route.response_headers])
+        });
+        let mutations = of_routes.chain([&host.request_headers, &host.response_headers]);
+        let mut headers = mutations.flat_map(|mutations| &mutations.add);
+        headers.find_map(|header| {
+            let why = format::refusal(&header.value)?;
+            Some(format!(
+                "virtual host {}: value of header {}: {why}",
+                host.name, header.name
+            ))
+        })
+    })
+}
+
+/// Zero says that there is no limit.
+fn limit(timeout: Option<Nanos>) -> Option<Nanos> {
+    timeout.filter(|&timeout| timeout != Nanos::ZERO)
+}
+
+/// Envoy `Grpc::Common::isGrpcRequestHeaders`.
+fn is_grpc(head: &RequestHead) -> bool {
+    head.headers
+        .get("content-type")
+        .and_then(|value| value.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}
+
+/// What only internal clients may say, and no address counts as internal.
+const INTERNAL_HEADERS: [&str; 16] = [
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-stream-duration-ms",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-original-url",
+    "x-envoy-force-trace",
+];
+
+/// The head as of a client from outside.
+fn external(head: &Arc<RequestHead>) -> Arc<RequestHead> {
+    let internal = |name: &str| name.starts_with("x-envoy-") && INTERNAL_HEADERS.contains(&name);
+    if !head.headers.0.iter().any(|(name, _)| internal(name)) {
+        return Arc::clone(head);
+    }
+    let mut changed = (**head).clone();
+    changed.headers.0.retain(|(name, _)| !internal(name));
+    Arc::new(changed)
 }
 
 /// Which weighted cluster the stream's random value picks: the first whose cumulative weight
@@ -182,34 +402,6 @@ pub fn weighted_choice(
         }
     }
     0
-}
-
-fn normalized(
-    manager: &HttpConnectionManager,
-    head: &Arc<RequestHead>,
-) -> Option<Arc<RequestHead>> {
-    if head.path.contains('#') {
-        return None;
-    }
-    let plain = (!manager.normalize_path || path::is_plain(&head.path))
-        && (!manager.merge_slashes || !head.path.contains("//"));
-    if plain {
-        return Some(Arc::clone(head));
-    }
-    let mut path = head.path.to_string();
-    if manager.normalize_path {
-        path = path::normalize(&path)?;
-    }
-    if manager.merge_slashes {
-        path = path::merge_slashes(&path);
-    }
-    if *path == *head.path {
-        return Some(Arc::clone(head));
-    }
-    Some(Arc::new(RequestHead {
-        path: path.into(),
-        ..(**head).clone()
-    }))
 }
 
 #[cfg(test)]

@@ -1,27 +1,29 @@
 //! What a route does to the heads that pass: rewrites, header changes, redirects.
 
+use super::Matched;
+use super::format::{Context, formatted};
 use super::matching::path_of;
+use crate::contract::Opened;
 use crate::head::{Headers, RequestHead, ResponseHead};
 use crate::xds::{
-    Forward, HeaderMutations, PathMatch, PathRewrite, Redirect, RedirectPath, Route, VirtualHost,
+    HeaderMutations, PathMatch, PathRewrite, Redirect, RedirectPath, Route, RouteAction,
     WeightedCluster,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The head that goes upstream: the same one if nothing changes it.
+/// The head that goes upstream: the same one if nothing changes it. Of `levels` the most specific
+/// is applied first, so that the outer ones have the last word.
 pub(crate) fn upstream_head(
     head: &Arc<RequestHead>,
-    host: &VirtualHost,
+    levels: [&HeaderMutations; 3],
     route: &Route,
-    forward: &Forward,
     entry: &WeightedCluster,
+    opened: &Opened,
 ) -> Arc<RequestHead> {
-    // The most specific level is applied first, so that the outer ones have the last word.
-    let levels = [
-        &entry.request_headers,
-        &route.request_headers,
-        &host.request_headers,
-    ];
+    let RouteAction::Forward(forward) = &route.action else {
+        return Arc::clone(head);
+    };
     let authority = forward
         .host_rewrite
         .as_ref()
@@ -37,7 +39,15 @@ pub(crate) fn upstream_head(
         ..(**head).clone()
     };
     for mutations in levels {
-        mutate(&mut changed.headers, mutations);
+        remove(&mut changed.headers, mutations);
+        let context = Context {
+            request: &changed,
+            response: None,
+            opened,
+            cluster: Some(&entry.cluster),
+        };
+        let values = values(mutations, &context);
+        add(&mut changed.headers, mutations, &values);
     }
     if let Some(authority) = authority {
         changed
@@ -55,45 +65,64 @@ pub(crate) fn upstream_head(
     Arc::new(changed)
 }
 
-/// The response as the client gets it, if the route changes it.
+/// The response as the client gets it, if the route changes it. `request`: as it was when the
+/// response was made; `entry`: the chosen cluster.
 pub fn response_head(
     head: &Arc<ResponseHead>,
-    host: &HeaderMutations,
-    route: &Route,
+    matched: &Matched,
     entry: Option<&WeightedCluster>,
+    request: &RequestHead,
+    opened: &Opened,
 ) -> Arc<ResponseHead> {
     let levels = [
         entry.map(|e| &e.response_headers),
-        Some(&route.response_headers),
-        Some(host),
+        Some(&matched.route.response_headers),
+        Some(&matched.response_headers),
     ];
     if levels.iter().flatten().all(|m| m.is_empty()) {
         return Arc::clone(head);
     }
     let mut changed = (**head).clone();
     for mutations in levels.into_iter().flatten() {
-        mutate(&mut changed.headers, mutations);
+        remove(&mut changed.headers, mutations);
+        let context = Context {
+            request,
+            response: Some(&changed),
+            opened,
+            cluster: entry.map(|entry| &*entry.cluster),
+        };
+        let values = values(mutations, &context);
+        add(&mut changed.headers, mutations, &values);
     }
     Arc::new(changed)
 }
 
-fn mutate(headers: &mut Headers, mutations: &HeaderMutations) {
+fn remove(headers: &mut Headers, mutations: &HeaderMutations) {
     for name in &mutations.remove {
         headers.remove(name);
     }
-    for overwrite in mutations
-        .add
-        .iter()
-        .filter(|m| !m.append && !m.value.is_empty())
-    {
-        headers.set(Arc::clone(&overwrite.name), overwrite.value.as_bytes());
-    }
-    for append in mutations
-        .add
-        .iter()
-        .filter(|m| m.append && !m.value.is_empty())
-    {
-        headers.append(Arc::clone(&append.name), append.value.as_bytes());
+}
+
+/// All values of a level see the headers as they are before any is added.
+fn values<'m>(mutations: &'m HeaderMutations, context: &Context<'_>) -> Vec<Cow<'m, [u8]>> {
+    let add = mutations.add.iter();
+    add.map(|header| formatted(&header.value, context))
+        .collect()
+}
+
+/// Overwrites, then appends; empty values are left out.
+fn add(headers: &mut Headers, mutations: &HeaderMutations, values: &[Cow<'_, [u8]>]) {
+    for append in [false, true] {
+        for (header, value) in mutations.add.iter().zip(values) {
+            if header.append != append || value.is_empty() {
+                continue;
+            }
+            if !append {
+                // The new line stands at the end.
+                headers.remove(&header.name);
+            }
+            headers.append(Arc::clone(&header.name), value);
+        }
     }
 }
 
@@ -128,29 +157,14 @@ fn replace_matched(path: &str, matched: &PathMatch, by: &str) -> String {
 /// Where a redirect points.
 pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead) -> String {
     let scheme = redirect.scheme.as_ref().unwrap_or(&head.scheme);
-    let mut host = redirect
-        .host
-        .as_ref()
-        .unwrap_or(&head.authority)
-        .to_string();
-    if let Some(port) = redirect.port {
-        let bare = host
-            .rsplit_once(':')
-            .map_or(host.as_str(), |(name, _)| name)
-            .to_owned();
-        let default = (&**scheme == "http" && port == 80) || (&**scheme == "https" && port == 443);
-        host = if default {
-            bare
-        } else {
-            format!("{bare}:{port}")
-        };
-    } else if redirect.scheme.as_ref().is_some_and(|s| *s != head.scheme) {
-        let old_default = if &**scheme == "https" { ":80" } else { ":443" };
-        host = host
-            .strip_suffix(old_default)
-            .map(str::to_owned)
-            .unwrap_or(host);
-    }
+    let host = match &redirect.host {
+        // Taken as it is: not even a port of its own gives way to another one.
+        Some(host) => host,
+        None => host_of_request(head, scheme, redirect.port),
+    };
+    let port = redirect
+        .port
+        .map_or(String::new(), |port| format!(":{port}"));
     let path = match &redirect.path {
         RedirectPath::Keep => head.path.to_string(),
         RedirectPath::Prefix(by) => replace_matched(&head.path, &route.matches.path, by),
@@ -160,13 +174,96 @@ pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead)
             format!("{path}{query}")
         }
     };
-    format!("{scheme}://{host}{path}")
+    format!("{scheme}://{host}{port}{path}")
+}
+
+/// The host a redirect keeps: without its port where that is replaced, or was the default one of a
+/// scheme that changes.
+fn host_of_request<'a>(head: &'a RequestHead, scheme: &str, port: Option<u16>) -> &'a str {
+    let authority = &*head.authority;
+    let colon = match authority.starts_with('[') {
+        true => authority.rfind("]:").map(|at| at + 1),
+        false => authority.rfind(':'),
+    };
+    let Some((host, old_port)) = colon.map(|at| authority.split_at(at)) else {
+        return authority;
+    };
+    let default = match &*head.scheme {
+        "https" => ":443",
+        _ => ":80",
+    };
+    if port.is_some() || (*scheme != *head.scheme && old_port == default) {
+        host
+    } else {
+        authority
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xds::{HeaderValue, Regex, RouteAction, RouteMatch};
+    use crate::contract::Direction;
+    use crate::ids::DownstreamId;
+    use crate::xds::{Forward, HeaderValue, Regex, RouteMatch};
+
+    fn opened() -> Opened {
+        Opened {
+            downstream: DownstreamId {
+                index: 0,
+                generation: 0,
+            },
+            peer: "127.0.0.1:1".parse().unwrap(),
+            original_dst: "127.0.0.1:2".parse().unwrap(),
+            direction: Direction::Outbound,
+            tls: None,
+        }
+    }
+
+    /// Envoy 1.40's answer: values see the headers from before the level adds any.
+    #[test]
+    fn values_are_worked_out_first() {
+        let header = |name: &str, value: &str, append| HeaderValue {
+            name: name.into(),
+            value: value.into(),
+            append,
+        };
+        let level = HeaderMutations {
+            remove: vec!["x-gone".into()],
+            add: vec![
+                header("a", "%REQ(x-in)%", true),
+                header("b", "%REQ(x-gone)%", true),
+                header("x-in", "over%REQ(x-in)%", false),
+                header("c", "%REQ(x-in)%", true),
+            ],
+        };
+        let outer = HeaderMutations {
+            remove: vec![],
+            add: vec![header("d", "%REQ(x-in)%", true)],
+        };
+        let mut request = (*head("/")).clone();
+        request.headers = Headers::default();
+        request.headers.append("x-in".into(), b"hello");
+        request.headers.append("x-gone".into(), b"1");
+        let forward = Forward::to("c".into());
+        let route = route(PathMatch::Prefix("/".into()), forward.clone());
+        let none = HeaderMutations::default();
+        let levels = [&none, &level, &outer];
+        let entry = &forward.clusters[0];
+        let up = upstream_head(&Arc::new(request), levels, &route, entry, &opened());
+        let lines: Vec<(&str, &str)> = up
+            .headers
+            .0
+            .iter()
+            .map(|(name, value)| (&**name, std::str::from_utf8(value.as_bytes()).unwrap()))
+            .collect();
+        let want = [
+            ("x-in", "overhello"),
+            ("a", "hello"),
+            ("c", "hello"),
+            ("d", "overhello"),
+        ];
+        assert_eq!(lines, want);
+    }
 
     fn head(path: &str) -> Arc<RequestHead> {
         let mut headers = Headers::default();
@@ -207,12 +304,13 @@ mod tests {
             ..Forward::to("c".into())
         };
         let route = route(PathMatch::Prefix("/v1".into()), forward.clone());
+        let none = HeaderMutations::default();
         let up = upstream_head(
             &head("/v1/x?q=1"),
-            &VirtualHost::default(),
+            [&none, &route.request_headers, &none],
             &route,
-            &forward,
             &forward.clusters[0],
+            &opened(),
         );
         assert_eq!((&*up.path, &*up.authority), ("/v2/x?q=1", "b"));
         assert_eq!(
@@ -233,38 +331,116 @@ mod tests {
         assert_eq!(path.as_deref(), Some("/<b>/<bb>?ab"));
     }
 
+    /// Envoy 1.40's answers.
     #[test]
     fn redirects() {
         let route = route(PathMatch::Prefix("/v1".into()), Forward::to("c".into()));
-        let redirect = |scheme: Option<&str>, port, path| Redirect {
+        let redirect = |scheme: Option<&str>, host: Option<&str>, port, path| Redirect {
             status: 301,
             scheme: scheme.map(Into::into),
-            host: None,
+            host: host.map(Into::into),
             port,
             path,
         };
-        for (redirect, want) in [
+        use RedirectPath::{Keep, Prefix, Replace};
+        let https = Some("https");
+        for (authority, redirect, want) in [
             (
-                redirect(Some("https"), None, RedirectPath::Keep),
-                "https://a.example/v1/x?q=1",
+                "a:80",
+                redirect(https, None, None, Keep),
+                "https://a/v1/x?q=1",
             ),
             (
-                redirect(None, Some(8080), RedirectPath::Prefix("/v2".into())),
-                "http://a.example:8080/v2/x?q=1",
+                "a:443",
+                redirect(https, None, None, Keep),
+                "https://a:443/v1/x?q=1",
             ),
             (
-                redirect(None, Some(80), RedirectPath::Replace("/p".into())),
-                "http://a.example/p?q=1",
+                "a:8080",
+                redirect(https, None, None, Keep),
+                "https://a:8080/v1/x?q=1",
             ),
             (
-                redirect(None, None, RedirectPath::Replace("/p?z".into())),
-                "http://a.example:80/p?z",
+                "[::1]",
+                redirect(https, None, None, Keep),
+                "https://[::1]/v1/x?q=1",
+            ),
+            (
+                "[::1]:80",
+                redirect(https, None, None, Keep),
+                "https://[::1]/v1/x?q=1",
+            ),
+            (
+                "[::1]:9",
+                redirect(https, None, None, Keep),
+                "https://[::1]:9/v1/x?q=1",
+            ),
+            (
+                "a:80",
+                redirect(Some("http"), None, None, Keep),
+                "http://a:80/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, Some(80), Keep),
+                "http://a:80/v1/x?q=1",
+            ),
+            (
+                "a:80",
+                redirect(https, None, Some(443), Keep),
+                "https://a:443/v1/x?q=1",
+            ),
+            (
+                "[::1]",
+                redirect(None, None, Some(80), Keep),
+                "http://[::1]:80/v1/x?q=1",
+            ),
+            (
+                "[::1]:9",
+                redirect(None, None, Some(443), Keep),
+                "http://[::1]:443/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(https, Some("b:80"), None, Keep),
+                "https://b:80/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, Some("b:99"), Some(8080), Keep),
+                "http://b:99:8080/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, Some("[::1]"), Some(8080), Keep),
+                "http://[::1]:8080/v1/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Prefix("/v2".into())),
+                "http://a/v2/x?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p".into())),
+                "http://a/p?q=1",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p?z".into())),
+                "http://a/p?z",
+            ),
+            (
+                "a",
+                redirect(None, None, None, Replace("/p#f".into())),
+                "http://a/p#f?q=1",
             ),
         ] {
-            assert_eq!(
-                redirect_location(&redirect, &route, &head("/v1/x?q=1")),
-                want
-            );
+            let head = RequestHead {
+                authority: authority.into(),
+                ..(*head("/v1/x?q=1")).clone()
+            };
+            assert_eq!(redirect_location(&redirect, &route, &head), want);
         }
     }
 }

@@ -6,10 +6,11 @@ use crate::cluster::Selection;
 use crate::contract::Out;
 use crate::ids::{ClusterId, EndpointId, ExchangeId};
 use crate::random::{Purpose, mix};
-use crate::router::{Matched, Outcome};
+use crate::router::Matched;
 use crate::telemetry::{Details, Flag};
+use crate::time::Nanos;
 use crate::timers::TimerId;
-use crate::xds::{Discovery, Forward, Mirror, RetryPolicy, RouteAction};
+use crate::xds::{Discovery, Forward, Mirror, RetryPolicy};
 use std::sync::Arc;
 
 impl Worker {
@@ -19,10 +20,7 @@ impl Worker {
         let (Some(id), Some(decision)) = (exchange.cluster, exchange.decision.clone()) else {
             return;
         };
-        let Outcome::Matched(matched) = &decision.outcome else {
-            return;
-        };
-        let RouteAction::Forward(forward) = &matched.route.action else {
+        let Some((matched, forward)) = decision.forward() else {
             return;
         };
         let Some(host) = self.select_host(x, id, forward.retry.as_ref()) else {
@@ -45,8 +43,15 @@ impl Worker {
         let (id_of_exchange, choice) = (exchange.id, exchange.weighted_choice as usize);
         let head = Arc::clone(&matched.upstream_heads[choice]);
         let attempt = self.new_attempt(Owner::Exchange(x), id, host);
-        self.attempts[attempt].head = Some(head);
-        self.exchanges[x as usize].attempt = Some(attempt);
+        let exchange = &mut self.exchanges[x as usize];
+        exchange.attempt = Some(attempt);
+        let elapsed = match exchange.request_complete {
+            true => self.now - exchange.completed_at,
+            false => Nanos::ZERO,
+        };
+        let state = &mut self.attempts[attempt];
+        state.head = Some(head);
+        state.expected_timeout_ms = matched.timeouts.expected_ms(elapsed);
         self.queue_or_send(attempt, out);
         if first && !forward.mirrors.is_empty() {
             self.mirror_all(id_of_exchange, x, matched, forward, out);
@@ -96,7 +101,12 @@ impl Worker {
             conn: NONE,
             sent_at: self.now,
             timer: TimerId::NONE,
+            idle: TimerId::NONE,
+            duration: TimerId::NONE,
             head: None,
+            expected_timeout_ms: 0,
+            timed_out: false,
+            next_hedged: NONE,
             previous: NONE,
             next: NONE,
         };
@@ -125,7 +135,14 @@ impl Worker {
             if mirror.fraction.holds(stream_value) {
                 let key = mix(key ^ mix(number as u64 + 1));
                 let head = &matched.upstream_heads[choice as usize];
-                self.mirror(id, key, mirror, Arc::clone(head), forward, out);
+                self.mirror(
+                    id,
+                    key,
+                    mirror,
+                    Arc::clone(head),
+                    matched.timeouts.route,
+                    out,
+                );
             }
         }
     }
@@ -136,7 +153,7 @@ impl Worker {
         key: u64,
         mirror: &Mirror,
         head: Arc<crate::head::RequestHead>,
-        forward: &Forward,
+        timeout: Option<Nanos>,
         out: &mut Out,
     ) {
         let Some(id) = self.usable(&mirror.cluster) else {
@@ -162,7 +179,7 @@ impl Worker {
         } else {
             head
         });
-        if let Some(timeout) = forward.timeout {
+        if let Some(timeout) = timeout {
             self.attempts[attempt].timer =
                 self.timers
                     .start(self.now, timeout, Expiry::Attempt(attempt));
@@ -170,32 +187,37 @@ impl Worker {
         self.queue_or_send(attempt, out);
     }
 
-    /// The per-try timeout runs from the later of "on a connection" and "request complete".
+    /// The timers of an attempt: the cluster's limit runs from when it is on a connection, those of
+    /// a try from the later of that and the end of the request.
     pub(super) fn start_per_try(&mut self, x: u32) {
         let exchange = &self.exchanges[x as usize];
-        let (Some(attempt), Some(decision)) = (exchange.attempt, &exchange.decision) else {
+        let (Some(a), Some(decision)) = (exchange.attempt, &exchange.decision) else {
             return;
         };
-        let Some(RouteAction::Forward(forward)) = decision.route().map(|route| &route.action)
-        else {
+        let Some((matched, forward)) = decision.forward() else {
             return;
         };
-        let Some(per_try) = forward
-            .retry
-            .as_ref()
-            .and_then(|retry| retry.per_try_timeout)
-        else {
+        let (complete, per_try) = (exchange.request_complete, matched.timeouts.per_try);
+        let retry = forward.retry.as_ref();
+        let idle = retry.and_then(|retry| retry.per_try_idle_timeout);
+        let state = &mut self.attempts[a];
+        if state.stage != Stage::Sent {
             return;
+        }
+        let cluster = &self.clusters[state.cluster.0 as usize];
+        let duration = cluster.as_ref().and_then(|c| c.config.max_stream_duration);
+        let (now, timers) = (self.now, &mut self.timers);
+        let mut start = |timer: &mut TimerId, span: Option<Nanos>, expiry| {
+            if let Some(span) = span.filter(|&span| span != Nanos::ZERO)
+                && *timer == TimerId::NONE
+            {
+                *timer = timers.start(now, span, expiry);
+            }
         };
-        let shorter = forward.timeout.is_none_or(|timeout| per_try < timeout);
-        if shorter
-            && exchange.request_complete
-            && self.attempts[attempt].stage == Stage::Sent
-            && self.attempts[attempt].timer == TimerId::NONE
-        {
-            self.attempts[attempt].timer =
-                self.timers
-                    .start(self.now, per_try, Expiry::Attempt(attempt));
+        start(&mut state.duration, duration, Expiry::AttemptDuration(a));
+        if complete {
+            start(&mut state.timer, per_try, Expiry::Attempt(a));
+            start(&mut state.idle, idle, Expiry::AttemptIdle(a));
         }
     }
 

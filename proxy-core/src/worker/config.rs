@@ -6,7 +6,8 @@ use crate::cluster::ClusterState;
 use crate::contract::{Action, EjectionReason, Out};
 use crate::ids::{ClusterId, EndpointId};
 use crate::messages::{SharedCounter, ToWorker};
-use crate::xds::{Cluster, Listener, LoadAssignment, Name};
+use crate::resilience::rate_limit::BucketOwner;
+use crate::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,11 +25,13 @@ impl Worker {
             }
             ToWorker::Routes(table) => {
                 self.epoch += 1;
+                self.refill_buckets_of(&table);
                 self.tables.insert(Arc::clone(&table.name), table);
             }
             ToWorker::RemoveRoutes { name } => {
                 self.epoch += 1;
                 self.tables.swap_remove(&name);
+                self.buckets.retain(|owner, _| !belongs_to(owner, &name));
             }
             ToWorker::Ejected {
                 id,
@@ -50,6 +53,10 @@ impl Worker {
                 self.on_reset_counters(id, address, which)
             }
             ToWorker::Shared { counter, change } => self.on_shared(counter, change),
+            ToWorker::TokenTaken { owner, size } => {
+                let now = self.now;
+                self.bucket(owner, size).take(now);
+            }
         }
     }
 
@@ -103,7 +110,23 @@ impl Worker {
             Some(old) => *old = listener,
             None => self.listeners.push(listener),
         }
+        let tables = &self.tables;
+        self.buckets.retain(|owner, _| match owner {
+            BucketOwner::Chain { listener, .. } => *listener != name,
+            // The tables of listeners themselves are new with them.
+            BucketOwner::Route { table, .. } => tables.contains_key(table),
+        });
         self.drain_downstreams(&name, out);
+    }
+
+    /// A changed route table has full buckets.
+    fn refill_buckets_of(&mut self, table: &Arc<RouteTable>) {
+        let name = &table.name;
+        if self.buckets.keys().any(|owner| belongs_to(owner, name))
+            && self.tables.get(name).is_none_or(|old| old != table)
+        {
+            self.buckets.retain(|owner, _| !belongs_to(owner, name));
+        }
     }
 
     /// Connections accepted by an earlier version of a listener take no further requests.
@@ -169,7 +192,11 @@ impl Worker {
         | SharedCounter::HostActive(id, _)
         | SharedCounter::Consecutive5xx(id, _)
         | SharedCounter::ConsecutiveGateway(id, _)
-        | SharedCounter::ConsecutiveLocalOrigin(id, _)) = counter;
+        | SharedCounter::ConsecutiveLocalOrigin(id, _)) = counter
+        else {
+            self.active_faults = self.active_faults.saturating_add_signed(change);
+            return;
+        };
         let cluster = self.cluster_mut(id);
         let mut unlisted = 0;
         let host =
@@ -204,7 +231,12 @@ impl Worker {
                     .get_mut(host)
                     .map_or(&mut unlisted, |h| &mut h.consecutive_local_origin)
             }
+            SharedCounter::ActiveFaults => &mut unlisted,
         };
         *count = count.saturating_add_signed(change);
     }
+}
+
+fn belongs_to(owner: &BucketOwner, name: &Name) -> bool {
+    matches!(owner, BucketOwner::Route { table, .. } if table == name)
 }

@@ -1,12 +1,15 @@
 //! Timers that went off.
 
 use super::Worker;
-use super::response::Report;
-use super::state::{ConnStage, Expiry, Owner, Stage};
+use super::reply::LocalReply;
+use super::response::{Cause, Report, Retry};
+use super::state::{ConnStage, Expiry, Owner};
 use crate::contract::{Action, Out};
 use crate::telemetry::{Details, Flag, UpstreamReset};
 use crate::time::Nanos;
 use crate::timers::TimerId;
+
+const GRPC_DEADLINE_EXCEEDED: u32 = 4;
 
 impl Worker {
     pub(super) fn on_tick(&mut self, out: &mut Out) {
@@ -15,6 +18,14 @@ impl Worker {
                 Expiry::Route(x) => {
                     self.exchanges[x as usize].timeout = TimerId::NONE;
                     self.route_timed_out(x, out);
+                }
+                Expiry::StreamIdle(x) => {
+                    self.exchanges[x as usize].idle = TimerId::NONE;
+                    self.stream_idled(x, out);
+                }
+                Expiry::StreamDuration(x) => {
+                    self.exchanges[x as usize].duration = TimerId::NONE;
+                    self.stream_lasted(x, out);
                 }
                 Expiry::FaultDelay(x) => {
                     self.exchanges[x as usize].pause = TimerId::NONE;
@@ -26,7 +37,15 @@ impl Worker {
                 }
                 Expiry::Attempt(a) => {
                     self.attempts[a].timer = TimerId::NONE;
-                    self.attempt_timed_out(a, out);
+                    self.attempt_timed_out(a, Details::UpstreamPerTryTimeout, out);
+                }
+                Expiry::AttemptIdle(a) => {
+                    self.attempts[a].idle = TimerId::NONE;
+                    self.attempt_timed_out(a, Details::UpstreamPerTryIdleTimeout, out);
+                }
+                Expiry::AttemptDuration(a) => {
+                    self.attempts[a].duration = TimerId::NONE;
+                    self.attempt_lasted(a, out);
                 }
                 Expiry::Conn(conn) => {
                     self.conns[conn].timer = TimerId::NONE;
@@ -36,36 +55,80 @@ impl Worker {
         }
     }
 
-    /// A per-try timeout: a local reset of the attempt, which may be tried again.
-    fn attempt_timed_out(&mut self, a: u32, out: &mut Out) {
+    fn stream_idled(&mut self, x: u32, out: &mut Out) {
+        self.exchanges[x as usize].flags.set(Flag::SI);
+        let status = self.timeout_status(x);
+        self.cut_off(x, status, "stream timeout", Details::StreamIdleTimeout, out);
+    }
+
+    fn stream_lasted(&mut self, x: u32, out: &mut Out) {
+        if self.exchanges[x as usize].responded {
+            return self.cut_off(x, 0, "", Details::MaxDurationTimeout, out);
+        }
+        let reply = LocalReply {
+            status: self.timeout_status(x),
+            grpc_status: Some(GRPC_DEADLINE_EXCEEDED),
+            header: None,
+            body: self.local_texts.of("downstream duration timeout"),
+            details: Details::MaxDurationTimeout,
+        };
+        self.answer(x, reply, out);
+    }
+
+    /// A per-try timeout: a local reset of the attempt, which may be tried again. With hedging the
+    /// attempt goes on beside its retry.
+    fn attempt_timed_out(&mut self, a: u32, details: Details, out: &mut Out) {
         let Owner::Exchange(x) = self.attempts[a].owner else {
-            self.drop_mirror(a, out);
+            self.drop_attempt(a, true, out);
             return;
         };
-        self.drop_attempt(x, true, out);
-        self.release_retry_slot(x, out);
-        let sent = self.exchanges[x as usize].request_sent;
-        let reset = UpstreamReset::LocalReset;
-        let wants = |policy: &crate::xds::RetryPolicy| {
-            crate::resilience::retry::retries_reset(policy, reset, sent)
-        };
-        if !self.retry_scheduled(x, wants, out) {
-            let (body, details) = ("upstream request timeout", Details::UpstreamPerTryTimeout);
+        let decision = &self.exchanges[x as usize].decision;
+        let forward = decision.as_ref().and_then(|decision| decision.forward());
+        if forward.is_some_and(|(_, forward)| forward.hedge_on_per_try_timeout) {
+            return self.hedge(x, a, out);
+        }
+        self.forget_in_exchange(x, a);
+        self.drop_attempt(a, true, out);
+        let cause = Cause::Reset(UpstreamReset::LocalReset);
+        if self.schedule_retry(x, cause, out) != Retry::Scheduled {
+            let body = "upstream request timeout";
             self.local_reply(x, 504, body, details, Some(Flag::UT), out);
         }
     }
 
-    fn drop_mirror(&mut self, a: u32, out: &mut Out) {
-        if self.attempts[a].stage == Stage::Pending {
-            self.dequeue(a, out);
-            self.forget_attempt(a);
+    fn hedge(&mut self, x: u32, a: u32, out: &mut Out) {
+        let state = &mut self.attempts[a];
+        if std::mem::replace(&mut state.timed_out, true) {
             return;
         }
-        if self.attempts[a].stage == Stage::Sent {
-            let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
-            self.report(cluster, host, Report::LocalOrigin(504), out);
+        let (cluster, host) = (state.cluster, state.host);
+        self.report(cluster, host, Report::LocalOrigin(504), out);
+        if self.schedule_retry(x, Cause::TimedOut, out) == Retry::Scheduled {
+            let first = std::mem::replace(&mut self.exchanges[x as usize].hedged, a);
+            self.attempts[a].next_hedged = first;
         }
-        self.end_attempt(a, false, out);
+    }
+
+    /// `max_stream_duration` of the cluster.
+    fn attempt_lasted(&mut self, a: u32, out: &mut Out) {
+        let Owner::Exchange(x) = self.attempts[a].owner else {
+            self.drop_attempt(a, false, out);
+            return;
+        };
+        let main = self.exchanges[x as usize].attempt == Some(a);
+        self.forget_in_exchange(x, a);
+        self.drop_attempt(a, false, out);
+        let cause = Cause::Reset(UpstreamReset::LocalReset);
+        if main && self.schedule_retry(x, cause, out) == Retry::Scheduled {
+            return;
+        }
+        self.exchanges[x as usize].flags.set(Flag::UMSDR);
+        let status = self.timeout_status(x);
+        let (body, details) = (
+            "upstream max stream duration reached",
+            Details::UpstreamMaxStreamDurationReached,
+        );
+        self.cut_off(x, status, body, details, out);
     }
 
     fn conn_timed_out(&mut self, conn: u32, out: &mut Out) {

@@ -1,6 +1,6 @@
 //! The worker machine: downstream connections, exchanges, balancers and pools.
 //!
-//! The life of a request: [`request`] routes it and applies faults, [`attempt`] picks a host and
+//! The life of a request: [`request`] routes it, [`filters`] may hold it back or answer it, [`attempt`] picks a host and
 //! hands the try to [`pool`], [`response`] takes what comes back and decides on retries, [`reply`]
 //! answers the client and writes the access log. [`config`] takes over what the main machine sends,
 //! [`expiry`] is the clock.
@@ -8,6 +8,7 @@
 mod attempt;
 mod config;
 mod expiry;
+mod filters;
 mod pool;
 mod reply;
 mod request;
@@ -19,6 +20,7 @@ use crate::contract::{Input, Opened, Out};
 use crate::ids::{ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
 use crate::messages::ToWorker;
 use crate::random::Draws;
+use crate::resilience::rate_limit::{Bucket, BucketOwner};
 use crate::router::{Decision, find_chain};
 use crate::slab::Slab;
 use crate::time::Nanos;
@@ -80,6 +82,10 @@ pub struct Worker {
     timers: Timers<Expiry>,
     local_heads: LocalHeads,
     local_texts: LocalTexts,
+    /// Of local rate limits, shared with the siblings.
+    buckets: IndexMap<BucketOwner, Bucket, FxBuildHasher>,
+    /// Requests held back by the fault filter, over all workers.
+    active_faults: u32,
     /// Counts changes of routes and of the set of clusters.
     epoch: u64,
     remembered: Vec<Option<Remembered>>,
@@ -106,6 +112,8 @@ impl Worker {
             timers: Timers::new(),
             local_heads: LocalHeads::default(),
             local_texts: LocalTexts::default(),
+            buckets: IndexMap::default(),
+            active_faults: 0,
             epoch: 0,
             remembered: Vec::new(),
         }
@@ -134,11 +142,7 @@ impl Worker {
             Input::ResponseEnd { attempt } => self.on_response_end(attempt, out),
             Input::Tick => self.on_tick(out),
             Input::RequestEnd { exchange } => self.on_request_end(exchange),
-            Input::BufferFull { exchange } => {
-                if let Some(x) = self.exchange(exchange) {
-                    self.exchanges[x as usize].buffer_full = true;
-                }
-            }
+            Input::BufferFull { exchange } => self.on_buffer_full(exchange, out),
             Input::Cancelled { exchange } => {
                 if let Some(x) = self.exchange(exchange) {
                     self.client_left(x, out);
@@ -233,6 +237,7 @@ impl Worker {
             scope,
             open: true,
             exchanges: 0,
+            bucket: None,
         });
     }
 

@@ -1,14 +1,26 @@
 //! Answering the client, and the end of an exchange.
 
 use super::Worker;
-use super::response::reset_flag;
-use super::state::Stage;
+use super::response::{Report, reset_flag};
+use super::state::{NONE, Stage};
 use crate::contract::{Action, Body, Out};
 use crate::head::ResponseHead;
 use crate::router::{Outcome, response_head};
 use crate::telemetry::{AccessLog, Details, Flag, UpstreamReset};
-use crate::xds::RouteAction;
+use crate::xds::{Name, RouteAction};
 use std::sync::Arc;
+
+/// One of the proxy's own answers.
+#[derive(Debug)]
+pub(super) struct LocalReply {
+    pub(super) status: u16,
+    /// Instead of what the status stands for.
+    pub(super) grpc_status: Option<u32>,
+    /// A header that says `true`.
+    pub(super) header: Option<&'static str>,
+    pub(super) body: Name,
+    pub(super) details: Details,
+}
 
 impl Worker {
     /// The proxy's own answer: status and text.
@@ -24,49 +36,100 @@ impl Worker {
         if let Some(flag) = flag {
             self.exchanges[x as usize].flags.set(flag);
         }
-        let head = self.local_heads.of_status(status);
-        let body = if body.is_empty() {
-            Body::Empty
-        } else {
-            Body::Local(self.local_texts.of(body))
+        let reply = LocalReply {
+            status,
+            grpc_status: None,
+            header: None,
+            body: self.local_texts.of(body),
+            details,
         };
-        self.reply_with(x, head, body, details, out);
+        self.answer(x, reply, out);
     }
 
     /// The answer to a reset that is not tried again.
     pub(super) fn reset_reply(&mut self, x: u32, reset: UpstreamReset, out: &mut Out) {
         self.exchanges[x as usize].flags.set(reset_flag(reset));
-        let head = match reset {
-            UpstreamReset::Overflow => self.local_heads.overloaded(),
-            UpstreamReset::ProtocolError => self.local_heads.of_status(502),
-            _ => self.local_heads.of_status(503),
-        };
         let retried = self.exchanges[x as usize].retries > 0;
-        let text = self.local_texts.of_reset(reset, retried);
-        self.reply_with(
-            x,
-            head,
-            Body::Local(text),
-            Details::ResetBeforeResponse(reset),
-            out,
-        );
+        let overloaded = reset == UpstreamReset::Overflow;
+        let reply = LocalReply {
+            status: match reset {
+                UpstreamReset::ProtocolError => 502,
+                _ => 503,
+            },
+            grpc_status: None,
+            header: overloaded.then_some("x-envoy-overloaded"),
+            body: self.local_texts.of_reset(reset, retried),
+            details: Details::ResetBeforeResponse(reset),
+        };
+        self.answer(x, reply, out);
     }
 
-    pub(super) fn reply_with(
+    /// Answers in the form the client expects. The route's changes come before the answer's own
+    /// headers.
+    pub(super) fn answer(&mut self, x: u32, reply: LocalReply, out: &mut Out) {
+        self.exchanges[x as usize].details = reply.details;
+        let grpc = self.exchange_speaks_grpc(x).then(|| {
+            let code = reply
+                .grpc_status
+                .unwrap_or_else(|| grpc_status(reply.status));
+            (code, &reply.body)
+        });
+        let status = grpc.map_or(reply.status, |_| 200);
+        let own = self.local_heads.of(status, reply.header, grpc);
+        let body = if grpc.is_some() || reply.body.is_empty() {
+            Body::Empty
+        } else {
+            Body::Local(reply.body)
+        };
+        let plain = self.local_heads.of_status(status);
+        let mut head = self.mutated(x, Arc::clone(&plain));
+        if Arc::ptr_eq(&head, &plain) {
+            head = own;
+        } else {
+            let changed = Arc::make_mut(&mut head);
+            for (name, value) in &own.headers.0 {
+                changed.headers.set(Arc::clone(name), value.as_bytes());
+            }
+        }
+        self.respond(x, head, body, out);
+    }
+
+    /// Sends the client elsewhere. The route's changes come after the location.
+    pub(super) fn redirect(
         &mut self,
         x: u32,
-        head: Arc<ResponseHead>,
-        body: Body,
+        status: u16,
+        location: &str,
         details: Details,
         out: &mut Out,
     ) {
+        self.exchanges[x as usize].details = details;
+        let grpc = self.exchange_speaks_grpc(x);
+        let mut head = ResponseHead::of_status(if grpc { 200 } else { status });
+        head.headers.append("location".into(), location.as_bytes());
+        let mut head = self.mutated(x, Arc::new(head));
+        if grpc {
+            let body = self.local_texts.of("");
+            let form = self
+                .local_heads
+                .of(200, None, Some((grpc_status(status), &body)));
+            let headers = &mut Arc::make_mut(&mut head).headers;
+            headers.0.extend_from_slice(&form.headers.0);
+        }
+        self.respond(x, head, Body::Empty, out);
+    }
+
+    pub(super) fn exchange_speaks_grpc(&self, x: u32) -> bool {
+        let decision = &self.exchanges[x as usize].decision;
+        decision.as_ref().is_some_and(|decision| decision.grpc)
+    }
+
+    fn respond(&mut self, x: u32, head: Arc<ResponseHead>, body: Body, out: &mut Out) {
         let exchange = &mut self.exchanges[x as usize];
         exchange.responded = true;
         exchange.status = head.status;
-        exchange.details = details;
-        let head = self.mutated(x, head);
         out.actions.push(Action::Respond {
-            exchange: self.exchanges[x as usize].id,
+            exchange: exchange.id,
             head,
             body,
         });
@@ -88,7 +151,15 @@ impl Worker {
             }
             RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => None,
         };
-        let mut head = response_head(&head, &matched.response_headers, &matched.route, entry);
+        let Some(downstream) = self.downstream(exchange.downstream) else {
+            return head;
+        };
+        // Until the router comes to pick a host the request is as it was received.
+        let request = match exchange.attempts {
+            0 => &decision.head,
+            _ => &matched.upstream_heads[exchange.weighted_choice as usize],
+        };
+        let mut head = response_head(&head, matched, entry, request, &downstream.opened);
         // Cookies go with upstream responses only.
         if exchange.details == Details::ViaUpstream && !exchange.cookies.is_empty() {
             let changed = Arc::make_mut(&mut head);
@@ -106,67 +177,118 @@ impl Worker {
 
     /// The overall timeout of an exchange.
     pub(super) fn route_timed_out(&mut self, x: u32, out: &mut Out) {
-        self.drop_attempt(x, true, out);
+        self.drop_attempts(x, true, out);
+        self.exchanges[x as usize].flags.set(Flag::UT);
+        self.cut_off(
+            x,
+            504,
+            "upstream request timeout",
+            Details::ResponseTimeout,
+            out,
+        );
+    }
+
+    /// Answers a request that took too long, or breaks off its response.
+    pub(super) fn cut_off(
+        &mut self,
+        x: u32,
+        status: u16,
+        body: &'static str,
+        details: Details,
+        out: &mut Out,
+    ) {
         let exchange = &mut self.exchanges[x as usize];
-        exchange.flags.set(Flag::UT);
-        if exchange.responded {
-            exchange.details = Details::ResponseTimeout;
-            out.actions.push(Action::Abort {
-                exchange: exchange.id,
-            });
-            self.finish(x, out);
-        } else {
-            self.local_reply(
-                x,
-                504,
-                "upstream request timeout",
-                Details::ResponseTimeout,
-                None,
-                out,
-            );
+        if !exchange.responded {
+            return self.local_reply(x, status, body, details, None, out);
+        }
+        exchange.details = details;
+        out.actions.push(Action::Abort {
+            exchange: exchange.id,
+        });
+        self.finish(x, out);
+    }
+
+    /// 408 while the client itself has not finished, otherwise 504.
+    pub(super) fn timeout_status(&self, x: u32) -> u16 {
+        match self.exchanges[x as usize].request_complete {
+            true => 504,
+            false => 408,
         }
     }
 
     /// The client is gone.
     pub(super) fn client_left(&mut self, x: u32, out: &mut Out) {
-        self.drop_attempt(x, false, out);
         let exchange = &mut self.exchanges[x as usize];
         exchange.flags.set(Flag::DC);
         exchange.details = Details::DownstreamRemoteDisconnect;
         self.finish(x, out);
     }
 
-    /// Gives up the attempt in progress; a timeout is held against the host.
-    pub(super) fn drop_attempt(&mut self, x: u32, timed_out: bool, out: &mut Out) {
-        let Some(a) = self.exchanges[x as usize].attempt.take() else {
-            return;
-        };
-        if timed_out && self.attempts[a].stage == Stage::Sent {
-            let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
-            self.report(
-                cluster,
-                host,
-                super::response::Report::LocalOrigin(504),
-                out,
-            );
+    /// Gives up every attempt in progress; a timeout is held against their hosts.
+    pub(super) fn drop_attempts(&mut self, x: u32, timed_out: bool, out: &mut Out) {
+        if let Some(a) = self.exchanges[x as usize].attempt.take() {
+            self.drop_attempt(a, timed_out, out);
         }
-        if self.attempts[a].stage == Stage::Pending {
-            self.dequeue(a, out);
-            self.forget_attempt(a);
-        } else {
-            self.end_attempt(a, false, out);
+        while self.exchanges[x as usize].hedged != NONE {
+            let a = self.exchanges[x as usize].hedged;
+            self.exchanges[x as usize].hedged = self.attempts[a].next_hedged;
+            self.drop_attempt(a, timed_out, out);
+        }
+    }
+
+    /// Gives up an attempt that its exchange has forgotten.
+    pub(super) fn drop_attempt(&mut self, a: u32, timed_out: bool, out: &mut Out) {
+        let state = &self.attempts[a];
+        let (cluster, host) = (state.cluster, state.host);
+        match state.stage {
+            Stage::Pending => {
+                self.dequeue(a, out);
+                self.forget_attempt(a);
+                return;
+            }
+            Stage::Sent if timed_out && !state.timed_out => {
+                self.report(cluster, host, Report::LocalOrigin(504), out);
+            }
+            Stage::Sent | Stage::Responding => {}
+        }
+        self.end_attempt(a, false, out);
+    }
+
+    /// Takes an attempt off its exchange.
+    pub(super) fn forget_in_exchange(&mut self, x: u32, a: u32) {
+        let exchange = &mut self.exchanges[x as usize];
+        if exchange.attempt == Some(a) {
+            exchange.attempt = None;
+            return;
+        }
+        let next = self.attempts[a].next_hedged;
+        let mut at = exchange.hedged;
+        if at == a {
+            exchange.hedged = next;
+            return;
+        }
+        while at != NONE {
+            let state = &mut self.attempts[at];
+            if state.next_hedged == a {
+                state.next_hedged = next;
+                return;
+            }
+            at = state.next_hedged;
         }
     }
 
     /// Writes the access log and frees the exchange.
     pub(super) fn finish(&mut self, x: u32, out: &mut Out) {
         self.release_retry_slot(x, out);
+        self.uncount_fault(x, out);
+        self.drop_attempts(x, false, out);
         let exchange = &mut self.exchanges[x as usize];
         assert!(exchange.live, "an exchange ends once");
         exchange.live = false;
-        exchange.attempt = None;
         self.timers.stop(&mut exchange.timeout);
         self.timers.stop(&mut exchange.pause);
+        self.timers.stop(&mut exchange.idle);
+        self.timers.stop(&mut exchange.duration);
         out.logs.push(AccessLog {
             exchange: exchange.id,
             downstream: exchange.downstream,
@@ -186,5 +308,17 @@ impl Worker {
         if let Some(downstream) = self.downstream_mut(downstream) {
             downstream.exchanges -= 1;
         }
+    }
+}
+
+/// The gRPC status that an HTTP status stands for.
+fn grpc_status(status: u16) -> u32 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
     }
 }

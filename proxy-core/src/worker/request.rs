@@ -1,18 +1,18 @@
-//! A request arrives: routing, faults, and what the route does with it.
+//! A request arrives: routing, and what the route does with it.
 
-use super::state::{Exchange, Expiry};
+use super::reply::LocalReply;
+use super::state::{Exchange, Expiry, NONE};
 use super::{Remembered, Worker};
-use crate::contract::{Action, Body, Out};
-use crate::head::{RequestHead, ResponseHead};
+use crate::contract::{Action, Out};
+use crate::head::RequestHead;
 use crate::ids::{ClusterId, DownstreamId, ExchangeId};
 use crate::random::Purpose;
 use crate::router::hash::request_hash;
-use crate::router::{self, Decision, Matched, Outcome};
+use crate::router::{self, Decision, Matched, Outcome, Stream};
 use crate::telemetry::{Details, Flag};
-use crate::xds::{Fault, Forward, NetworkFilter, Route, RouteAction, RouteSource};
+use crate::xds::{Forward, NetworkFilter, RouteAction, RouteSource};
 use std::sync::Arc;
 
-const PARTS_PER_MILLION: u64 = 1_000_000;
 /// Envoy's default `per_connection_buffer_limit_bytes`.
 const RETRY_BUFFER_BYTES: u64 = 1 << 20;
 
@@ -44,26 +44,43 @@ impl Worker {
         if let Some(downstream) = self.downstream_mut(downstream) {
             downstream.exchanges += 1;
         }
-        let Some(decision) = self.decide(downstream, head) else {
+        let stream_value = self.draws.draw(key, Purpose::Stream, 0);
+        self.exchanges[x as usize].stream_value = stream_value;
+        let Some(decision) = self.decide(downstream, head, stream_value) else {
             self.local_reply(x, 404, "", Details::RouteNotFound, Some(Flag::NR), out);
             return;
         };
         self.exchanges[x as usize].decision = Some(Arc::clone(&decision));
         self.choose_cluster(x, &decision);
+        self.start_stream_timers(x, &decision);
         match &decision.outcome {
-            Outcome::Matched(matched) => match &matched.route.fault {
-                None => self.run_route(x, matched, out),
-                Some(fault) => self.inject(x, matched, fault, out),
-            },
-            Outcome::NoVirtualHost | Outcome::NoRoute { .. } => {
-                self.local_reply(x, 404, "", Details::RouteNotFound, Some(Flag::NR), out);
-            }
             Outcome::BadPath => {
                 self.local_reply(x, 400, "", Details::PathNormalizationFailed, None, out)
             }
-            Outcome::TlsRequired { location, .. } => {
-                self.redirect(x, 301, location, Details::DirectResponse, out);
+            Outcome::EscapedPath { location } => {
+                self.redirect(x, 307, location, Details::PathNormalizationFailed, out);
             }
+            _ => self.run_filters(x, &decision, out),
+        }
+    }
+
+    fn start_stream_timers(&mut self, x: u32, decision: &Decision) {
+        let exchange = &mut self.exchanges[x as usize];
+        if let Some(duration) = decision.max_stream_duration {
+            let expiry = Expiry::StreamDuration(x);
+            exchange.duration = self.timers.start(self.now, duration, expiry);
+        }
+        if let Some(idle) = decision.stream_idle_timeout {
+            exchange.idle = self.timers.start(self.now, idle, Expiry::StreamIdle(x));
+        }
+    }
+
+    /// The stream has made progress.
+    fn restart_idle_timer(&mut self, x: u32, decision: &Decision) {
+        if let Some(idle) = decision.stream_idle_timeout {
+            let exchange = &mut self.exchanges[x as usize];
+            self.timers.stop(&mut exchange.idle);
+            exchange.idle = self.timers.start(self.now, idle, Expiry::StreamIdle(x));
         }
     }
 
@@ -72,6 +89,7 @@ impl Worker {
         &mut self,
         downstream: DownstreamId,
         head: Arc<RequestHead>,
+        stream_value: u64,
     ) -> Option<Arc<Decision>> {
         let downstream = self.downstream(downstream)?;
         let scope = downstream.scope;
@@ -91,7 +109,12 @@ impl Worker {
             RouteSource::Rds(name) => self.tables.get(name)?,
             RouteSource::Inline(table) => table,
         };
-        let mut decision = router::route(table, manager, &head, chain.terminates_tls);
+        let stream = Stream {
+            opened: &downstream.opened,
+            secure: chain.terminates_tls,
+            value: stream_value,
+        };
+        let mut decision = router::route(table, manager, &head, stream);
         if let Outcome::Matched(matched) = &mut decision.outcome
             && let RouteAction::Forward(forward) = &matched.route.action
         {
@@ -102,7 +125,9 @@ impl Worker {
                 .collect();
         }
         let decision = Arc::new(decision);
-        if let Some(at) = slot {
+        if let Some(at) = slot
+            && !decision.one_off
+        {
             if self.remembered.len() <= at {
                 self.remembered.resize(at + 1, None);
             }
@@ -129,7 +154,6 @@ impl Worker {
             && let RouteAction::Forward(forward) = &matched.route.action
         {
             let exchange = &mut self.exchanges[x as usize];
-            exchange.stream_value = self.draws.draw(exchange.key, Purpose::Stream, 0);
             let choice = router::weighted_choice(
                 &forward.clusters,
                 matched.total_weight,
@@ -140,101 +164,30 @@ impl Worker {
         }
     }
 
-    /// The fault filter: a delay first, and after it perhaps an abort.
-    fn inject(&mut self, x: u32, matched: &Matched, fault: &Fault, out: &mut Out) {
-        let exchange = &mut self.exchanges[x as usize];
-        if let Some(delay) = &fault.delay
-            && self.draws.draw(exchange.key, Purpose::FaultDelay, 0) % PARTS_PER_MILLION
-                < u64::from(delay.fraction_ppm)
-        {
-            exchange.flags.set(Flag::DI);
-            exchange.pause = self
-                .timers
-                .start(self.now, delay.fixed, Expiry::FaultDelay(x));
-            return;
-        }
-        self.abort_or_route(x, matched, fault, out);
-    }
-
-    /// The delay is over.
-    pub(super) fn after_fault_delay(&mut self, x: u32, out: &mut Out) {
-        let Some(decision) = self.exchanges[x as usize].decision.clone() else {
-            return;
-        };
-        if let Outcome::Matched(matched) = &decision.outcome
-            && let Some(fault) = &matched.route.fault
-        {
-            self.abort_or_route(x, matched, fault, out);
-        }
-    }
-
-    fn abort_or_route(&mut self, x: u32, matched: &Matched, fault: &Fault, out: &mut Out) {
-        let key = self.exchanges[x as usize].key;
-        let abort = fault.abort.as_ref().filter(|abort| {
-            self.draws.draw(key, Purpose::FaultAbort, 0) % PARTS_PER_MILLION
-                < u64::from(abort.fraction_ppm)
-        });
-        let Some(abort) = abort else {
-            self.run_route(x, matched, out);
-            return;
-        };
-        match abort.grpc_status {
-            None => {
-                let (body, details) = ("fault filter abort", Details::FaultFilterAbort);
-                self.local_reply(x, abort.status, body, details, Some(Flag::FI), out);
-            }
-            Some(code) => {
-                let mut head = ResponseHead::of_status(200);
-                head.headers
-                    .append("grpc-status".into(), code.to_string().as_bytes());
-                head.headers
-                    .append("grpc-message".into(), b"fault filter abort");
-                self.exchanges[x as usize].flags.set(Flag::FI);
-                self.reply_with(
-                    x,
-                    Arc::new(head),
-                    Body::Empty,
-                    Details::FaultFilterAbort,
-                    out,
-                );
-            }
-        }
-    }
-
-    fn run_route(&mut self, x: u32, matched: &Matched, out: &mut Out) {
+    pub(super) fn run_route(
+        &mut self,
+        x: u32,
+        decision: &Decision,
+        matched: &Matched,
+        out: &mut Out,
+    ) {
         match &matched.route.action {
             RouteAction::Forward(forward) => self.forward(x, matched, forward, out),
             RouteAction::DirectResponse { status, body } => {
-                let head = self.local_heads.of_status(*status);
-                let body = if body.is_empty() {
-                    Body::Empty
-                } else {
-                    Body::Local(Arc::clone(body))
+                let reply = LocalReply {
+                    status: *status,
+                    grpc_status: None,
+                    header: None,
+                    body: Arc::clone(body),
+                    details: Details::DirectResponse,
                 };
-                self.reply_with(x, head, body, Details::DirectResponse, out);
+                self.answer(x, reply, out);
             }
-            RouteAction::Redirect(redirect) => self.run_redirect(x, &matched.route, redirect, out),
+            RouteAction::Redirect(redirect) => {
+                let location = router::redirect_location(redirect, &matched.route, &decision.head);
+                self.redirect(x, redirect.status, &location, Details::DirectResponse, out);
+            }
         }
-    }
-
-    fn run_redirect(
-        &mut self,
-        x: u32,
-        route: &Arc<Route>,
-        redirect: &crate::xds::Redirect,
-        out: &mut Out,
-    ) {
-        let Some(decision) = &self.exchanges[x as usize].decision else {
-            return;
-        };
-        let location = router::redirect_location(redirect, route, &decision.head);
-        self.redirect(x, redirect.status, &location, Details::DirectResponse, out);
-    }
-
-    fn redirect(&mut self, x: u32, status: u16, location: &str, details: Details, out: &mut Out) {
-        let mut head = ResponseHead::of_status(status);
-        head.headers.append("location".into(), location.as_bytes());
-        self.reply_with(x, Arc::new(head), Body::Empty, details, out);
     }
 
     /// The router filter, up to the first attempt.
@@ -247,7 +200,11 @@ impl Worker {
             self.local_reply(x, status, "", Details::ClusterNotFound, Some(Flag::NC), out);
             return;
         };
+        if self.dropped_for_overload(x, out) {
+            return;
+        }
         let exchange = &mut self.exchanges[x as usize];
+        exchange.completed_at = self.now;
         if let Some(retry) = &forward.retry {
             exchange.retries_left = retry.num_retries;
             if retry.num_retries > 0 && !exchange.request_complete {
@@ -262,8 +219,49 @@ impl Worker {
         }
         self.try_host(x, out);
         if self.exchanges[x as usize].live {
-            self.start_timeout(x, forward);
+            self.start_timeout(x, matched);
         }
+    }
+
+    /// `drop_overload` of the cluster's endpoints.
+    fn dropped_for_overload(&mut self, x: u32, out: &mut Out) -> bool {
+        const WHOLE: u32 = 1_000_000;
+        let exchange = &self.exchanges[x as usize];
+        let share = exchange
+            .cluster
+            .map_or(0, |id| self.cluster(id).drop_overload_ppm);
+        if share == 0 {
+            return false;
+        }
+        if share < WHOLE {
+            let draw = self.draws.draw(exchange.key, Purpose::DropOverload, 0);
+            if u128::from(draw) * u128::from(WHOLE) >= u128::from(share) << 64 {
+                return false;
+            }
+        }
+        let (flag, header, body, details) = if share < WHOLE {
+            let details = Details::DropOverload;
+            (Flag::DO, "x-envoy-drop-overload", "drop overload", details)
+        } else {
+            let body = "unconditional drop overload";
+            let details = Details::UnconditionalDropOverload;
+            (
+                Flag::UDO,
+                "x-envoy-unconditional-drop-overload",
+                body,
+                details,
+            )
+        };
+        self.exchanges[x as usize].flags.set(flag);
+        let reply = LocalReply {
+            status: 503,
+            grpc_status: None,
+            header: Some(header),
+            body: self.local_texts.of(body),
+            details,
+        };
+        self.answer(x, reply, out);
+        true
     }
 
     fn hash(&mut self, x: u32, head: &RequestHead, forward: &Forward) {
@@ -280,10 +278,10 @@ impl Worker {
     }
 
     /// The route timeout runs from the end of the request.
-    fn start_timeout(&mut self, x: u32, forward: &Forward) {
+    fn start_timeout(&mut self, x: u32, matched: &Matched) {
         let exchange = &mut self.exchanges[x as usize];
         if exchange.request_complete
-            && let Some(timeout) = forward.timeout
+            && let Some(timeout) = matched.timeouts.route
         {
             exchange.timeout = self.timers.start(self.now, timeout, Expiry::Route(x));
         }
@@ -291,18 +289,39 @@ impl Worker {
 
     pub(super) fn on_request_end(&mut self, id: ExchangeId) {
         let Some(x) = self.exchange(id) else { return };
-        if std::mem::replace(&mut self.exchanges[x as usize].request_complete, true) {
+        let exchange = &mut self.exchanges[x as usize];
+        if std::mem::replace(&mut exchange.request_complete, true) {
             return;
         }
-        let Some(decision) = self.exchanges[x as usize].decision.clone() else {
+        exchange.completed_at = self.now;
+        let Some(decision) = exchange.decision.clone() else {
             return;
         };
-        if let Some(route) = decision.route()
-            && let RouteAction::Forward(forward) = &route.action
-            && self.exchanges[x as usize].attempts > 0
+        if !exchange.responded {
+            self.restart_idle_timer(x, &decision);
+        }
+        // A request that ends while nothing is under way, but a back-off, is not timed at all.
+        if let Some((matched, _)) = decision.forward()
+            && self.exchanges[x as usize].attempt.is_some()
         {
-            self.start_timeout(x, forward);
+            self.start_timeout(x, matched);
             self.start_per_try(x);
+        }
+    }
+
+    /// Without its whole body a request cannot be tried again: a retry that is waiting is given up.
+    pub(super) fn on_buffer_full(&mut self, id: ExchangeId, out: &mut Out) {
+        let Some(x) = self.exchange(id) else { return };
+        let exchange = &mut self.exchanges[x as usize];
+        if std::mem::replace(&mut exchange.buffer_full, true) || !exchange.retry_waits() {
+            return;
+        }
+        self.timers.stop(&mut exchange.pause);
+        let alone = exchange.hedged == NONE;
+        self.release_retry_slot(x, out);
+        if alone {
+            let body = "exceeded request buffer limit while retrying upstream";
+            self.local_reply(x, 507, body, Details::RetryBufferExceeded, None, out);
         }
     }
 }

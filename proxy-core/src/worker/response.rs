@@ -1,16 +1,34 @@
 //! What comes back from an endpoint, and whether to try again.
 
 use super::Worker;
-use super::state::{Expiry, Owner, Stage};
+use super::state::{Expiry, NONE, Owner, Stage};
 use crate::contract::{Action, Body, EjectionReason, Out, ResetReason};
 use crate::head::ResponseHead;
 use crate::ids::{AttemptId, ClusterId};
 use crate::messages::{SharedCounter, ToMain};
 use crate::resilience::retry;
-use crate::router::Outcome;
 use crate::telemetry::{Details, Flag, UpstreamReset};
-use crate::xds::{LbPolicy, RetryPolicy, RouteAction};
+use crate::time::Nanos;
+use crate::xds::{LbPolicy, RetryOn};
 use std::sync::Arc;
+
+/// What may be a reason to try again.
+#[derive(Clone, Copy)]
+pub(super) enum Cause<'a> {
+    Response(&'a ResponseHead),
+    Reset(UpstreamReset),
+    /// A try took too long, and goes on beside its retry.
+    TimedOut,
+}
+
+/// What became of the wish to try again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    Unwanted,
+    /// No retry is left, or the circuit breaker is open.
+    Refused,
+    Scheduled,
+}
 
 /// What a try tells outlier detection.
 #[derive(Clone, Copy, Debug)]
@@ -37,24 +55,73 @@ impl Worker {
         }
         self.attempts[a].stage = Stage::Responding;
         let (cluster, host) = (self.attempts[a].cluster, self.attempts[a].host);
-        self.report(cluster, host, Report::Status(reported_status(&head)), out);
+        let status = match self.speaks_grpc(self.attempts[a].owner) {
+            true => grpc_reported_status(&head),
+            false => head.status,
+        };
+        self.report(cluster, host, Report::Status(status), out);
         let Owner::Exchange(x) = self.attempts[a].owner else {
             if ends {
                 self.end_attempt(a, true, out);
             }
             return;
         };
-        let mut timer = self.attempts[a].timer;
-        self.timers.stop(&mut timer);
-        self.attempts[a].timer = timer;
-        self.release_retry_slot(x, out);
-        let wants = |policy: &RetryPolicy| retry::retries_response(policy, &head);
-        if self.retry_scheduled(x, wants, out) {
-            let clean = ends && self.exchanges[x as usize].request_complete;
-            self.end_attempt(a, clean, out);
-            return;
+        self.stop_timers_of_try(a);
+        let cause = Cause::Response(&head);
+        let verdict = if self.exchanges[x as usize].attempt == Some(a) {
+            self.schedule_retry(x, cause, out)
+        } else if self.would_retry(x, cause) {
+            // It was tried again already.
+            Retry::Refused
+        } else {
+            Retry::Unwanted
+        };
+        match verdict {
+            Retry::Scheduled => {
+                let clean = ends && self.exchanges[x as usize].request_complete;
+                self.end_attempt(a, clean, out);
+            }
+            // Another attempt may still do better.
+            Retry::Refused if self.others_may_answer(x, a) => {
+                self.forget_in_exchange(x, a);
+                self.end_attempt(a, false, out);
+            }
+            Retry::Refused | Retry::Unwanted => {
+                self.settle_on(x, a, out);
+                self.relay(x, a, head, ends, out);
+            }
         }
-        self.relay(x, a, head, ends, out);
+    }
+
+    fn speaks_grpc(&self, owner: Owner) -> bool {
+        let x = match owner {
+            Owner::Exchange(x) => Some(x),
+            Owner::Mirror(id) => self.exchange(id),
+        };
+        x.is_some_and(|x| self.exchange_speaks_grpc(x))
+    }
+
+    /// The attempt whose response goes to the client; all others are given up.
+    fn settle_on(&mut self, x: u32, a: u32, out: &mut Out) {
+        self.release_retry_slot(x, out);
+        let exchange = &mut self.exchanges[x as usize];
+        self.timers.stop(&mut exchange.pause);
+        self.timers.stop(&mut exchange.idle);
+        if exchange.hedged != NONE {
+            self.forget_in_exchange(x, a);
+            self.drop_attempts(x, false, out);
+            self.exchanges[x as usize].attempt = Some(a);
+        }
+    }
+
+    /// Whether an attempt other than `a` still waits for its response, or a retry for its turn.
+    fn others_may_answer(&self, x: u32, a: u32) -> bool {
+        let exchange = &self.exchanges[x as usize];
+        let another_hedged = match exchange.hedged {
+            NONE => false,
+            first => first != a || self.attempts[first].next_hedged != NONE,
+        };
+        another_hedged || exchange.attempt.is_some_and(|main| main != a) || exchange.retry_waits()
     }
 
     /// Forwards the response head; the driver streams the rest.
@@ -83,6 +150,7 @@ impl Worker {
     /// A response that came before all of the request was sent leaves a useless connection.
     fn end_response(&mut self, x: u32, a: u32, out: &mut Out) {
         let clean = self.exchanges[x as usize].request_complete;
+        self.exchanges[x as usize].attempt = None;
         self.end_attempt(a, clean, out);
         self.finish(x, out);
     }
@@ -130,10 +198,13 @@ impl Worker {
             };
             self.report(cluster, host, Report::LocalOrigin(status), out);
         }
+        let Owner::Exchange(x) = owner else {
+            return self.forget_attempt(a);
+        };
+        let hedged = self.exchanges[x as usize].attempt != Some(a);
+        self.forget_in_exchange(x, a);
         self.forget_attempt(a);
-        let Owner::Exchange(x) = owner else { return };
         let exchange = &mut self.exchanges[x as usize];
-        exchange.attempt = None;
         if exchange.responded {
             exchange.flags.set(reset_flag(reset));
             exchange.details = Details::ResetAfterResponse(reset);
@@ -143,62 +214,89 @@ impl Worker {
             self.finish(x, out);
             return;
         }
-        self.release_retry_slot(x, out);
-        let sent = self.exchanges[x as usize].request_sent;
-        if self.retry_scheduled(x, |policy| retry::retries_reset(policy, reset, sent), out) {
+        let cause = Cause::Reset(reset);
+        if !hedged && self.schedule_retry(x, cause, out) == Retry::Scheduled {
             return;
         }
-        self.reset_reply(x, reset, out);
+        if !self.others_may_answer(x, a) {
+            self.reset_reply(x, reset, out);
+        }
     }
 
-    /// Takes the decision in Envoy's order: condition, limit, circuit breaker, back-off.
-    pub(super) fn retry_scheduled(
-        &mut self,
-        x: u32,
-        wants: impl Fn(&RetryPolicy) -> bool,
-        out: &mut Out,
-    ) -> bool {
+    /// Whether the retry policy covers what happened to an attempt.
+    fn would_retry(&self, x: u32, cause: Cause<'_>) -> bool {
         let exchange = &self.exchanges[x as usize];
-        let (Some(id), Some(decision)) = (exchange.cluster, exchange.decision.clone()) else {
-            return false;
-        };
-        let Outcome::Matched(matched) = &decision.outcome else {
-            return false;
-        };
-        let RouteAction::Forward(forward) = &matched.route.action else {
+        let Some((matched, forward)) = exchange.decision.as_ref().and_then(|d| d.forward()) else {
             return false;
         };
         let Some(policy) = &forward.retry else {
             return false;
         };
-        if exchange.responded || exchange.buffer_full || !wants(policy) {
-            return false;
+        let head = &matched.upstream_heads[exchange.weighted_choice as usize];
+        match cause {
+            // Hedging asks only that there be some condition.
+            Cause::TimedOut => policy.retry_on != RetryOn::default(),
+            _ if !retry::retries_request(policy, head) => false,
+            Cause::Response(head) => retry::retries_response(policy, head),
+            Cause::Reset(reset) => retry::retries_reset(policy, reset, exchange.request_sent),
+        }
+    }
+
+    /// Takes the decision in Envoy's order: the slot of the retry before is free, condition, limit,
+    /// circuit breaker, back-off.
+    pub(super) fn schedule_retry(&mut self, x: u32, cause: Cause<'_>, out: &mut Out) -> Retry {
+        self.release_retry_slot(x, out);
+        let exchange = &self.exchanges[x as usize];
+        let Some(id) = exchange.cluster else {
+            return Retry::Unwanted;
+        };
+        if exchange.responded || exchange.buffer_full || !self.would_retry(x, cause) {
+            return Retry::Unwanted;
         }
         let exchange = &mut self.exchanges[x as usize];
         if exchange.retries_left == 0 {
             exchange.flags.set(Flag::URX);
-            return false;
+            return Retry::Refused;
         }
         exchange.retries_left -= 1;
         let cluster = self.cluster_mut(id);
-        if cluster.counts.retries >= cluster.config.circuit_breakers.max_retries {
+        let under_way = cluster
+            .counts
+            .requests
+            .saturating_add(cluster.counts.pending);
+        let limit = retry::concurrency_limit(&cluster.config.circuit_breakers, under_way);
+        if cluster.counts.retries >= limit {
             self.exchanges[x as usize].flags.set(Flag::UO);
             out.overflow(id);
-            return false;
+            return Retry::Refused;
         }
         cluster.counts.retries += 1;
         self.share(|_| SharedCounter::Retries(id), 1, out);
-        let wait = retry::back_off(
-            policy,
-            self.exchanges[x as usize].retries,
-            self.back_off_draw(x),
-        );
+        let wait = self.back_off(x, cause);
         let exchange = &mut self.exchanges[x as usize];
         exchange.retry_slot = true;
         exchange.retries += 1;
         exchange.attempt = None;
         exchange.pause = self.timers.start(self.now, wait, Expiry::BackOff(x));
-        true
+        Retry::Scheduled
+    }
+
+    fn back_off(&mut self, x: u32, cause: Cause<'_>) -> Nanos {
+        let draw = self.back_off_draw(x);
+        let (now, exchange) = (self.now, &mut self.exchanges[x as usize]);
+        let forward = exchange.decision.as_ref().and_then(|d| d.forward());
+        let Some(policy) = forward.and_then(|(_, forward)| forward.retry.as_ref()) else {
+            return Nanos::ZERO;
+        };
+        if let Cause::Response(head) = cause
+            && let Some(limited) = &policy.rate_limited_back_off
+            && let Some(wait) = retry::rate_limited_back_off(limited, head, now, draw)
+        {
+            return wait;
+        }
+        let wait = retry::back_off(policy, exchange.back_offs, draw);
+        exchange.back_offs += 1;
+        wait
     }
 
     pub(super) fn release_retry_slot(&mut self, x: u32, out: &mut Out) {
@@ -233,11 +331,17 @@ impl Worker {
     }
 
     pub(super) fn forget_attempt(&mut self, a: u32) {
-        let mut timer = self.attempts[a].timer;
-        self.timers.stop(&mut timer);
-        self.attempts[a].timer = timer;
-        self.attempts[a].head = None;
+        self.stop_timers_of_try(a);
+        let state = &mut self.attempts[a];
+        self.timers.stop(&mut state.duration);
+        state.head = None;
         self.attempts.remove(a);
+    }
+
+    fn stop_timers_of_try(&mut self, a: u32) {
+        let state = &mut self.attempts[a];
+        self.timers.stop(&mut state.timer);
+        self.timers.stop(&mut state.idle);
     }
 
     pub(super) fn observe_latency(&mut self, a: u32) {
@@ -339,8 +443,8 @@ impl Worker {
     }
 }
 
-/// gRPC trailers-only responses report the status their code stands for.
-fn reported_status(head: &ResponseHead) -> u16 {
+/// gRPC responses without a body report the status their code stands for.
+fn grpc_reported_status(head: &ResponseHead) -> u16 {
     let Some(code) = head.headers.get("grpc-status") else {
         return head.status;
     };

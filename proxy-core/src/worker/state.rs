@@ -3,6 +3,7 @@
 use crate::contract::Opened;
 use crate::head::{RequestHead, ResponseHead};
 use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
+use crate::resilience::rate_limit::Bucket;
 use crate::router::{ChainChoice, Decision};
 use crate::telemetry::{Details, Flags, UpstreamReset};
 use crate::time::Nanos;
@@ -17,12 +18,20 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) enum Expiry {
     /// The route timeout of an exchange.
     Route(u32),
+    /// An exchange has made no progress.
+    StreamIdle(u32),
+    /// An exchange has lasted as long as it may.
+    StreamDuration(u32),
     /// The end of a fault delay.
     FaultDelay(u32),
     /// The end of a back-off before a retry.
     BackOff(u32),
     /// The per-try timeout of an attempt, or the whole timeout of a mirrored one.
     Attempt(u32),
+    /// An attempt has made no progress.
+    AttemptIdle(u32),
+    /// An attempt has lasted as long as its cluster allows.
+    AttemptDuration(u32),
     /// The connect timeout of a connection, or its idle timeout once it is up.
     Conn(u32),
 }
@@ -38,6 +47,8 @@ pub(super) struct Downstream {
     pub(super) open: bool,
     /// Exchanges in progress.
     pub(super) exchanges: u32,
+    /// Of a local rate limit that has one for each connection.
+    pub(super) bucket: Option<Bucket>,
 }
 
 /// The endpoints an exchange has tried, as many as the predicate needs to know.
@@ -84,6 +95,8 @@ pub(super) struct Exchange {
     pub(super) stream_value: u64,
     pub(super) hash: Option<u64>,
     pub(super) request_complete: bool,
+    /// When the router had all of the request.
+    pub(super) completed_at: Nanos,
     pub(super) buffer_full: bool,
     /// Some attempt's head went out on a connection.
     pub(super) request_sent: bool,
@@ -92,20 +105,30 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     pub(super) flags: Flags,
     pub(super) details: Details,
-    /// The attempt in progress.
+    /// The attempt in progress that may still be tried again.
     pub(super) attempt: Option<u32>,
+    /// First of the attempts that ran out of time and go on beside their retry.
+    pub(super) hedged: u32,
     pub(super) attempts: u32,
     pub(super) endpoint: Option<EndpointId>,
     pub(super) tried: Tried,
     pub(super) retries_left: u32,
     /// Retries scheduled so far.
     pub(super) retries: u32,
+    /// Those of them after an exponential back-off.
+    pub(super) back_offs: u32,
     /// A slot of the retry circuit breaker is taken.
     pub(super) retry_slot: bool,
     /// The overall timeout.
     pub(super) timeout: TimerId,
     /// A fault delay or a back-off.
     pub(super) pause: TimerId,
+    /// The pause is a fault delay, counted among the active faults.
+    pub(super) delayed: bool,
+    /// Of the stream's progress.
+    pub(super) idle: TimerId,
+    /// Of the whole stream.
+    pub(super) duration: TimerId,
     /// Cookies to set, made by a hash policy.
     pub(super) cookies: Vec<String>,
 }
@@ -131,6 +154,7 @@ impl Exchange {
             stream_value: 0,
             hash: None,
             request_complete,
+            completed_at: started_at,
             buffer_full: false,
             request_sent: false,
             responded: false,
@@ -138,16 +162,28 @@ impl Exchange {
             flags: Flags::default(),
             details: Details::DownstreamRemoteDisconnect,
             attempt: None,
+            hedged: NONE,
             attempts: 0,
             endpoint: None,
             tried: Tried::EMPTY,
             retries_left: 0,
             retries: 0,
+            back_offs: 0,
             retry_slot: false,
             timeout: TimerId::NONE,
             pause: TimerId::NONE,
+            delayed: false,
+            idle: TimerId::NONE,
+            duration: TimerId::NONE,
             cookies: Vec::new(),
         }
+    }
+}
+
+impl Exchange {
+    /// A retry waits for the end of its back-off.
+    pub(super) fn retry_waits(&self) -> bool {
+        self.pause != TimerId::NONE && self.attempts > 0
     }
 }
 
@@ -180,8 +216,18 @@ pub(super) struct Attempt {
     pub(super) conn: u32,
     pub(super) sent_at: Nanos,
     pub(super) timer: TimerId,
+    /// Of its progress.
+    pub(super) idle: TimerId,
+    /// Of the whole attempt.
+    pub(super) duration: TimerId,
     /// The head to send.
     pub(super) head: Option<Arc<RequestHead>>,
+    /// `x-envoy-expected-rq-timeout-ms`; 0: none.
+    pub(super) expected_timeout_ms: u64,
+    /// Its time ran out once, which was held against the host; a hedged retry was made or refused.
+    pub(super) timed_out: bool,
+    /// The next attempt of the exchange that goes on beside its retry.
+    pub(super) next_hedged: u32,
     /// Links of the host's pending queue.
     pub(super) previous: u32,
     pub(super) next: u32,
@@ -216,32 +262,71 @@ pub(super) struct Conn {
     pub(super) next: u32,
 }
 
-/// The heads of the proxy's own answers, made once for each status.
+/// The heads of the proxy's own answers, made once each.
 #[derive(Debug, Default)]
-pub(super) struct LocalHeads {
-    plain: Vec<Arc<ResponseHead>>,
-    overloaded: Option<Arc<ResponseHead>>,
+pub(super) struct LocalHeads(Vec<LocalHead>);
+
+#[derive(Debug)]
+struct LocalHead {
+    marker: Option<&'static str>,
+    grpc: Option<(u32, Name)>,
+    head: Arc<ResponseHead>,
 }
 
 impl LocalHeads {
     pub(super) fn of_status(&mut self, status: u16) -> Arc<ResponseHead> {
-        if let Some(head) = self.plain.iter().find(|head| head.status == status) {
-            return Arc::clone(head);
-        }
-        let head = Arc::new(ResponseHead::of_status(status));
-        self.plain.push(Arc::clone(&head));
-        head
+        self.of(status, None, None)
     }
 
-    /// 503 with `x-envoy-overloaded: true`.
-    pub(super) fn overloaded(&mut self) -> Arc<ResponseHead> {
-        let head = self.overloaded.get_or_insert_with(|| {
-            let mut head = ResponseHead::of_status(503);
-            head.headers.append("x-envoy-overloaded".into(), b"true");
-            Arc::new(head)
+    /// With a header `marker: true`; and in the form of gRPC, with its status and message.
+    pub(super) fn of(
+        &mut self,
+        status: u16,
+        marker: Option<&'static str>,
+        grpc: Option<(u32, &Name)>,
+    ) -> Arc<ResponseHead> {
+        let same = |known: &&LocalHead| {
+            known.head.status == status
+                && known.marker == marker
+                && known.grpc.as_ref().map(|(code, text)| (*code, text)) == grpc
+        };
+        if let Some(known) = self.0.iter().find(same) {
+            return Arc::clone(&known.head);
+        }
+        let mut head = ResponseHead::of_status(status);
+        if let Some(name) = marker {
+            head.headers.append(name.into(), b"true");
+        }
+        if let Some((code, message)) = grpc {
+            head.headers
+                .append("content-type".into(), b"application/grpc");
+            head.headers
+                .append("grpc-status".into(), code.to_string().as_bytes());
+            if !message.is_empty() {
+                head.headers
+                    .append("grpc-message".into(), grpc_message(message).as_bytes());
+            }
+        }
+        let head = Arc::new(head);
+        self.0.push(LocalHead {
+            marker,
+            grpc: grpc.map(|(code, text)| (code, Arc::clone(text))),
+            head: Arc::clone(&head),
         });
-        Arc::clone(head)
+        head
     }
+}
+
+/// Percent-encoded, as gRPC wants it.
+fn grpc_message(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The bodies of the proxy's own answers, made once each.

@@ -1,6 +1,7 @@
 //! String, header and query matchers.
 
 use super::Name;
+use regex_syntax::hir::literal::{Extractor, Seq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A full-match regular expression with RE2's syntax over Latin-1 bytes, as Envoy 1.40 matches.
@@ -37,6 +38,19 @@ impl Regex {
     /// Whether the whole of `text` matches.
     pub fn is_full_match(&self, text: &[u8]) -> bool {
         self.whole.is_match(text)
+    }
+
+    /// What every full match begins with, as far as that is easily told.
+    pub(crate) fn literal_prefix(&self) -> Box<[u8]> {
+        let mut parser = regex_syntax::ParserBuilder::new();
+        let parsed = parser
+            .unicode(false)
+            .utf8(false)
+            .build()
+            .parse(&self.source);
+        let literals = parsed.map(|pattern| Extractor::new().extract(&pattern));
+        let prefix = literals.as_ref().ok().and_then(Seq::longest_common_prefix);
+        prefix.unwrap_or_default().into()
     }
 
     /// Every match in `text` replaced; `substitution` holds RE2 groups (`\1`).

@@ -27,6 +27,8 @@ pub fn address(n: u8) -> SocketAddr {
 pub enum Behaviour {
     /// Answers with a status after some milliseconds.
     Status(u16, u64),
+    /// The same with headers.
+    Answer(u16, u64, &'static [(&'static str, &'static str)]),
     /// Refuses connections after some milliseconds.
     Refuse(u64),
     /// Breaks the stream off after some milliseconds.
@@ -41,7 +43,10 @@ pub enum Behaviour {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Request(u64, Arc<RequestHead>),
+    /// Number, head, and whether it is all of the request.
+    Request(u64, Arc<RequestHead>, bool),
+    End(u64),
+    BufferFull(u64),
     Input(Input),
     Main(MainInput),
     Behave(u8, Behaviour),
@@ -62,6 +67,7 @@ pub struct World {
     pub actions: Vec<(Nanos, Action)>,
     exchanges: u32,
     started: u32,
+    ids: BTreeMap<u64, ExchangeId>,
 }
 
 impl World {
@@ -105,6 +111,7 @@ impl World {
             actions: vec![],
             exchanges: 0,
             started: 0,
+            ids: BTreeMap::new(),
         }
     }
 
@@ -163,8 +170,25 @@ impl World {
     pub fn request(&mut self, at_ms: u64, head: RequestHead) -> u64 {
         let number = u64::from(self.exchanges);
         self.exchanges += 1;
-        self.at(ms(at_ms), Event::Request(number, Arc::new(head)));
+        self.at(ms(at_ms), Event::Request(number, Arc::new(head), true));
         number
+    }
+
+    /// A request whose body ends only by [`World::end_at`].
+    pub fn post(&mut self, at_ms: u64, head: RequestHead) -> u64 {
+        let number = u64::from(self.exchanges);
+        self.exchanges += 1;
+        self.at(ms(at_ms), Event::Request(number, Arc::new(head), false));
+        number
+    }
+
+    pub fn end_at(&mut self, at_ms: u64, number: u64) {
+        self.at(ms(at_ms), Event::End(number));
+    }
+
+    /// The body outgrows the buffer.
+    pub fn outgrow_at(&mut self, at_ms: u64, number: u64) {
+        self.at(ms(at_ms), Event::BufferFull(number));
     }
 
     fn at(&mut self, at: Nanos, event: Event) {
@@ -200,18 +224,27 @@ impl World {
 
     fn fire(&mut self, event: Event) {
         match event {
-            Event::Request(number, head) => {
+            Event::End(number) => {
+                let exchange = self.ids[&number];
+                self.input(Input::RequestEnd { exchange });
+            }
+            Event::BufferFull(number) => {
+                let exchange = self.ids[&number];
+                self.input(Input::BufferFull { exchange });
+            }
+            Event::Request(number, head, ends) => {
                 let exchange = ExchangeId {
                     index: self.started,
                     generation: 0,
                 };
                 self.started += 1;
+                self.ids.insert(number, exchange);
                 self.input(Input::Request {
                     exchange,
                     downstream: downstream(0),
                     key: number,
                     head,
-                    ends: true,
+                    ends,
                 });
             }
             Event::Input(input) => self.input(input),
@@ -270,8 +303,17 @@ impl World {
                 let address = self.conns[&conn];
                 self.sent.push((self.now, address, conn, head, source));
                 match self.behaviours.get(&address) {
-                    Some(&Behaviour::Status(status, after)) => {
-                        let head = Arc::new(ResponseHead::of_status(status));
+                    Some(&Behaviour::Status(..) | &Behaviour::Answer(..)) => {
+                        let (status, after, headers) = match self.behaviours[&address] {
+                            Behaviour::Answer(status, after, headers) => (status, after, headers),
+                            Behaviour::Status(status, after) => (status, after, &[][..]),
+                            _ => unreachable!(),
+                        };
+                        let mut head = ResponseHead::of_status(status);
+                        for (name, value) in headers {
+                            head.headers.append((*name).into(), value.as_bytes());
+                        }
+                        let head = Arc::new(head);
                         let ends = true;
                         self.after(
                             after,
@@ -364,6 +406,29 @@ impl World {
     pub fn connects(&self) -> usize {
         let connect = |a: &&(Nanos, Action)| matches!(a.1, Action::Connect { .. });
         self.actions.iter().filter(connect).count()
+    }
+
+    /// What attempts were told of their time (`x-envoy-expected-rq-timeout-ms`).
+    pub fn expected_timeouts(&self) -> Vec<u64> {
+        let told = |(_, action): &(Nanos, Action)| match action {
+            Action::Send {
+                expected_timeout_ms,
+                ..
+            } => Some(*expected_timeout_ms),
+            _ => None,
+        };
+        self.actions.iter().filter_map(told).collect()
+    }
+
+    /// Attempts given up.
+    pub fn cancelled(&self) -> usize {
+        let cancel = |a: &&(Nanos, Action)| matches!(a.1, Action::Cancel { .. });
+        self.actions.iter().filter(cancel).count()
+    }
+
+    pub fn header(&self, key: u64, name: &str) -> Option<String> {
+        let value = self.response(key).0.headers.get(name)?;
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     pub fn slots(&self) -> [u64; 4] {
@@ -462,4 +527,28 @@ pub fn head(path: &str, headers: &[(&str, &str)]) -> RequestHead {
         headers: lines,
         id: None,
     }
+}
+
+pub fn with_retry(retry: RetryPolicy) -> Forward {
+    Forward {
+        retry: Some(retry),
+        ..to_c()
+    }
+}
+
+pub fn breakers(change: impl Fn(&mut CircuitBreakers)) -> Cluster {
+    let mut limits = CircuitBreakers::UNLIMITED;
+    change(&mut limits);
+    Cluster {
+        circuit_breakers: limits,
+        ..cluster()
+    }
+}
+
+pub const RESET: &str = "upstream connect error or disconnect/reset before headers. ";
+
+/// Every exchange has ended once and gave back what it took.
+pub fn settled(world: &World, exchanges: usize) {
+    assert_eq!(world.logs.len(), exchanges);
+    assert_eq!(world.slots(), [0; 4]);
 }

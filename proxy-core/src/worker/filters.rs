@@ -1,0 +1,196 @@
+//! The HTTP filters before the router: faults, then the local rate limit.
+
+use super::Worker;
+use super::reply::LocalReply;
+use super::state::Expiry;
+use crate::contract::Out;
+use crate::messages::{SharedCounter, ToWorker};
+use crate::random::Purpose;
+use crate::resilience::rate_limit::{Bucket, BucketOwner, BucketSize};
+use crate::router::{Decision, Outcome, RateLimitOf};
+use crate::telemetry::{Details, Flag};
+use crate::xds::{Fault, Fraction, LocalRateLimit, NetworkFilter};
+
+impl Worker {
+    pub(super) fn run_filters(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        match decision.route().and_then(|route| route.fault.as_ref()) {
+            None => self.limit_or_route(x, decision, out),
+            Some(fault) => self.inject(x, decision, fault, out),
+        }
+    }
+
+    /// The fault filter: a delay first, and after it perhaps an abort.
+    fn inject(&mut self, x: u32, decision: &Decision, fault: &Fault, out: &mut Out) {
+        let key = self.exchanges[x as usize].key;
+        let room = fault
+            .max_active_faults
+            .is_none_or(|max| self.active_faults < max);
+        if let Some(delay) = &fault.delay
+            && room
+            && Fraction::ppm(delay.fraction_ppm).holds(self.draws.draw(key, Purpose::FaultDelay, 0))
+        {
+            self.count_fault(x, out);
+            let exchange = &mut self.exchanges[x as usize];
+            exchange.flags.set(Flag::DI);
+            exchange.pause = self
+                .timers
+                .start(self.now, delay.fixed, Expiry::FaultDelay(x));
+            return;
+        }
+        self.abort_or_go_on(x, decision, fault, room, out);
+    }
+
+    /// The delay is over. An abort after it needs no room among the active faults.
+    pub(super) fn after_fault_delay(&mut self, x: u32, out: &mut Out) {
+        self.uncount_fault(x, out);
+        let Some(decision) = self.exchanges[x as usize].decision.clone() else {
+            return;
+        };
+        if let Some(fault) = decision.route().and_then(|route| route.fault.as_ref()) {
+            self.abort_or_go_on(x, &decision, fault, true, out);
+        }
+    }
+
+    fn abort_or_go_on(
+        &mut self,
+        x: u32,
+        decision: &Decision,
+        fault: &Fault,
+        room: bool,
+        out: &mut Out,
+    ) {
+        let key = self.exchanges[x as usize].key;
+        let abort = fault.abort.as_ref().filter(|abort| {
+            room && Fraction::ppm(abort.fraction_ppm).holds(self.draws.draw(
+                key,
+                Purpose::FaultAbort,
+                0,
+            ))
+        });
+        let Some(abort) = abort else {
+            return self.limit_or_route(x, decision, out);
+        };
+        self.exchanges[x as usize].flags.set(Flag::FI);
+        let reply = LocalReply {
+            status: abort.grpc_status.map_or(abort.status, |_| 200),
+            grpc_status: abort.grpc_status,
+            header: None,
+            body: self.local_texts.of("fault filter abort"),
+            details: Details::FaultFilterAbort,
+        };
+        self.answer(x, reply, out);
+    }
+
+    fn count_fault(&mut self, x: u32, out: &mut Out) {
+        self.exchanges[x as usize].delayed = true;
+        self.active_faults += 1;
+        self.share(|_| SharedCounter::ActiveFaults, 1, out);
+    }
+
+    /// The fault of an exchange is over, if it has one.
+    pub(super) fn uncount_fault(&mut self, x: u32, out: &mut Out) {
+        if std::mem::take(&mut self.exchanges[x as usize].delayed) {
+            self.active_faults -= 1;
+            self.share(|_| SharedCounter::ActiveFaults, -1, out);
+        }
+    }
+
+    fn limit_or_route(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        if let Some(of) = decision.rate_limit
+            && let Some(status) = self.refused_by_limit(x, decision, of, out)
+        {
+            let (body, details) = ("local_rate_limited", Details::LocalRateLimited);
+            return self.local_reply(x, status, body, details, Some(Flag::RL), out);
+        }
+        match &decision.outcome {
+            Outcome::Matched(matched) => self.run_route(x, decision, matched, out),
+            Outcome::TlsRequired { location, .. } => {
+                self.redirect(x, 301, location, Details::DirectResponse, out);
+            }
+            _ => self.local_reply(x, 404, "", Details::RouteNotFound, Some(Flag::NR), out),
+        }
+    }
+
+    /// The local rate limit filter: the status of its refusal.
+    fn refused_by_limit(
+        &mut self,
+        x: u32,
+        decision: &Decision,
+        of: RateLimitOf,
+        out: &mut Out,
+    ) -> Option<u16> {
+        let (limit, owner) = self.limit_of(x, decision, of)?;
+        let key = self.exchanges[x as usize].key;
+        let enabled = self.draws.draw(key, Purpose::RateLimitEnabled, 0);
+        if !limit.enabled.holds(enabled) || self.take_token(x, &limit, owner, out) {
+            return None;
+        }
+        let enforced = self.draws.draw(key, Purpose::RateLimitEnforced, 0);
+        limit.enforced.holds(enforced).then_some(limit.status)
+    }
+
+    fn limit_of(
+        &self,
+        x: u32,
+        decision: &Decision,
+        of: RateLimitOf,
+    ) -> Option<(LocalRateLimit, BucketOwner)> {
+        match (of, &decision.outcome) {
+            (RateLimitOf::Route(route), Outcome::Matched(matched)) => {
+                let owner = BucketOwner::Route {
+                    table: decision.table.clone(),
+                    virtual_host: matched.virtual_host.clone(),
+                    route,
+                };
+                Some((matched.route.local_rate_limit.clone()?, owner))
+            }
+            _ => {
+                let chain = &self
+                    .downstream(self.exchanges[x as usize].downstream)?
+                    .chain;
+                let owner = BucketOwner::Chain {
+                    listener: chain.listener.name.clone(),
+                    chain: chain.index(),
+                };
+                match &chain.chain()?.filter {
+                    NetworkFilter::Http(manager) => {
+                        Some((manager.local_rate_limit.clone()?, owner))
+                    }
+                    NetworkFilter::Tcp(_) => None,
+                }
+            }
+        }
+    }
+
+    fn take_token(
+        &mut self,
+        x: u32,
+        limit: &LocalRateLimit,
+        owner: BucketOwner,
+        out: &mut Out,
+    ) -> bool {
+        let size = BucketSize::from(limit);
+        let now = self.now;
+        if limit.per_connection {
+            let id = self.exchanges[x as usize].downstream;
+            return self.downstream_mut(id).is_some_and(|downstream| {
+                let bucket = downstream.bucket.get_or_insert(Bucket::new(size));
+                bucket.take(now)
+            });
+        }
+        let taken = self.bucket(owner.clone(), size).take(now);
+        if taken && self.shares {
+            let message = ToWorker::TokenTaken { owner, size };
+            out.to_workers
+                .push((crate::contract::WorkerSet::Others, message));
+        }
+        taken
+    }
+
+    /// A bucket that all workers share.
+    pub(super) fn bucket(&mut self, owner: BucketOwner, size: BucketSize) -> &mut Bucket {
+        self.buckets
+            .entry(owner)
+            .or_insert_with(|| Bucket::new(size))
+    }
+}
