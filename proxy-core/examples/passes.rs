@@ -18,11 +18,7 @@ const DOWNSTREAM: DownstreamId = DownstreamId {
 };
 
 fn configured(endpoints: u32, lb_policy: LbPolicy) -> (Proxy, Outs) {
-    let identity = Identity {
-        seed: 1,
-        proxy: "bench".into(),
-        workers: 1,
-    };
+    let identity = Identity::new(1, "bench".into(), 1);
     let address = |n: u32| SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 80));
     let locality = LocalityEndpoints {
         locality: "".into(),

@@ -24,6 +24,10 @@ pub enum Purpose {
     RateLimitEnabled,
     RateLimitEnforced,
     DropOverload,
+    /// Where the turns of localities begin; anew with each change of their priority.
+    LocalitySeed,
+    /// Whether a request stays in the zone, and where it goes otherwise.
+    Zone,
 }
 
 /// The draws of one proxy in one run.

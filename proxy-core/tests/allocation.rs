@@ -23,11 +23,7 @@ struct Loop {
 
 impl Loop {
     fn new(workers: u32, path: &str, status: u16) -> Loop {
-        let identity = Identity {
-            seed: 1,
-            proxy: "p".into(),
-            workers,
-        };
+        let identity = Identity::new(1, "p".into(), workers);
         let mut proxy = Proxy::new(&identity);
         let mut outs = Outs::new(workers);
         let forward = Forward {

@@ -121,11 +121,7 @@ struct Driver {
 
 impl Driver {
     fn new(workers: u32) -> Driver {
-        let identity = Identity {
-            seed: 3,
-            proxy: "p".into(),
-            workers,
-        };
+        let identity = Identity::new(3, "p".into(), workers);
         let mut driver = Driver {
             proxy: Proxy::new(&identity),
             outs: Outs::new(workers),

@@ -39,7 +39,6 @@ impl Ord for Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Edf {
     heap: BinaryHeap<Entry>,
-    now: f64,
     next_order: u64,
 }
 
@@ -52,7 +51,6 @@ impl Edf {
         let total: f64 = weights.iter().sum();
         let mut edf = Edf {
             heap: BinaryHeap::with_capacity(hosts.len()),
-            now: 0.0,
             next_order: 0,
         };
         let mut left = picks;
@@ -62,7 +60,6 @@ impl Edf {
                 made -= 1.0;
             }
             left -= made;
-            edf.now = edf.now.max(made / w);
             edf.push(host, (made + 1.0) / w);
         }
         for _ in 0..left as u64 {
@@ -73,9 +70,11 @@ impl Edf {
 
     /// The next host; it goes back in by its weight of this moment.
     pub(crate) fn pick(&mut self, weight: impl Fn(u32) -> f64) -> Option<u32> {
-        let Entry { deadline, host, .. } = self.heap.pop()?;
-        self.now = deadline;
-        self.push(host, deadline + 1.0 / weight(host));
+        let mut earliest = self.heap.peek_mut()?;
+        let host = earliest.host;
+        earliest.deadline += 1.0 / weight(host);
+        earliest.order = self.next_order;
+        self.next_order += 1;
         Some(host)
     }
 

@@ -1,5 +1,6 @@
 //! Maglev (Envoy `maglev_lb.cc`; Eisenbud et al., NSDI 2016).
 
+use super::hashed::WeightedKey;
 use xxhash_rust::xxh64::xxh64;
 
 const FREE: u32 = u32::MAX;
@@ -20,19 +21,19 @@ struct Filler {
 }
 
 impl Maglev {
-    /// A table of `size` slots (a prime) over `hosts`: host index, hash key, weight.
-    pub(crate) fn build(hosts: &[(u32, String, u32)], size: u64) -> Maglev {
+    /// A table of `size` slots (a prime) over `hosts`. They take turns in the order of their keys;
+    /// those of equal keys in host-set order.
+    pub(crate) fn build(hosts: &[WeightedKey], size: u64) -> Maglev {
         if hosts.is_empty() {
             return Maglev { slots: Vec::new() };
         }
-        let total: f64 = hosts.iter().map(|(_, _, w)| f64::from(*w)).sum();
-        let mut sorted: Vec<&(u32, String, u32)> = hosts.iter().collect();
-        sorted.sort_by(|a, b| a.1.cmp(&b.1).then(a.0.cmp(&b.0)));
+        let mut sorted: Vec<&WeightedKey> = hosts.iter().collect();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key));
         let mut fillers: Vec<Filler> = sorted
             .iter()
-            .map(|(host, key, weight)| Filler {
+            .map(|WeightedKey { host, key, weight }| Filler {
                 host: *host,
-                weight: f64::from(*weight) / total,
+                weight: *weight,
                 offset: xxh64(key.as_bytes(), 0) % size,
                 skip: xxh64(key.as_bytes(), 1) % (size - 1) + 1,
                 next: 0,
@@ -89,27 +90,47 @@ impl Filler {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hashed::tests::weighted;
     use super::*;
 
+    /// Measured on Envoy 1.40.
     #[test]
     fn known_counts() {
         for (weights, want) in [
-            ([1, 1, 1, 1, 1], [13108, 13108, 13107, 13107, 13107]),
+            ([1, 1, 1, 1, 1], [13107, 13107, 13107, 13108, 13108]),
             ([1, 2, 3, 4, 5], [4370, 8738, 13107, 17477, 21845]),
         ] {
-            let hosts: Vec<(u32, String, u32)> = (0..5)
-                .map(|i| (i, format!("127.0.1.{}:28080", i + 1), weights[i as usize]))
-                .collect();
-            let table = Maglev::build(&hosts, 65537);
-            let counts = table.slots.iter().fold([0; 5], |mut c, &h| {
+            let table = Maglev::build(&weighted(&weights), 65537);
+            let mut counts = table.slots.iter().fold([0; 5], |mut c, &h| {
                 c[h as usize] += 1;
                 c
             });
-            let mut sorted = counts;
-            sorted.sort_unstable_by(|a, b| b.cmp(a));
-            let mut expected = want;
-            expected.sort_unstable_by(|a, b| b.cmp(a));
-            assert_eq!(sorted, expected, "{counts:?}");
+            counts.sort_unstable();
+            assert_eq!(counts, want);
         }
+    }
+
+    #[test]
+    fn hosts_of_one_key_share_its_walk() {
+        let mut hosts = weighted(&[1, 1]);
+        hosts[1].key = hosts[0].key.clone();
+        let table = Maglev::build(&hosts, 11);
+        let (first, second) = (
+            (xxh64(hosts[0].key.as_bytes(), 0) % 11) as usize,
+            xxh64(hosts[0].key.as_bytes(), 1) % 10 + 1,
+        );
+        assert_eq!(table.slots[first], 0);
+        assert_eq!(table.slots[(first + second as usize) % 11], 1);
+        assert_eq!(table.slots.iter().filter(|&&host| host == 0).count(), 6);
+    }
+
+    #[test]
+    fn attempts_change_the_hash() {
+        let table = Maglev {
+            slots: vec![0, 1, 2, 3, 4, 5, 6],
+        };
+        assert_eq!(table.pick(10, 0), Some(3));
+        assert_eq!(table.pick(10, 1), Some(((10 ^ u64::MAX) % 7) as u32));
+        assert_eq!(table.pick(10, 2), Some(((10 ^ (u64::MAX - 1)) % 7) as u32));
     }
 }

@@ -1,5 +1,8 @@
 //! Ring hash (Envoy `ring_hash_lb.cc`, Ketama).
 
+use super::hashed::WeightedKey;
+use super::murmur2::{self, murmur2_64};
+use crate::xds::RingHashFunction;
 use xxhash_rust::xxh64::xxh64;
 
 /// Points on the ring, sorted by hash.
@@ -9,24 +12,29 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// A ring of `hosts`, each a host index with its hash key and weight, in host-set order.
-    pub(crate) fn build(hosts: &[(u32, String, u32)], minimum: u64, maximum: u64) -> Ring {
-        let total: f64 = hosts.iter().map(|(_, _, w)| f64::from(*w)).sum();
-        let Some(least) = hosts
-            .iter()
-            .map(|(_, _, w)| f64::from(*w) / total)
-            .min_by(f64::total_cmp)
-        else {
+    /// A ring of `hosts` in host-set order.
+    pub(crate) fn build(
+        hosts: &[WeightedKey],
+        minimum: u64,
+        maximum: u64,
+        function: RingHashFunction,
+    ) -> Ring {
+        let Some(least) = hosts.iter().map(|h| h.weight).min_by(f64::total_cmp) else {
             return Ring { points: Vec::new() };
         };
         let scale = (libm::ceil(least * minimum as f64) / least).min(maximum as f64);
         let mut points = Vec::with_capacity(libm::ceil(scale) as usize);
         let (mut current, mut target) = (0.0, 0.0);
-        for (host, key, weight) in hosts {
-            target += scale * (f64::from(*weight) / total);
+        for WeightedKey { host, key, weight } in hosts {
+            target += scale * weight;
             let mut i = 0u64;
             while current < target {
-                points.push((xxh64(format!("{key}_{i}").as_bytes(), 0), *host));
+                let text = format!("{key}_{i}");
+                let hash = match function {
+                    RingHashFunction::XxHash => xxh64(text.as_bytes(), 0),
+                    RingHashFunction::Murmur2 => murmur2_64(text.as_bytes(), murmur2::SEED),
+                };
+                points.push((hash, *host));
                 i += 1;
                 current += 1.0;
             }
@@ -47,26 +55,31 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hashed::tests::weighted;
     use super::*;
 
+    /// Measured on Envoy 1.40.
     #[test]
     fn known_sizes() {
-        let hosts = |weights: [u32; 5]| -> Vec<(u32, String, u32)> {
-            (0..5)
-                .map(|i| (i, format!("127.0.1.{}:28080", i + 1), weights[i as usize]))
-                .collect()
-        };
         for (weights, want) in [
             ([1; 5], [205; 5]),
             ([1, 2, 3, 4, 5], [69, 138, 207, 276, 345]),
         ] {
-            let ring = Ring::build(&hosts(weights), 1024, 8 * 1024 * 1024);
-            let counts = ring.points.iter().fold([0; 5], |mut c, &(_, h)| {
-                c[h as usize] += 1;
-                c
-            });
-            assert_eq!(counts, want);
+            for function in [RingHashFunction::XxHash, RingHashFunction::Murmur2] {
+                let ring = Ring::build(&weighted(&weights), 1024, 8 * 1024 * 1024, function);
+                let counts = ring.points.iter().fold([0; 5], |mut c, &(_, h)| {
+                    c[h as usize] += 1;
+                    c
+                });
+                assert_eq!(counts, want);
+            }
         }
+    }
+
+    #[test]
+    fn the_maximum_caps_the_ring() {
+        let ring = Ring::build(&weighted(&[1; 5]), 1024, 1024, RingHashFunction::XxHash);
+        assert_eq!(ring.points.len(), 1024);
     }
 
     #[test]

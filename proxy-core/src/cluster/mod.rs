@@ -1,18 +1,23 @@
 //! The run-time state of a cluster on one worker: its hosts, their health, and who is next.
 
+mod assign;
 mod host;
-mod priority;
+mod tried;
 
-pub(crate) use host::{Host, HostList};
+pub(crate) use host::{Host, HostId, HostList};
+pub(crate) use tried::Tried;
 
+use crate::balancer::locality::{LocalHosts, Place};
 use crate::balancer::peak_ewma::PeakEwma;
-use crate::balancer::{Choice, HostsView, Picker};
-use crate::ids::EndpointId;
+use crate::balancer::subset::{Criteria, SubsetBalancers};
+use crate::balancer::{
+    Balancer, Choice, HostsView, Level, PreviousPriorities, PriorityPolicy, UpdateContext,
+};
+use crate::ids::ClusterId;
 use crate::random::{Draws, Purpose, hash_text};
 use crate::time::Nanos;
-use crate::xds::{Cluster, EndpointHealth, LbPolicy, LoadAssignment};
+use crate::xds::{Cluster, LbPolicy, LocalityLb, Name};
 use indexmap::IndexMap;
-use priority::{HostSource, PriorityCounts, PriorityLoads};
 use rustc_hash::FxBuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,27 +31,22 @@ pub(crate) struct BreakerCounts {
     pub(crate) retries: u32,
 }
 
-/// The hosts of one priority, by source, each with the policy's state over them.
-#[derive(Debug, Default)]
-struct Priority {
-    sources: [SourceHosts; 3],
-}
-
-#[derive(Debug, Default)]
-struct SourceHosts {
-    hosts: Vec<u32>,
-    /// Built on the first pick; until then the state before the last change is kept for it.
-    picker: Option<Picker>,
-    before: Option<Picker>,
+/// One balancer, or one for each subset.
+#[derive(Debug)]
+enum Balancing {
+    Whole(Balancer),
+    Subsets(Box<SubsetBalancers>),
 }
 
 /// A cluster on one worker.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
     pub(crate) config: Arc<Cluster>,
+    id: ClusterId,
     /// The cluster's name and the worker's number as the subject of draws: workers do not start
     /// their rotations at the same host.
     subject: u64,
+    draws: Draws,
     pub(crate) counts: BreakerCounts,
     pub(crate) hosts: Vec<Host>,
     /// Requests in flight by host, beside `hosts` for the balancers' sake.
@@ -55,10 +55,18 @@ pub(crate) struct ClusterState {
     pub(crate) latencies: Vec<PeakEwma>,
     /// Current members, by address.
     members: IndexMap<SocketAddr, u32, FxBuildHasher>,
-    overprovisioning_percent: u32,
-    priorities: Vec<Priority>,
-    loads: PriorityLoads,
-    /// Membership or health changed since `priorities` was built.
+    /// Hosts that left, as long as their slots are not used again.
+    departed: Vec<u32>,
+    /// When members outside any assignment were last looked through.
+    cleaned_at: Nanos,
+    priority_policy: PriorityPolicy,
+    /// The members by priority; there is always a first one, and none ever goes away.
+    levels: Vec<Level>,
+    place: Place,
+    /// Versions of the configuration so far: each has new balancers.
+    version: u64,
+    balancing: Balancing,
+    /// Membership or health changed since the balancers were told.
     stale: bool,
     /// Parts per million of the requests that are dropped.
     pub(crate) drop_overload_ppm: u32,
@@ -67,36 +75,74 @@ pub(crate) struct ClusterState {
 }
 
 /// A request for a host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Selection<'a> {
     pub(crate) now: Nanos,
     pub(crate) key: u64,
     /// 0 for the first try of an exchange.
     pub(crate) attempt: u32,
     pub(crate) hash: Option<u64>,
-    /// Hosts to avoid, and how many further picks to spend on that.
-    pub(crate) tried: &'a [EndpointId],
+    /// Which subset; read only where there are any.
+    pub(crate) criteria: Option<Criteria<'a>>,
+    /// Hosts tried before, and how many further picks to spend on avoiding them.
+    pub(crate) tried: &'a [HostId],
     pub(crate) max_repicks: u32,
+    pub(crate) previous_priorities: Option<&'a mut PreviousPriorities>,
 }
 
 impl ClusterState {
-    pub(crate) fn new(config: Arc<Cluster>, worker: u32) -> ClusterState {
+    /// A cluster without hosts. `own_locality` is the proxy's, `local` its own cluster's members.
+    pub(crate) fn new(
+        id: ClusterId,
+        config: Arc<Cluster>,
+        worker: u32,
+        draws: Draws,
+        (own_locality, local): (Name, Option<Arc<LocalHosts>>),
+        now: Nanos,
+    ) -> ClusterState {
+        let subject = hash_text(&config.name).wrapping_add(u64::from(worker));
         ClusterState {
-            subject: hash_text(&config.name).wrapping_add(u64::from(worker)),
-            config,
+            id,
+            balancing: balancing(&config, subject, 0, &draws, now),
+            subject,
+            draws,
             counts: BreakerCounts::default(),
             hosts: Vec::new(),
             active: Vec::new(),
             weights: Vec::new(),
             latencies: Vec::new(),
             members: IndexMap::default(),
-            overprovisioning_percent: 140,
-            priorities: Vec::new(),
-            loads: PriorityLoads::default(),
-            stale: true,
+            departed: Vec::new(),
+            cleaned_at: now,
+            priority_policy: PriorityPolicy {
+                overprovisioning_percent: 140,
+                weighted_health: false,
+            },
+            levels: vec![Level::default()],
+            place: Place {
+                own: own_locality,
+                weighted: config.locality_lb == LocalityLb::Weighted,
+                local,
+            },
+            version: 0,
+            stale: false,
             drop_overload_ppm: 0,
             removed: false,
+            config,
         }
+    }
+
+    /// Takes over a changed configuration: it starts with new hosts and balancers. Returns the hosts
+    /// that left.
+    pub(crate) fn reconfigure(&mut self, config: Arc<Cluster>, now: Nanos) -> Vec<u32> {
+        self.version += 1;
+        self.removed = false;
+        self.place.weighted = config.locality_lb == LocalityLb::Weighted;
+        self.config = config;
+        let gone = self.clear();
+        self.levels = vec![Level::default()];
+        self.balancing = balancing(&self.config, self.subject, self.version, &self.draws, now);
+        gone
     }
 
     /// The member at `address`.
@@ -104,215 +150,150 @@ impl ClusterState {
         self.members.get(&address).copied()
     }
 
-    /// Adds a host outside any assignment (original destination).
-    pub(crate) fn add_host(
-        &mut self,
-        endpoint: EndpointId,
-        address: SocketAddr,
-        now: Nanos,
-    ) -> u32 {
-        let default_rtt = match self.config.lb_policy {
-            LbPolicy::PeakEwma { default_rtt, .. } => default_rtt,
-            _ => Nanos::ZERO,
+    /// A host's health changed: who may be chosen follows from it.
+    pub(crate) fn health_changed(&mut self, host: u32, now: Nanos) {
+        let priority = self.hosts[host as usize].priority as usize;
+        self.levels[priority].changed = true;
+        self.changed(now);
+    }
+
+    /// The proxy's own cluster has other members, or they have another health.
+    pub(crate) fn local_changed(&mut self, local: &Arc<LocalHosts>) {
+        self.place.local = Some(Arc::clone(local));
+        match &mut self.balancing {
+            Balancing::Whole(balancer) => balancer.route_zones(local, &self.place, &self.config),
+            Balancing::Subsets(subsets) => subsets.route_zones(local, &self.place, &self.config),
+        }
+    }
+
+    /// What other clusters need to know of this one, if it is the proxy's own.
+    pub(crate) fn local_hosts(&self) -> LocalHosts {
+        let level = &self.levels[0];
+        LocalHosts::of(level, &self.hosts, self.priority_policy)
+    }
+
+    /// Some level changed. Balancers hear of it before the next pick, or at once where weights move
+    /// by themselves: schedules begin with the weights of the moment.
+    fn changed(&mut self, now: Nanos) {
+        self.stale = true;
+        if self.weights_move() {
+            self.tell_balancers(now);
+        }
+    }
+
+    fn weights_move(&self) -> bool {
+        let uneven = || {
+            let mut weights = self.members.values().map(|&h| self.weights[h as usize]);
+            let first = weights.next();
+            weights.any(|weight| Some(weight) != first)
         };
-        let host = self.hosts.len() as u32;
-        self.hosts.push(Host::new(endpoint, address));
-        self.active.push(0);
-        self.weights.push(1);
-        self.latencies.push(PeakEwma::new(default_rtt, now));
-        self.members.insert(address, host);
-        host
-    }
-
-    /// Takes over an assignment: hosts still listed keep their state, others leave. Returns those
-    /// that left.
-    pub(crate) fn assign(
-        &mut self,
-        assignment: &LoadAssignment,
-        now: Nanos,
-        mut endpoint_id: impl FnMut(SocketAddr) -> EndpointId,
-    ) -> Vec<u32> {
-        self.overprovisioning_percent = assignment.overprovisioning_factor_percent;
-        self.drop_overload_ppm = assignment.drop_overload_ppm;
-        for &host in self.members.values() {
-            self.hosts[host as usize].listed = false;
+        match self.config.lb_policy {
+            LbPolicy::RoundRobin => self.config.slow_start.is_some(),
+            LbPolicy::LeastRequest { .. } => self.config.slow_start.is_some() || uneven(),
+            _ => false,
         }
-        for locality in &assignment.localities {
-            for endpoint in &locality.endpoints {
-                let host = match self.member(endpoint.address) {
-                    Some(host) => host,
-                    None => self.add_host(endpoint_id(endpoint.address), endpoint.address, now),
-                };
-                self.weights[host as usize] = endpoint.weight.max(1);
-                let state = &mut self.hosts[host as usize];
-                state.listed = true;
-                state.health = endpoint.health;
-                state.mutual_tls = endpoint.mutual_tls;
-                state.priority = locality.priority;
-            }
-        }
-        let gone: Vec<u32> = self
-            .members
-            .values()
-            .copied()
-            .filter(|&host| !self.hosts[host as usize].listed)
-            .collect();
-        self.members
-            .retain(|_, host| self.hosts[*host as usize].listed);
-        self.stale = true;
-        gone
     }
 
-    /// Every member leaves; the hosts stay for the requests they have.
-    pub(crate) fn clear(&mut self) -> Vec<u32> {
-        self.stale = true;
-        let gone: Vec<u32> = self.members.drain(..).map(|(_, host)| host).collect();
-        for &host in &gone {
-            self.hosts[host as usize].listed = false;
-        }
-        gone
-    }
-
-    /// A host's health changed: who may be chosen is recomputed before the next pick.
-    pub(crate) fn health_changed(&mut self) {
-        self.stale = true;
-    }
-
-    fn rebuild(&mut self) {
+    #[cold]
+    fn tell_balancers(&mut self, now: Nanos) {
         self.stale = false;
-        let levels = self
-            .members
-            .values()
-            .map(|&h| self.hosts[h as usize].priority + 1)
-            .max()
-            .unwrap_or(0);
-        let mut lists: Vec<[Vec<u32>; 3]> = (0..levels).map(|_| Default::default()).collect();
-        let mut counts = vec![PriorityCounts::default(); levels as usize];
-        for &index in self.members.values() {
-            let host = &self.hosts[index as usize];
-            let (list, count) = (
-                &mut lists[host.priority as usize],
-                &mut counts[host.priority as usize],
-            );
-            list[HostSource::All as usize].push(index);
-            count.hosts += 1;
-            count.excluded += u32::from(host.health == EndpointHealth::Draining);
-            if host.is_degraded() {
-                list[HostSource::Degraded as usize].push(index);
-                count.degraded += 1;
-            } else if host.is_healthy() {
-                list[HostSource::Healthy as usize].push(index);
-                count.healthy += 1;
+        let eager = self.weights_move();
+        if self.config.slow_start.is_some() {
+            let members = self.levels.iter().filter(|level| level.changed);
+            for &host in members.flat_map(|level| &level.hosts) {
+                let host = &mut self.hosts[host as usize];
+                if host.is_healthy() {
+                    host.healthy_since.get_or_insert(now);
+                }
             }
         }
-        self.loads = PriorityLoads::compute(
-            &counts,
-            self.overprovisioning_percent,
-            self.config.healthy_panic_threshold_percent,
-            &self.loads,
-        );
-        let mut before = std::mem::take(&mut self.priorities).into_iter();
-        self.priorities = lists
-            .into_iter()
-            .map(|lists| {
-                let mut old = before.next().unwrap_or_default().sources.into_iter();
-                let sources = lists.map(|hosts| {
-                    let before = old
-                        .next()
-                        .and_then(|source| source.picker.or(source.before));
-                    SourceHosts {
-                        hosts,
-                        picker: None,
-                        before,
-                    }
-                });
-                Priority { sources }
-            })
-            .collect();
-    }
-
-    fn build_picker(&mut self, priority: usize, source: HostSource, draws: &Draws) {
-        let SourceHosts { hosts, before, .. } = &self.priorities[priority].sources[source as usize];
-        let seed = draws.draw(self.subject, Purpose::BalancerSeed, priority as u64);
-        let key = |host: u32| self.hosts[host as usize].address.to_string();
-        let mut picker = Picker::build(&self.config.lb_policy, hosts, self.view(), &key, seed);
-        if let Some(before) = before {
-            picker.inherit(before);
-        }
-        self.priorities[priority].sources[source as usize].picker = Some(picker);
-    }
-
-    fn view(&self) -> HostsView<'_> {
-        HostsView {
-            active: &self.active,
-            weights: &self.weights,
-            latencies: &self.latencies,
+        let context = UpdateContext {
+            view: HostsView {
+                now,
+                config: &self.config,
+                hosts: &self.hosts,
+                active: &self.active,
+                weights: &self.weights,
+                latencies: &self.latencies,
+                cluster_active: self.counts.requests,
+            },
+            policy: self.priority_policy,
+            place: &self.place,
+            draws: &self.draws,
+            eager,
+        };
+        for (priority, level) in self.levels.iter_mut().enumerate() {
+            if !std::mem::take(&mut level.changed) {
+                continue;
+            }
+            match &mut self.balancing {
+                Balancing::Whole(balancer) => {
+                    balancer.update(priority, &level.hosts, &level.localities, &context);
+                }
+                Balancing::Subsets(subsets) => subsets.update(priority, level, &context),
+            }
         }
     }
 
     /// The host for one try; `None`: no healthy upstream.
     #[inline]
-    pub(crate) fn select(&mut self, draws: &Draws, selection: Selection<'_>) -> Option<u32> {
+    pub(crate) fn select(&mut self, mut selection: Selection<'_>) -> Option<u32> {
         if self.stale {
-            self.rebuild();
+            self.tell_balancers(selection.now);
         }
-        let mut chosen = self.select_once(draws, &selection, 0)?;
+        let mut chosen = self.select_once(&mut selection, 0)?;
         let mut repick = 0;
         while repick < selection.max_repicks
-            && selection
-                .tried
-                .contains(&self.hosts[chosen as usize].endpoint)
+            && selection.tried.contains(&self.hosts[chosen as usize].id)
         {
             repick += 1;
-            chosen = self.select_once(draws, &selection, repick)?;
+            chosen = self.select_once(&mut selection, repick)?;
         }
         Some(chosen)
     }
 
     #[inline]
-    fn select_once(
-        &mut self,
-        draws: &Draws,
-        selection: &Selection<'_>,
-        repick: u32,
-    ) -> Option<u32> {
-        let round = u64::from(selection.attempt) << 8 | u64::from(repick);
-        let hashed = matches!(
-            self.config.lb_policy,
-            LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. }
-        );
-        let hash = match (hashed, selection.hash) {
-            (true, Some(hash)) => hash,
-            (true, None) => draws.draw(
-                selection.key,
-                Purpose::MissingHash,
-                u64::from(selection.attempt),
-            ),
-            (false, _) => draws.draw(selection.key, Purpose::Priority, round),
-        };
-        let (priority, source) = self.loads.choose(hash)?;
-        if self.priorities.get(priority)?.sources[source as usize]
-            .picker
-            .is_none()
-        {
-            self.build_picker(priority, source, draws);
-        }
+    fn select_once(&mut self, selection: &mut Selection<'_>, repick: u32) -> Option<u32> {
+        let (key, attempt) = (selection.key, u64::from(selection.attempt));
+        let round = attempt << 32 | u64::from(repick);
+        let hash = self.config.lb_policy.hashes().then(|| {
+            selection
+                .hash
+                .unwrap_or_else(|| self.draws.draw(key, Purpose::MissingHash, attempt))
+        });
         let view = HostsView {
+            now: selection.now,
+            config: &self.config,
+            hosts: &self.hosts,
             active: &self.active,
             weights: &self.weights,
             latencies: &self.latencies,
+            cluster_active: self.counts.requests,
         };
-        let chosen = &mut self.priorities[priority].sources[source as usize];
-        let choice = Choice {
-            now: selection.now,
-            key: selection.key,
+        let mut choice = Choice {
+            key,
             round,
             hash,
             walk: repick,
+            tried: selection.tried,
+            previous_priorities: selection.previous_priorities.as_deref_mut(),
         };
-        chosen
-            .picker
-            .as_mut()?
-            .pick(&chosen.hosts, view, draws, choice)
+        match &mut self.balancing {
+            Balancing::Whole(balancer) => balancer.pick(&view, &self.draws, &mut choice),
+            Balancing::Subsets(subsets) => {
+                let criteria = selection.criteria.unwrap_or_default();
+                subsets.pick(&view, &self.draws, criteria, &mut choice)
+            }
+        }
+    }
+}
+
+fn balancing(config: &Cluster, subject: u64, n: u64, draws: &Draws, now: Nanos) -> Balancing {
+    match &config.subsets {
+        Some(subsets) if !subsets.selectors.is_empty() => {
+            let balancers = SubsetBalancers::new(subsets, subject, n, draws, now);
+            Balancing::Subsets(Box::new(balancers))
+        }
+        _ => Balancing::Whole(Balancer::new(subject, n, draws, now)),
     }
 }

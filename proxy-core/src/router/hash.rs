@@ -57,6 +57,7 @@ fn header_hash(head: &RequestHead, name: &str) -> Option<u64> {
     let mut lines: Vec<&[u8]> = match name {
         ":authority" => vec![head.authority.as_bytes()],
         ":path" => vec![head.path.as_bytes()],
+        ":scheme" => vec![head.scheme.as_bytes()],
         ":method" => vec![head.method.as_bytes()],
         _ => head.headers.all(name).collect(),
     };

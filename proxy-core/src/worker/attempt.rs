@@ -2,6 +2,7 @@
 
 use super::Worker;
 use super::state::{Attempt, Expiry, NONE, Owner, Stage};
+use crate::balancer::subset::Criteria;
 use crate::cluster::Selection;
 use crate::contract::Out;
 use crate::ids::{ClusterId, EndpointId, ExchangeId};
@@ -10,7 +11,7 @@ use crate::router::Matched;
 use crate::telemetry::{Details, Flag};
 use crate::time::Nanos;
 use crate::timers::TimerId;
-use crate::xds::{Discovery, Forward, Mirror, RetryPolicy};
+use crate::xds::{Discovery, Forward, Mirror};
 use std::sync::Arc;
 
 impl Worker {
@@ -23,7 +24,7 @@ impl Worker {
         let Some((matched, forward)) = decision.forward() else {
             return;
         };
-        let Some(host) = self.select_host(x, id, forward.retry.as_ref()) else {
+        let Some(host) = self.select_host(x, id, forward) else {
             self.local_reply(
                 x,
                 503,
@@ -34,12 +35,15 @@ impl Worker {
             );
             return;
         };
-        let endpoint = self.cluster(id).hosts[host as usize].endpoint;
+        let state = &self.cluster(id).hosts[host as usize];
+        let (endpoint, tried) = (state.endpoint, state.id);
         let exchange = &mut self.exchanges[x as usize];
         let first = exchange.attempts == 0;
         exchange.attempts += 1;
         exchange.endpoint = Some(endpoint);
-        exchange.tried.push(endpoint);
+        if forward.retry.is_some() {
+            exchange.tried.push(tried);
+        }
         let (id_of_exchange, choice) = (exchange.id, exchange.weighted_choice as usize);
         let head = Arc::clone(&matched.upstream_heads[choice]);
         let attempt = self.new_attempt(Owner::Exchange(x), id, host);
@@ -58,23 +62,38 @@ impl Worker {
         }
     }
 
-    fn select_host(&mut self, x: u32, id: ClusterId, retry: Option<&RetryPolicy>) -> Option<u32> {
+    fn select_host(&mut self, x: u32, id: ClusterId, forward: &Forward) -> Option<u32> {
         if let Discovery::OriginalDst { port } = self.cluster(id).config.discovery {
             return self.original_host(x, id, port);
         }
-        let exchange = &self.exchanges[x as usize];
-        // The predicate looks only at retries.
-        let avoid = retry.filter(|retry| retry.avoid_previous_hosts && exchange.attempts > 0);
-        let selection = Selection {
+        let exchange = &mut self.exchanges[x as usize];
+        // The predicate and the retry priority look only at retries.
+        let (tried, previous_priorities, max_repicks) = match &forward.retry {
+            Some(retry) if exchange.attempts > 0 => {
+                let frequency = retry.previous_priorities_update_frequency;
+                let (tried, priorities) = exchange.tried.parts(frequency);
+                let repicks = retry.host_selection_retry_max_attempts;
+                let avoid = retry.avoid_previous_hosts;
+                (tried, priorities, if avoid { repicks } else { 0 })
+            }
+            _ => (&[][..], None, 0),
+        };
+        let cluster = self.clusters[id.0 as usize].as_mut()?;
+        let entry = &forward.clusters[exchange.weighted_choice as usize];
+        let criteria = cluster.config.subsets.as_ref().map(|_| Criteria {
+            route: &forward.subset,
+            weighted_cluster: &entry.subset,
+        });
+        cluster.select(Selection {
             now: self.now,
             key: exchange.key,
             attempt: exchange.attempts,
             hash: exchange.hash,
-            tried: exchange.tried.as_slice(),
-            max_repicks: avoid.map_or(0, |retry| retry.host_selection_retry_max_attempts),
-        };
-        let cluster = self.clusters[id.0 as usize].as_mut()?;
-        cluster.select(&self.draws, selection)
+            criteria,
+            tried,
+            max_repicks,
+            previous_priorities,
+        })
     }
 
     /// The host at the address the client was connecting to.
@@ -123,10 +142,7 @@ impl Worker {
         out: &mut Out,
     ) {
         let stream_value = self.exchanges[x as usize].stream_value;
-        let (key, choice) = (
-            self.exchanges[x as usize].key,
-            self.exchanges[x as usize].weighted_choice,
-        );
+        let key = self.exchanges[x as usize].key;
         // Nothing is mirrored if the first attempt was answered on the spot.
         if !self.exchanges[x as usize].live {
             return;
@@ -134,15 +150,7 @@ impl Worker {
         for (number, mirror) in forward.mirrors.iter().enumerate() {
             if mirror.fraction.holds(stream_value) {
                 let key = mix(key ^ mix(number as u64 + 1));
-                let head = &matched.upstream_heads[choice as usize];
-                self.mirror(
-                    id,
-                    key,
-                    mirror,
-                    Arc::clone(head),
-                    matched.timeouts.route,
-                    out,
-                );
+                self.mirror(id, key, mirror, matched, forward, out);
             }
         }
     }
@@ -152,25 +160,32 @@ impl Worker {
         of: ExchangeId,
         key: u64,
         mirror: &Mirror,
-        head: Arc<crate::head::RequestHead>,
-        timeout: Option<Nanos>,
+        matched: &Matched,
+        forward: &Forward,
         out: &mut Out,
     ) {
         let Some(id) = self.usable(&mirror.cluster) else {
             return;
         };
+        let choice = self.exchanges[of.index as usize].weighted_choice as usize;
+        let head = Arc::clone(&matched.upstream_heads[choice]);
         let selection = Selection {
             now: self.now,
             key,
             attempt: 0,
             hash: None,
+            criteria: Some(Criteria {
+                route: &forward.subset,
+                weighted_cluster: &forward.clusters[choice].subset,
+            }),
             tried: &[],
             max_repicks: 0,
+            previous_priorities: None,
         };
         let Some(cluster) = self.clusters[id.0 as usize].as_mut() else {
             return;
         };
-        let Some(host) = cluster.select(&self.draws, selection) else {
+        let Some(host) = cluster.select(selection) else {
             return;
         };
         let attempt = self.new_attempt(Owner::Mirror(of), id, host);
@@ -179,7 +194,7 @@ impl Worker {
         } else {
             head
         });
-        if let Some(timeout) = timeout {
+        if let Some(timeout) = matched.timeouts.route {
             self.attempts[attempt].timer =
                 self.timers
                     .start(self.now, timeout, Expiry::Attempt(attempt));

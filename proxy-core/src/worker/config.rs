@@ -38,10 +38,12 @@ impl Worker {
                 address,
                 ejected,
             } => {
+                let now = self.now;
                 let cluster = self.cluster_mut(id);
                 if let Some(host) = cluster.member(address) {
                     cluster.hosts[host as usize].ejected = ejected;
-                    cluster.health_changed();
+                    cluster.health_changed(host, now);
+                    self.hosts_changed(id);
                 }
             }
             ToWorker::Drain { id, address } => {
@@ -67,12 +69,15 @@ impl Worker {
             self.clusters.resize_with(id.0 as usize + 1, || None);
         }
         match &mut self.clusters[id.0 as usize] {
-            None => self.clusters[id.0 as usize] = Some(ClusterState::new(cluster, self.number)),
+            None => {
+                let place = (Arc::clone(&self.locality), self.local_hosts.clone());
+                let (number, draws, now) = (self.number, self.draws, self.now);
+                let state = ClusterState::new(id, cluster, number, draws, place, now);
+                self.clusters[id.0 as usize] = Some(state);
+            }
             Some(state) => {
                 // A changed cluster starts with new hosts; requests in flight finish on the old.
-                state.config = cluster;
-                state.removed = false;
-                for host in state.clear() {
+                for host in state.reconfigure(cluster, self.now) {
                     self.drain_host(id, host, out);
                 }
             }
@@ -100,6 +105,20 @@ impl Worker {
         for host in gone {
             self.drain_host(id, host, out);
         }
+        self.hosts_changed(id);
+    }
+
+    /// Zone-aware routing looks at the members of the proxy's own cluster.
+    fn hosts_changed(&mut self, id: ClusterId) {
+        let cluster = self.cluster(id);
+        if self.local_cluster.as_ref() != Some(&cluster.config.name) {
+            return;
+        }
+        let local = Arc::new(cluster.local_hosts());
+        for cluster in self.clusters.iter_mut().flatten() {
+            cluster.local_changed(&local);
+        }
+        self.local_hosts = Some(local);
     }
 
     fn on_listener(&mut self, listener: Arc<Listener>, out: &mut Out) {

@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod state;
 
+use crate::balancer::locality::LocalHosts;
 use crate::cluster::ClusterState;
 use crate::contract::{Input, Opened, Out};
 use crate::ids::{ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
@@ -42,6 +43,26 @@ pub struct Identity {
     pub proxy: Name,
     /// Workers of the proxy (Envoy's `concurrency`).
     pub workers: u32,
+    /// `region/zone/subzone` of the proxy, if known (Envoy `node.locality`).
+    #[serde(default)]
+    pub locality: Option<Name>,
+    /// The cluster that the proxy itself is a member of, which zone-aware routing needs to know
+    /// (Envoy `cluster_manager.local_cluster_name`).
+    #[serde(default)]
+    pub local_cluster: Option<Name>,
+}
+
+impl Identity {
+    /// A proxy that does not know where it is.
+    pub fn new(seed: u64, proxy: Name, workers: u32) -> Identity {
+        Identity {
+            seed,
+            proxy,
+            workers,
+            locality: None,
+            local_cluster: None,
+        }
+    }
 }
 
 /// What routing depends on besides the head and the tables: one chain of one version of a listener.
@@ -65,6 +86,10 @@ struct Remembered {
 pub struct Worker {
     number: u32,
     draws: Draws,
+    locality: Name,
+    local_cluster: Option<Name>,
+    /// The members of the proxy's own cluster, once delivered.
+    local_hosts: Option<Arc<LocalHosts>>,
     /// Has siblings to share counts with.
     shares: bool,
     now: Nanos,
@@ -97,6 +122,9 @@ impl Worker {
         Worker {
             number,
             draws: Draws::new(identity.seed, &identity.proxy),
+            locality: identity.locality.clone().unwrap_or_default(),
+            local_cluster: identity.local_cluster.clone(),
+            local_hosts: None,
             shares: identity.workers > 1,
             now: Nanos::ZERO,
             listeners: Vec::new(),

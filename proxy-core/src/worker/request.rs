@@ -264,7 +264,12 @@ impl Worker {
         true
     }
 
+    /// Only consistent hashing asks for a hash, and so makes cookies.
     fn hash(&mut self, x: u32, head: &RequestHead, forward: &Forward) {
+        let cluster = self.exchanges[x as usize].cluster;
+        if !cluster.is_some_and(|id| self.cluster(id).config.lb_policy.hashes()) {
+            return;
+        }
         let Some(downstream) = self.downstream(self.exchanges[x as usize].downstream) else {
             return;
         };

@@ -1,5 +1,6 @@
 //! What a worker keeps for exchanges, attempts, connections and downstream connections.
 
+use crate::cluster::Tried;
 use crate::contract::Opened;
 use crate::head::{RequestHead, ResponseHead};
 use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
@@ -49,35 +50,6 @@ pub(super) struct Downstream {
     pub(super) exchanges: u32,
     /// Of a local rate limit that has one for each connection.
     pub(super) bucket: Option<Bucket>,
-}
-
-/// The endpoints an exchange has tried, as many as the predicate needs to know.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tried {
-    endpoints: [EndpointId; Tried::CAPACITY],
-    len: usize,
-}
-
-impl Tried {
-    const CAPACITY: usize = 8;
-    pub(super) const EMPTY: Tried = Tried {
-        endpoints: [EndpointId(NONE); Tried::CAPACITY],
-        len: 0,
-    };
-
-    /// Remembers `endpoint`; beyond the capacity the oldest is forgotten.
-    pub(super) fn push(&mut self, endpoint: EndpointId) {
-        if self.len == Tried::CAPACITY {
-            self.endpoints.copy_within(1.., 0);
-            self.len -= 1;
-        }
-        self.endpoints[self.len] = endpoint;
-        self.len += 1;
-    }
-
-    pub(super) fn as_slice(&self) -> &[EndpointId] {
-        &self.endpoints[..self.len]
-    }
 }
 
 /// One request and its response.

@@ -131,6 +131,13 @@ pub enum LbPolicy {
     ClusterProvided,
 }
 
+impl LbPolicy {
+    /// Goes by the hash of a request.
+    pub fn hashes(&self) -> bool {
+        matches!(self, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. })
+    }
+}
+
 /// Envoy `RingHashLbConfig.HashFunction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RingHashFunction {
@@ -160,7 +167,8 @@ pub struct SlowStart {
 /// How the localities of one priority share its load (Envoy `CommonLbConfig`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LocalityLb {
-    /// By their hosts alone.
+    /// By their hosts alone; where the proxy knows its local cluster, zone-aware with Envoy's
+    /// defaults.
     #[default]
     None,
     /// `locality_weighted_lb_config`.

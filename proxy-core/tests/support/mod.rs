@@ -2,6 +2,8 @@
 // Each test binary uses its own part, and a broken script may stop it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod picks;
+
 use proxy_core::Identity;
 use proxy_core::contract::*;
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
@@ -91,13 +93,12 @@ impl World {
     }
 
     pub fn bare() -> World {
-        let identity = Identity {
-            seed: 1,
-            proxy: "p".into(),
-            workers: 1,
-        };
+        World::with_identity(&Identity::new(1, "p".into(), 1))
+    }
+
+    pub fn with_identity(identity: &Identity) -> World {
         World {
-            proxy: Proxy::new(&identity),
+            proxy: Proxy::new(identity),
             outs: Outs::new(1),
             now: Nanos::ZERO,
             events: BTreeMap::new(),

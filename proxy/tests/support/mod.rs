@@ -183,11 +183,7 @@ async fn run_proxy(left: Rc<Left>, deltas: Vec<XdsDelta>) -> turmoil::Result {
             Record::Change(_) => {}
         })
     };
-    let identity = Identity {
-        seed: 1,
-        proxy: "proxy".into(),
-        workers: 1,
-    };
+    let identity = Identity::new(1, "proxy".into(), 1);
     let setup = Setup {
         identity,
         keys_of_tries: true,

@@ -109,11 +109,8 @@ impl World<'_, '_> {
         }
         let name: Name = format!("{}.{}", own.name, own.namespace).into();
         let workers = self.plan.concurrency.max(1);
-        let identity = Identity {
-            seed: self.plan.proxies_seed.unwrap_or(self.seed),
-            proxy: Arc::clone(&name),
-            workers,
-        };
+        let seed = self.plan.proxies_seed.unwrap_or(self.seed);
+        let identity = Identity::new(seed, Arc::clone(&name), workers);
         let journal = self
             .observers
             .journal

@@ -70,11 +70,7 @@ fn start_proxy(world: &Rc<World>, pod: u32) -> Option<Driver<Net>> {
     let name: Name = Arc::clone(&identity.name);
     let number = world.proxies.replace(world.proxies.get() + 1);
     let setup = Setup {
-        identity: Identity {
-            seed: world.seed,
-            proxy: Arc::clone(&name),
-            workers: world.plan.concurrency.max(1),
-        },
+        identity: Identity::new(world.seed, Arc::clone(&name), world.plan.concurrency.max(1)),
         keys_of_tries: true,
         journal: world.keeps_journals,
         sink: proxy_sink(Rc::clone(world), pod, number, Arc::clone(&name)),
