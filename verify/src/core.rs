@@ -46,11 +46,7 @@ struct Current {
 impl Core {
     /// Told all of `resources`, and up for a while.
     pub(crate) fn new(resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {
-        let identity = Identity {
-            seed: 1,
-            proxy: "verify".into(),
-            workers: 1,
-        };
+        let identity = Identity::new(1, "verify".into(), 1);
         let mut core = Core {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
@@ -258,6 +254,7 @@ impl Core {
                 head,
                 ordinal,
                 announce_ordinal,
+                ..
             } => {
                 let announced = announce_ordinal.then_some(ordinal);
                 self.arrive(attempt, conn, &head, announced, source);

@@ -20,6 +20,7 @@ rehearsals! {
     breaker_overflow "breaker-overflow"
     cascade_ejection "cascade-ejection"
     drain "drain"
+    ejection_backoff "ejection-backoff"
     endpoint_crash "endpoint-crash"
     locality_failover "locality-failover"
     merge_window "merge-window"

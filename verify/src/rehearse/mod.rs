@@ -88,7 +88,7 @@ impl Agreement {
 }
 
 /// Rehearses `plan`, whose pods are on loopback, with `seed` and the Envoy at `binary`, as `proxy`
-/// (`POD.NAMESPACE`) lives through it; by default the one that sends most requests.
+/// (a pod or workload) lives through it; by default the one that sends most requests.
 ///
 /// # Errors
 /// The scenario cannot be played, or Envoy did not do its part.
@@ -104,14 +104,14 @@ pub fn rehearse(
     let proxy = proxy.ok_or_else(|| Refusal("no proxy sends a request".to_owned()))?;
     let script = Script::of(plan, &proxy, seed)?;
     refuse::script(plan, &script)?;
-    refuse::used(plan, &script, &runs::run_core(plan, &proxy, seed, 1, Nanos::ZERO))?;
+    refuse::used(plan, &script, &runs::run_core(plan, &script.proxy, seed, 1, Nanos::ZERO))?;
     let played = play::play(plan, &script, seed, binary)?;
     Ok(Rehearsal {
         scenario: plan.name.clone(),
         seed,
         // A real proxy, and what stands in around it, take time that the scenario does not know of.
         agreement: judge(plan, &script, seed, &played.run, PASS + played.answered_late * 2),
-        proxy,
+        proxy: script.proxy,
         sent_late: played.sent_late,
         answered_late: played.answered_late,
     })

@@ -4,7 +4,7 @@
 use super::runs::Run;
 use super::script::Script;
 use crate::Failure;
-use control_plane::{ProxyIdentity, ProxyKind};
+use control_plane::ProxyKind;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     CircuitBreakers, Cluster, Discovery, HttpProtocol, LbPolicy, Name, Transport, XdsDelta,
@@ -157,15 +157,7 @@ fn one_pod(plan: &Plan, from: u32, pod: u32) -> Result<(), Refusal> {
     if own.proxy == ProxyKind::None {
         return Ok(());
     }
-    let identity = ProxyIdentity {
-        name: own.name.clone(),
-        kind: own.proxy,
-        namespace: Arc::clone(&own.namespace),
-        labels: own.labels.clone(),
-        ip: own.ip,
-        locality: Arc::clone(&own.locality),
-    };
-    let push = plan.control_plane.clone().connect(Nanos::ZERO, identity);
+    let push = plan.control_plane.clone().connect(Nanos::ZERO, own.identity());
     let clusters = push.deltas.iter().filter_map(|delta| match delta {
         XdsDelta::Clusters { upsert, .. } => Some(upsert),
         _ => None,

@@ -2,12 +2,14 @@
 //! handed, each with its time, taken down while the event engine runs the scenario.
 
 use super::refuse::Refusal;
+use control_plane::ProxyKind;
 use proxy_core::contract::{Direction, Input, MainInput, Opened, Out};
 use proxy_core::head::RequestHead;
 use proxy_core::ids::DownstreamId;
 use proxy_core::proxy::{Step, Witness};
 use proxy_core::time::Nanos;
 use proxy_core::xds::XdsDelta;
+use sim::plan::PlanPod;
 use sim::{Observers, Plan};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,15 +70,27 @@ pub(super) fn is_inbound(cluster: &str) -> bool {
 }
 
 impl Script {
-    /// Takes down what the proxy called `proxy` is handed in the run with `seed`.
+    /// Takes down what a proxy is handed in the run with `seed`: that of the pod called `proxy`
+    /// (`NAME`, `NAMESPACE/NAME` or `NAME.NAMESPACE`), or of the first pod of the workload so called.
     pub fn of(plan: &Plan, proxy: &str, seed: u64) -> Result<Script, Refusal> {
-        let is_it = |pod: &sim::plan::PlanPod| {
-            format!("{}.{}", pod.pod.name, pod.pod.namespace) == proxy
+        let names = |name: &str, namespace: &str| {
+            [name.to_owned(), format!("{namespace}/{name}"), format!("{name}.{namespace}")]
         };
-        let found = plan.pods.iter().position(is_it);
-        let Some(pod) = found else {
-            return Err(Refusal(format!("no pod of the scenario is called `{proxy}`")));
+        let is_it = |(_, pod): &(u32, &PlanPod)| {
+            let workload = &plan.workloads[pod.workload as usize];
+            let of_pod = names(&pod.pod.name, &pod.pod.namespace);
+            of_pod.iter().any(|name| name == proxy)
+                || names(&workload.name, &workload.namespace).iter().any(|name| name == proxy)
         };
+        let pods = (0u32..).zip(&plan.pods);
+        let with_proxy = pods.filter(|(_, pod)| pod.pod.proxy != ProxyKind::None);
+        let Some((pod, planned)) = with_proxy.clone().find(is_it) else {
+            let all: Vec<&str> = with_proxy.map(|(_, pod)| &*pod.pod.name).collect();
+            let all = all.join(", ");
+            return Err(Refusal(format!("no pod with a proxy is called `{proxy}`: there are {all}")));
+        };
+        let proxy = format!("{}.{}", planned.pod.name, planned.pod.namespace);
+        let proxy = proxy.as_str();
         let mut scribe = Scribe::default();
         let observers = Observers {
             witness: Some((proxy, &mut scribe)),
@@ -84,12 +98,12 @@ impl Script {
         };
         sim::event::run(plan, seed, observers);
         let arrivals = scribe.requests.into_iter().map(|(at, opened, key, head)| {
-            let timeout = client_timeout(plan, pod, &head);
+            let timeout = client_timeout(plan, planned, &head);
             Arc::new(Arrival { at, opened, key, head, timeout })
         });
         Ok(Script {
             proxy: proxy.to_owned(),
-            pod: pod as u32,
+            pod,
             arrivals: arrivals.collect(),
             pushes: scribe.pushes,
         })
@@ -97,7 +111,7 @@ impl Script {
 }
 
 /// How long the client of a request waits: the traffic source's or the calling application's limit.
-fn client_timeout(plan: &Plan, pod: usize, head: &RequestHead) -> Option<Nanos> {
+fn client_timeout(plan: &Plan, pod: &PlanPod, head: &RequestHead) -> Option<Nanos> {
     let of_source = plan.traffic.iter().find(|traffic| {
         let mut variants = traffic.variants.iter();
         variants.any(|(_, variant)| Some(*variant) == head.id)
@@ -105,7 +119,7 @@ fn client_timeout(plan: &Plan, pod: usize, head: &RequestHead) -> Option<Nanos> 
     if let Some(traffic) = of_source {
         return traffic.timeout;
     }
-    let workload = &plan.workloads[plan.pods[pod].workload as usize];
+    let workload = &plan.workloads[pod.workload as usize];
     let scripts = workload.behavior.scripts.iter();
     let calls = scripts.flat_map(|(_, script)| script.steps.iter().flatten());
     let is_it = |own: &RequestHead| {
