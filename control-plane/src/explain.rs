@@ -2,7 +2,7 @@
 
 use crate::model::Resources;
 use crate::request::{Request, RequestDirection, RequestProtocol, RequestTls};
-use proxy_core::contract::{Direction, DownstreamTls, Opened};
+use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
@@ -130,6 +130,7 @@ fn connection(resources: &Resources, request: &Request) -> Opened {
             sni: request.sni.as_deref().map(Name::from),
             mutual: request.tls == RequestTls::Mtls,
         }),
+        protocol: Protocol::Http1,
     }
 }
 

@@ -71,11 +71,16 @@ impl Workload {
 impl Pod {
     /// The proxy before the pod's application, as it introduces itself to the control plane.
     pub fn identity(&self) -> ProxyIdentity {
+        let mut labels = self.labels.clone();
+        for (key, value) in topology_labels(&self.locality) {
+            labels.retain(|(own, _)| *own != key);
+            labels.push((key, value));
+        }
         ProxyIdentity {
             name: format!("{}.{}", self.name, self.namespace).into(),
             kind: self.proxy,
             namespace: self.namespace.clone(),
-            labels: self.labels.clone(),
+            labels,
             ip: self.ip,
             locality: self.locality.clone(),
         }
@@ -89,6 +94,20 @@ impl Pod {
                 .iter()
                 .any(|(key, value)| &**key == "security.istio.io/tlsMode" && &**value == "istio")
     }
+}
+
+/// What Istio adds to the labels of every workload in a `region/zone/subzone`.
+pub(crate) fn topology_labels(locality: &str) -> Vec<(Name, Name)> {
+    let keys = [
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+        "topology.istio.io/subzone",
+    ];
+    let parts = keys.into_iter().zip(locality.split('/'));
+    parts
+        .filter(|(_, part)| !part.is_empty())
+        .map(|(key, part)| (key.into(), part.into()))
+        .collect()
 }
 
 /// An address in 10.0.0.0/9 for `seed`; another `attempt` gives another one.
@@ -143,6 +162,7 @@ pub struct ProxyIdentity {
     pub name: Name,
     pub kind: ProxyKind,
     pub namespace: Name,
+    /// With those of the topology, which Istio adds.
     pub labels: Vec<(Name, Name)>,
     pub ip: IpAddr,
     pub locality: Name,

@@ -233,10 +233,7 @@ impl ControlPlane {
                 let concerned =
                     |pod: &Arc<Pod>| source.service.selects(&pod.namespace, &pod.labels);
                 if changed.pods.iter().any(concerned) {
-                    replace(
-                        assignment,
-                        source.assignment(pods, authentication, &key.locality),
-                    );
+                    replace(assignment, source.assignment(pods, authentication, key));
                 }
             }
         }

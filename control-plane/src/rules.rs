@@ -244,17 +244,19 @@ impl Rules {
     /// Whether endpoints can have priorities by their distance from the proxy: only where outliers
     /// are detected.
     pub(crate) fn look_at_locality(&self) -> bool {
-        let detects = |policy: &TrafficPolicy| {
-            let at_ports = policy.port_level.iter().map(|(_, blocks)| blocks);
-            std::iter::once(policy)
-                .chain(at_ports)
-                .any(|blocks| blocks.outlier_detection.is_some())
-        };
-        self.policies.values().any(|of_namespace| {
-            let mut policies = of_namespace.by_host.values().flatten();
-            policies.any(|rule| {
-                let subsets = rule.subsets.iter().filter_map(|s| s.policy.as_ref());
-                rule.policy.iter().chain(subsets).any(detects)
+        self.any_blocks(|blocks| blocks.outlier_detection.is_some() || blocks.locality.is_some())
+    }
+
+    /// Whether the blocks of any level of any policy are such.
+    fn any_blocks(&self, such: impl Fn(&TrafficPolicy) -> bool) -> bool {
+        let policies = self.policies.values();
+        let mut policies =
+            policies.flat_map(|of_namespace| of_namespace.by_host.values().flatten());
+        policies.any(|rule| {
+            let subsets = rule.subsets.iter().filter_map(|s| s.policy.as_ref());
+            rule.policy.iter().chain(subsets).any(|policy| {
+                let at_ports = policy.port_level.iter().map(|(_, blocks)| blocks);
+                std::iter::once(policy).chain(at_ports).any(&such)
             })
         })
     }
@@ -265,7 +267,12 @@ impl Rules {
             let mut policies = of_namespace.by_host.values().flatten();
             policies.any(|policy| policy.selector.is_some())
         });
+        let fails_over_by_label = |blocks: &TrafficPolicy| {
+            let setting = blocks.locality.as_ref();
+            setting.is_some_and(|setting| !setting.failover_priority.is_empty())
+        };
         selects
+            || self.any_blocks(fails_over_by_label)
             || self.virtual_services.iter().any(|rule| {
                 let spec = rule.spec();
                 let http = rule.http().iter().flat_map(|http| &http.matches);

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p proxy-core --example passes [PASSES]`
 
-use proxy_core::contract::{Action, Direction, Input, MainInput, Opened};
+use proxy_core::contract::{Action, Direction, Input, MainInput, Opened, Protocol};
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{DownstreamId, ExchangeId, HeadId};
 use proxy_core::proxy::{Outs, Proxy};
@@ -76,6 +76,7 @@ fn configured(endpoints: u32, lb_policy: LbPolicy) -> (Proxy, Outs) {
         original_dst: address(2),
         direction: Direction::Outbound,
         tls: None,
+        protocol: Protocol::Http1,
     };
     proxy.handle_worker(Nanos::ZERO, 0, Input::Opened(opened), &mut outs, None);
     (proxy, outs)

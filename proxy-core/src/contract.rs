@@ -9,11 +9,11 @@
 //! retry.
 
 use crate::head::{RequestHead, ResponseHead};
-use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
+use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId, ProbeId};
 use crate::messages::{ToMain, ToWorker};
 use crate::telemetry::AccessLog;
 use crate::time::Nanos;
-use crate::xds::{Name, XdsDelta};
+use crate::xds::{Name, Probe, Transport, XdsDelta};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,11 +47,18 @@ pub enum Input {
         conn: ConnId,
         reason: ConnectFailure,
     },
-    /// A connection that was up is gone; an attempt on it that has no full response is reset.
+    /// A connection that was up is gone; the attempts on it that have no full response are reset.
     ConnClosed { conn: ConnId },
-    /// The peer takes no further request on a connection (HTTP/1 `connection: close`): it is closed
-    /// once the attempt it carries is over.
+    /// The peer takes no further request on a connection (HTTP/1 `connection: close`, HTTP/2
+    /// `GOAWAY`): it is closed once the attempts it carries are over. Those that the peer will not
+    /// answer are `Reset` one by one.
     GoAway { conn: ConnId },
+    /// The peer of an HTTP/2 connection allows this many requests at once. May come before
+    /// `Connected`, from drivers that cannot do more.
+    Settings {
+        conn: ConnId,
+        max_concurrent_streams: u32,
+    },
     /// The head of an attempt's response. With `ends` the response has no body.
     ResponseHead {
         attempt: AttemptId,
@@ -81,6 +88,11 @@ pub enum MainInput {
         host: Name,
         addresses: Vec<std::net::IpAddr>,
     },
+    /// The answer to [`Action::Probe`].
+    Probed {
+        probe: ProbeId,
+        outcome: ProbeOutcome,
+    },
     /// A message from worker `worker`.
     Message { worker: u32, message: ToMain },
     /// The driver's one timer for this machine went off.
@@ -98,6 +110,28 @@ pub struct Opened {
     pub direction: Direction,
     /// `None`: plain text.
     pub tls: Option<DownstreamTls>,
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// One request at a time.
+    #[default]
+    Http1,
+    /// Many at once.
+    Http2,
+}
+
+/// What came of an active health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbeOutcome {
+    /// The connection came up: all that a TCP check asks for.
+    Connected,
+    Status(u16),
+    /// No connection, or it broke before an answer.
+    Failed,
 }
 
 /// Which way a connection goes through the proxy.
@@ -147,6 +181,7 @@ pub enum Action {
         endpoint: EndpointId,
         address: SocketAddr,
         transport: ConnTransport,
+        protocol: Protocol,
     },
     /// Close a connection, usable or not yet; no answer.
     CloseConn { conn: ConnId },
@@ -165,8 +200,9 @@ pub enum Action {
         expected_timeout_ms: u64,
         announce_grpc_timeout: bool,
     },
-    /// Give up an attempt that was sent; its HTTP/1 connection is closed by a `CloseConn` of its own.
-    Cancel { attempt: AttemptId },
+    /// Give up an attempt that was sent: an HTTP/2 stream is reset; an HTTP/1 connection is closed by
+    /// a `CloseConn` of its own.
+    Cancel { attempt: AttemptId, conn: ConnId },
     /// Answer the client.
     Respond {
         exchange: ExchangeId,
@@ -180,6 +216,13 @@ pub enum Action {
     /// Take no further requests on a downstream connection, and close it when those in progress are
     /// over: no filter chain takes it, or its listener has changed.
     CloseDownstream { downstream: DownstreamId },
+    /// Check an endpoint's health on a connection of its own; answer with `Probed`, or not at all:
+    /// the core times it out itself.
+    Probe {
+        probe: ProbeId,
+        transport: ConnTransport,
+        request: Probe,
+    },
     /// Look up a name; answer with `Resolved`.
     Resolve { host: Name },
     /// The update was taken over.
@@ -214,6 +257,18 @@ pub enum ConnTransport {
     Plaintext,
     MutualTls,
     Tls { sni: Option<Name> },
+}
+
+impl ConnTransport {
+    /// Of a connection to an endpoint that speaks Istio's mutual TLS, or does not.
+    pub(crate) fn of(transport: &Transport, mutual_tls: bool) -> ConnTransport {
+        match transport {
+            Transport::Plaintext => ConnTransport::Plaintext,
+            Transport::AutoMutualTls if !mutual_tls => ConnTransport::Plaintext,
+            Transport::AutoMutualTls | Transport::IstioMutualTls => ConnTransport::MutualTls,
+            Transport::Tls { sni } => ConnTransport::Tls { sni: sni.clone() },
+        }
+    }
 }
 
 /// What a machine appends to while handling an input; it is never cleared by the machine.
@@ -269,6 +324,18 @@ pub enum StateChange {
         cluster: ClusterId,
         address: SocketAddr,
     },
+    /// An endpoint's active health checks now agree that it is healthy, or no longer do.
+    HealthChecked {
+        cluster: ClusterId,
+        address: SocketAddr,
+        healthy: bool,
+    },
+    /// An endpoint said that it is degraded, or has not for long enough.
+    Degraded {
+        cluster: ClusterId,
+        address: SocketAddr,
+        degraded: bool,
+    },
     /// A circuit breaker refused a request or a retry.
     Overflow { cluster: ClusterId },
     /// A cluster has all it needs and is used from now on.
@@ -281,4 +348,8 @@ pub enum EjectionReason {
     Consecutive5xx,
     ConsecutiveGatewayFailure,
     ConsecutiveLocalOriginFailure,
+    SuccessRate,
+    FailurePercentage,
+    LocalOriginSuccessRate,
+    LocalOriginFailurePercentage,
 }

@@ -2,6 +2,7 @@
 //! finished exchange or a closed connection is told from one about its successor.
 
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 macro_rules! generational_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -47,3 +48,14 @@ pub struct EndpointId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HeadId(pub u32);
+
+/// One active health check of one endpoint. Chosen by the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProbeId {
+    pub cluster: ClusterId,
+    pub address: SocketAddr,
+    /// Which of the cluster's health checks.
+    pub check: u32,
+    /// Never used again.
+    pub number: u64,
+}

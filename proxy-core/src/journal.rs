@@ -166,6 +166,7 @@ const INPUTS: &[&str] = &[
     "ConnectFailed",
     "ConnClosed",
     "GoAway",
+    "Settings",
     "ResponseHead",
     "ResponseEnd",
     "Reset",
@@ -173,6 +174,7 @@ const INPUTS: &[&str] = &[
     "Tick",
     "Xds",
     "Resolved",
+    "Probed",
     "main Message",
     "main Tick",
 ];
@@ -187,6 +189,7 @@ const ACTIONS: &[&str] = &[
     "Abort",
     "Buffer",
     "CloseDownstream",
+    "Probe",
     "Resolve",
     "Ack",
     "Nack",
@@ -204,6 +207,7 @@ fn input_name(input: &Input) -> &'static str {
         Input::ConnectFailed { .. } => "ConnectFailed",
         Input::ConnClosed { .. } => "ConnClosed",
         Input::GoAway { .. } => "GoAway",
+        Input::Settings { .. } => "Settings",
         Input::ResponseHead { .. } => "ResponseHead",
         Input::ResponseEnd { .. } => "ResponseEnd",
         Input::Reset { .. } => "Reset",
@@ -216,6 +220,7 @@ fn main_input_name(input: &MainInput) -> &'static str {
     match input {
         MainInput::Xds { .. } => "Xds",
         MainInput::Resolved { .. } => "Resolved",
+        MainInput::Probed { .. } => "Probed",
         MainInput::Message { .. } => "main Message",
         MainInput::Tick => "main Tick",
     }
@@ -231,6 +236,7 @@ fn action_name(action: &Action) -> &'static str {
         Action::Abort { .. } => "Abort",
         Action::Buffer { .. } => "Buffer",
         Action::CloseDownstream { .. } => "CloseDownstream",
+        Action::Probe { .. } => "Probe",
         Action::Resolve { .. } => "Resolve",
         Action::Ack { .. } => "Ack",
         Action::Nack { .. } => "Nack",

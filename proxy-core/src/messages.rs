@@ -4,7 +4,7 @@
 use crate::contract::EjectionReason;
 use crate::ids::ClusterId;
 pub use crate::resilience::rate_limit::{BucketOwner, BucketSize};
-use crate::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
+use crate::xds::{Cluster, EndpointHealth, Listener, LoadAssignment, Name, RouteTable};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,13 +33,14 @@ pub enum ToWorker {
     RemoveRoutes {
         name: Name,
     },
-    /// A host was ejected or came back (already merged by the update-merge window).
-    Ejected {
+    /// A host's health is not what discovery says of it: outlier detection and health checks count
+    /// too (already merged by the update-merge window). Holds until the next assignment.
+    Health {
         id: ClusterId,
         address: SocketAddr,
-        ejected: bool,
+        health: EndpointHealth,
     },
-    /// An ejected host's existing connections are drained at once.
+    /// The existing connections of a host that turned unhealthy are drained at once.
     Drain {
         id: ClusterId,
         address: SocketAddr,
@@ -49,6 +50,10 @@ pub enum ToWorker {
         id: ClusterId,
         address: SocketAddr,
         which: Option<EjectionReason>,
+    },
+    /// Hand over what was counted for the statistical outlier detectors, and count afresh.
+    CollectStatistics {
+        id: ClusterId,
     },
     /// A count that the workers of a proxy share was changed by a sibling.
     Shared {
@@ -71,6 +76,8 @@ pub enum SharedCounter {
     Retries(ClusterId),
     /// Active requests of one host.
     HostActive(ClusterId, SocketAddr),
+    /// Connections to one host, where their number is limited.
+    HostConnections(ClusterId, SocketAddr),
     Consecutive5xx(ClusterId, SocketAddr),
     ConsecutiveGateway(ClusterId, SocketAddr),
     ConsecutiveLocalOrigin(ClusterId, SocketAddr),
@@ -87,4 +94,41 @@ pub enum ToMain {
         address: SocketAddr,
         reason: EjectionReason,
     },
+    /// A host answered with `x-envoy-degraded`.
+    Degraded { id: ClusterId, address: SocketAddr },
+    /// The cluster has opened its first connection; health checks come more often from now on.
+    Used { id: ClusterId },
+    /// The answer to [`ToWorker::CollectStatistics`]: the hosts that had any request.
+    Statistics {
+        id: ClusterId,
+        hosts: Vec<HostStatistics>,
+    },
+}
+
+/// Requests to a host since the last collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatistics {
+    pub address: SocketAddr,
+    /// As the host answered; of all events, unless those of the proxy's own making are split off.
+    pub external: Successes,
+    pub local_origin: Successes,
+}
+
+/// How many requests there were, and how many of them succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Successes {
+    pub succeeded: u64,
+    pub total: u64,
+}
+
+impl Successes {
+    pub(crate) fn count(&mut self, succeeded: bool) {
+        self.succeeded += u64::from(succeeded);
+        self.total += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: Successes) {
+        self.succeeded += other.succeeded;
+        self.total += other.total;
+    }
 }

@@ -28,6 +28,9 @@ pub enum Purpose {
     LocalitySeed,
     /// Whether a request stays in the zone, and where it goes otherwise.
     Zone,
+    HealthCheckInitialJitter,
+    HealthCheckPercentJitter,
+    HealthCheckJitter,
 }
 
 /// The draws of one proxy in one run.

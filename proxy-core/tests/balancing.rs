@@ -74,7 +74,11 @@ fn degraded_hosts_help_out() {
 /// A rotation goes on over changes of membership, weighted or not.
 #[test]
 fn rotations_outlive_changes() {
-    let mut world = world(cluster(), vec![locality("", 0, 1, hosts(1..6))], to_c());
+    let at_once = Cluster {
+        update_merge_window: Nanos::ZERO,
+        ..cluster()
+    };
+    let mut world = world(at_once, vec![locality("", 0, 1, hosts(1..6))], to_c());
     let first = picks(&mut world, 3);
     assert_eq!(first[1], first[0] % 5 + 1);
     assign(

@@ -33,6 +33,7 @@ fn limit(max_tokens: u32) -> LocalRateLimit {
 enum Step {
     Request {
         path: usize,
+        downstream: u32,
         ends: bool,
     },
     RequestEnd(usize),
@@ -42,6 +43,8 @@ enum Step {
     Refused(usize),
     Closed(usize),
     GoAway(usize),
+    Settings(usize, u32),
+    Probed(usize, ProbeOutcome),
     Head {
         attempt: usize,
         status: u16,
@@ -53,6 +56,11 @@ enum Step {
     Wait(u64),
     Endpoints(u8),
     Breakers(u32),
+    Policies {
+        protocol: HttpProtocol,
+        checks: usize,
+        statistics: bool,
+    },
     RemoveCluster,
     Routes,
     Leave,
@@ -61,7 +69,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let n = 0usize..64;
     prop_oneof![
-        8 => (0usize..6, any::<bool>()).prop_map(|(path, ends)| Step::Request { path, ends }),
+        8 => (0usize..6, 0u32..2, any::<bool>())
+            .prop_map(|(path, downstream, ends)| Step::Request { path, downstream, ends }),
         2 => n.clone().prop_map(Step::RequestEnd),
         1 => n.clone().prop_map(Step::BufferFull),
         1 => n.clone().prop_map(Step::Cancel),
@@ -69,6 +78,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => n.clone().prop_map(Step::Refused),
         1 => n.clone().prop_map(Step::Closed),
         1 => n.clone().prop_map(Step::GoAway),
+        1 => (n.clone(), 0u32..5).prop_map(|(conn, most)| Step::Settings(conn, most)),
+        3 => (n.clone(), prop::sample::select(OUTCOMES.to_vec()))
+            .prop_map(|(probe, outcome)| Step::Probed(probe, outcome)),
         8 => (n.clone(), prop::sample::select(vec![200, 503, 500, 409]), any::<bool>())
             .prop_map(|(attempt, status, ends)| Step::Head { attempt, status, ends }),
         4 => n.clone().prop_map(Step::End),
@@ -78,17 +90,34 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..80).prop_map(Step::Wait),
         1 => (0u8..8).prop_map(Step::Endpoints),
         1 => (0u32..4).prop_map(Step::Breakers),
+        2 => (prop::sample::select(PROTOCOLS.to_vec()), 0usize..3, any::<bool>()).prop_map(
+            |(protocol, checks, statistics)| Step::Policies { protocol, checks, statistics }
+        ),
         1 => Just(Step::RemoveCluster),
         1 => Just(Step::Routes),
         1 => Just(Step::Leave),
     ]
 }
 
+const PROTOCOLS: [HttpProtocol; 3] = [
+    HttpProtocol::Http1,
+    HttpProtocol::Http2,
+    HttpProtocol::UseDownstream,
+];
+
+const OUTCOMES: [ProbeOutcome; 4] = [
+    ProbeOutcome::Status(200),
+    ProbeOutcome::Status(200),
+    ProbeOutcome::Status(503),
+    ProbeOutcome::Failed,
+];
+
 /// What a driver knows of one worker.
 #[derive(Default)]
 struct Side {
     conns: Vec<ConnId>,
     connecting: Vec<ConnId>,
+    protocols: BTreeMap<ConnId, Protocol>,
     /// With the connection, and whether the head of the response has come.
     attempts: Vec<(AttemptId, ConnId, bool)>,
     live: BTreeMap<u32, ExchangeId>,
@@ -109,6 +138,8 @@ impl Side {
     }
 }
 
+const MOST_STREAMS: usize = 2;
+
 struct Driver {
     proxy: Proxy,
     outs: Outs,
@@ -117,6 +148,8 @@ struct Driver {
     journal: Journal,
     keys: u64,
     generation: u32,
+    cluster: Cluster,
+    probes: Vec<ProbeId>,
 }
 
 impl Driver {
@@ -130,6 +163,8 @@ impl Driver {
             journal: Journal::new(&identity),
             keys: 0,
             generation: 0,
+            cluster: support::cluster(),
+            probes: Vec::new(),
         };
         driver.breakers(3);
         driver.endpoints(3);
@@ -140,6 +175,13 @@ impl Driver {
         });
         for worker in 0..workers {
             driver.input(worker, Input::Opened(opened(0)));
+            driver.input(
+                worker,
+                Input::Opened(Opened {
+                    protocol: Protocol::Http2,
+                    ..opened(1)
+                }),
+            );
         }
         driver
     }
@@ -149,7 +191,7 @@ impl Driver {
     }
 
     fn breakers(&mut self, limit: u32) {
-        let cluster = Cluster {
+        self.cluster = Cluster {
             circuit_breakers: CircuitBreakers {
                 max_connections: limit,
                 max_pending_requests: limit,
@@ -159,7 +201,7 @@ impl Driver {
                     budget_percent: 30.0,
                     min_retry_concurrency: 1,
                 }),
-                ..CircuitBreakers::UNLIMITED
+                max_connections_per_host: (limit % 2 == 1).then_some(limit),
             },
             outlier_detection: Some(OutlierDetection {
                 max_ejection_percent: 60,
@@ -171,11 +213,58 @@ impl Driver {
             connect_timeout: ms(150),
             max_stream_duration: (limit == 2).then_some(ms(170)),
             max_requests_per_connection: 3,
+            max_concurrent_streams: MOST_STREAMS as u32,
             idle_timeout: Some(ms(300)),
-            ..support::cluster()
+            ..self.cluster.clone()
         };
+        self.configure();
+    }
+
+    fn policies(&mut self, protocol: HttpProtocol, checks: usize, statistics: bool) {
+        self.cluster.http_protocol = protocol;
+        let check = HealthCheck {
+            probe: Probe::Http {
+                host: "c".into(),
+                path: "/".into(),
+                expected_statuses: vec![],
+                retriable_statuses: vec![],
+            },
+            timeout: ms(40),
+            interval: ms(60),
+            unhealthy_interval: None,
+            unhealthy_edge_interval: None,
+            healthy_edge_interval: None,
+            no_traffic_interval: ms(90),
+            no_traffic_healthy_interval: None,
+            initial_jitter: ms(20),
+            interval_jitter: ms(20),
+            interval_jitter_percent: 20,
+            unhealthy_threshold: 2,
+            healthy_threshold: 2,
+        };
+        self.cluster.health_checks = vec![check; checks];
+        if let Some(detection) = &mut self.cluster.outlier_detection {
+            let enforcing = if statistics { 100 } else { 0 };
+            detection.success_rate = SuccessRate {
+                enforcing,
+                minimum_hosts: 2,
+                request_volume: 1,
+                stdev_factor: 500,
+            };
+            detection.failure_percentage = FailurePercentage {
+                enforcing,
+                threshold: 50,
+                minimum_hosts: 1,
+                request_volume: 1,
+            };
+        }
+        self.configure();
+    }
+
+    fn configure(&mut self) {
+        let upsert = vec![Arc::new(self.cluster.clone())];
         self.xds(XdsDelta::Clusters {
-            upsert: vec![cluster.into()],
+            upsert,
             remove: vec![],
         });
     }
@@ -270,12 +359,22 @@ impl Driver {
     }
 
     fn act(&mut self) {
-        self.outs.main = Out::default();
+        for action in std::mem::take(&mut self.outs.main).actions {
+            if let Action::Probe { probe, .. } = action {
+                self.probes.push(probe);
+            }
+        }
         for (out, side) in self.outs.workers.iter_mut().zip(&mut self.sides) {
             for action in out.actions.drain(..) {
                 match action {
-                    Action::Connect { conn, address, .. } => {
+                    Action::Connect {
+                        conn,
+                        address,
+                        protocol,
+                        ..
+                    } => {
                         assert!((1..8).any(|n| address == support::address(n)));
+                        side.protocols.insert(conn, protocol);
                         side.connecting.push(conn);
                     }
                     Action::CloseConn { conn } => {
@@ -288,10 +387,15 @@ impl Driver {
                     }
                     Action::Send { attempt, conn, .. } => {
                         assert!(side.conns.contains(&conn), "sent on what is up");
-                        assert!(!side.attempts.iter().any(|a| a.1 == conn), "HTTP/1");
+                        let streams = side.attempts.iter().filter(|a| a.1 == conn).count();
+                        let most = match side.protocols[&conn] {
+                            Protocol::Http1 => 1,
+                            Protocol::Http2 => MOST_STREAMS,
+                        };
+                        assert!(streams < most, "no more at once than it can");
                         side.attempts.push((attempt, conn, false));
                     }
-                    Action::Cancel { attempt } => {
+                    Action::Cancel { attempt, .. } => {
                         side.attempts.retain(|a| a.0 != attempt);
                     }
                     Action::Respond { exchange, .. } | Action::Abort { exchange } => {
@@ -339,7 +443,11 @@ impl Driver {
             pick(n, side.live.len()).and_then(|at| side.live.values().nth(at).copied())
         };
         let input = match step {
-            Step::Request { path, ends } => {
+            Step::Request {
+                path,
+                downstream,
+                ends,
+            } => {
                 let index = match side.free.pop() {
                     Some(index) => index,
                     None => {
@@ -359,7 +467,7 @@ impl Driver {
                 Some(Input::Request {
                     exchange,
                     downstream: DownstreamId {
-                        index: 0,
+                        index: downstream,
                         generation: 0,
                     },
                     key: self.keys,
@@ -390,6 +498,22 @@ impl Driver {
             Step::GoAway(n) => pick(n, side.conns.len()).map(|at| Input::GoAway {
                 conn: side.conns[at],
             }),
+            Step::Settings(n, max_concurrent_streams) => {
+                let all = side.conns.len() + side.connecting.len();
+                let conn = |at| side.conns.iter().chain(&side.connecting).nth(at);
+                pick(n, all).and_then(conn).map(|&conn| Input::Settings {
+                    conn,
+                    max_concurrent_streams,
+                })
+            }
+            Step::Probed(n, outcome) => {
+                if let Some(at) = pick(n, self.probes.len()) {
+                    // Also those long given up.
+                    let probe = self.probes.remove(at);
+                    self.main(MainInput::Probed { probe, outcome });
+                }
+                None
+            }
             Step::Head {
                 attempt,
                 status,
@@ -424,6 +548,14 @@ impl Driver {
             }
             Step::Breakers(limit) => {
                 self.breakers(limit);
+                None
+            }
+            Step::Policies {
+                protocol,
+                checks,
+                statistics,
+            } => {
+                self.policies(protocol, checks, statistics);
                 None
             }
             Step::RemoveCluster => {
@@ -513,6 +645,7 @@ fn every_line_of_a_journal_counts() {
             n % 2,
             Step::Request {
                 path: 1,
+                downstream: 0,
                 ends: true,
             },
         );
@@ -565,6 +698,7 @@ fn an_idle_tick_changes_nothing() {
         0,
         Step::Request {
             path: 1,
+            downstream: 0,
             ends: true,
         },
     );

@@ -94,22 +94,6 @@ fn one_success_starts_the_count_afresh() {
     assert_eq!(ejections(&w), []);
 }
 
-/// Connections of an ejected host are drained at once, even while it is still in rotation.
-#[test]
-fn ejection_drains_connections() {
-    let mut w = World::of(outlier(|o| o.consecutive_5xx = 1), 1, to_c());
-    w.get(100, "/");
-    w.behave_at(150, 1, Behaviour::Status(500, 1));
-    w.get(200, "/");
-    // Within a second of the endpoints' arrival: the worker hears of it at 1.201 s.
-    let still = w.get(500, "/");
-    let gone = w.get(1300, "/");
-    w.run(2_000);
-    assert_eq!(w.short(still), (500, "-".into()));
-    assert_eq!(w.short(gone), (503, "UH".into()));
-    assert_eq!(w.connects(), 2, "the first connection was closed");
-}
-
 /// With split errors a connection that comes up is a success of the proxy's own.
 #[test]
 fn split_errors_count_connections() {

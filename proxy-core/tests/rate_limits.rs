@@ -138,7 +138,7 @@ fn a_share_of_the_requests() {
 
 /// Requests of `workers` workers in turn, all at once, over `connections` connections each.
 fn refusals(limit: LocalRateLimit, workers: u32, connections: u32, requests: u32) -> usize {
-    let identity = Identity::new(1, "p", workers);
+    let identity = Identity::new(1, "p".into(), workers);
     let mut proxy = Proxy::new(&identity);
     let mut outs = Outs::new(workers);
     let answer = RouteAction::DirectResponse {

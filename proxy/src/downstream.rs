@@ -9,7 +9,7 @@ use crate::tables::{Downstream, Exchange};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use proxy_core::contract::{Direction, DownstreamTls, Input, Opened};
+use proxy_core::contract::{Direction, DownstreamTls, Input, Opened, Protocol};
 use proxy_core::ids::{DownstreamId, ExchangeId};
 use proxy_core::random::{hash_text, mix};
 use std::cell::Cell;
@@ -68,6 +68,7 @@ impl<E: Environment> Driver<E> {
                 original_dst: accepted.original_dst,
                 direction: accepted.direction,
                 tls: accepted.tls,
+                protocol: Protocol::Http1,
             }),
         );
         let refused = self.with_tables(worker, |tables| {

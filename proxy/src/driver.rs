@@ -2,6 +2,7 @@
 
 use crate::Environment;
 use crate::heads;
+use crate::probe;
 use crate::tables::Tables;
 use crate::upstream;
 use proxy_core::contract::{Action, Input, MainInput, StateChange};
@@ -186,6 +187,13 @@ impl<E: Environment> Driver<E> {
                 Action::Resolve { host } => {
                     spawn_local(resolve(self.clone(), host));
                 }
+                Action::Probe {
+                    probe,
+                    transport,
+                    request,
+                } => {
+                    spawn_local(probe::run(self.clone(), probe, transport, request));
+                }
                 Action::Ack { version } => state.report(Record::Answered {
                     version,
                     refusal: None,
@@ -228,13 +236,14 @@ impl<E: Environment> Driver<E> {
                 conn,
                 address,
                 transport,
+                protocol,
                 ..
             } => {
                 let close = tables.add_conn(conn);
                 spawn_local(upstream::run_conn(
                     self.clone(),
                     upstream::Place { worker, conn },
-                    address,
+                    (address, protocol),
                     transport,
                     close,
                 ));
@@ -266,9 +275,9 @@ impl<E: Environment> Driver<E> {
                 let cancel = tables.add_attempt(attempt, conn);
                 let place = upstream::Place { worker, conn };
                 let sent = upstream::run_attempt(self.clone(), place, attempt, request);
-                spawn_local(upstream::unless_cancelled(cancel, sent));
+                spawn_local(upstream::unless_given_up(self.clone(), place, cancel, sent));
             }
-            Action::Cancel { attempt } => {
+            Action::Cancel { attempt, .. } => {
                 tables.attempts.take(attempt.index, attempt.generation);
             }
             Action::Respond {
@@ -279,7 +288,10 @@ impl<E: Environment> Driver<E> {
             Action::Abort { exchange } => tables.abort(exchange),
             Action::Buffer { exchange, limit } => tables.keep(exchange, limit),
             Action::CloseDownstream { downstream } => tables.drain(downstream),
-            Action::Resolve { .. } | Action::Ack { .. } | Action::Nack { .. } => {
+            Action::Probe { .. }
+            | Action::Resolve { .. }
+            | Action::Ack { .. }
+            | Action::Nack { .. } => {
                 debug_assert!(false, "{action:?} is not for a worker to ask");
             }
         }

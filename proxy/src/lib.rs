@@ -14,6 +14,7 @@ mod driver;
 mod environment;
 mod heads;
 pub mod preface;
+mod probe;
 mod request_body;
 mod response_body;
 mod table;

@@ -10,7 +10,7 @@ use crate::request_body::Outgoing;
 use crate::tables::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
-use proxy_core::contract::{ConnTransport, ConnectFailure, Input, ResetReason};
+use proxy_core::contract::{ConnTransport, ConnectFailure, Input, Protocol, ResetReason};
 use proxy_core::ids::{AttemptId, ConnId};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -38,11 +38,27 @@ pub(crate) async fn unless_cancelled(
     }
 }
 
-/// Opens a connection and runs it until one of the two sides closes it.
+/// Runs an attempt until it is given up. One request's end is the connection's end here, which the
+/// core knows of HTTP/1 connections, but not of those it takes for HTTP/2.
+pub(crate) async fn unless_given_up<E: Environment>(
+    driver: Driver<E>,
+    place: Place,
+    cancelled: oneshot::Receiver<()>,
+    attempt: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        biased;
+        _ = cancelled => break_off(&driver, place),
+        () = attempt => {}
+    }
+}
+
+/// Opens a connection and runs it until one of the two sides closes it. It speaks HTTP/1.1 whatever
+/// was asked for: HTTP/2 is stood in for by connections that carry one request at a time.
 pub(crate) async fn run_conn<E: Environment>(
     driver: Driver<E>,
     place: Place,
-    address: SocketAddr,
+    (address, protocol): (SocketAddr, Protocol),
     transport: ConnTransport,
     closing: oneshot::Receiver<()>,
 ) {
@@ -59,7 +75,16 @@ pub(crate) async fn run_conn<E: Environment>(
                 conn.sender = Some(sender);
             }
         });
-        driver.tell(place.worker, Input::Connected { conn: place.conn });
+        let conn = place.conn;
+        if protocol == Protocol::Http2 {
+            let max_concurrent_streams = 1;
+            let settings = Input::Settings {
+                conn,
+                max_concurrent_streams,
+            };
+            driver.tell(place.worker, settings);
+        }
+        driver.tell(place.worker, Input::Connected { conn });
         // Whatever is wrong is told by the attempt, if there is one.
         let _ = connection.await;
         closed(&driver, place);
@@ -222,6 +247,15 @@ fn reset<E: Environment>(
         tables.attempts.take(attempt.index, attempt.generation)
     });
     driver.tell(place.worker, Input::Reset { attempt, reason });
+    break_off(driver, place);
+}
+
+/// Ends a connection whose last request has come to nothing, unless the core has closed it.
+fn break_off<E: Environment>(driver: &Driver<E>, place: Place) {
+    let open = driver.with_tables(place.worker, |tables| tables.conn(place.conn).is_some());
+    if open {
+        lost(driver, place);
+    }
 }
 
 /// An attempt is over and its response complete: the connection can take the next one, unless the

@@ -228,6 +228,21 @@ impl<'p> Tally<'p> {
                 (4, None)
             }
             StateChange::Warmed { .. } => (5, None),
+            StateChange::HealthChecked {
+                address, healthy, ..
+            } => {
+                let pod = self.pod_name(*address);
+                let finds = if *healthy { "healthy" } else { "unhealthy" };
+                self.happened(
+                    now,
+                    "",
+                    format!("{} finds {pod} {finds} in {cluster}", proxy.1),
+                );
+                (6 + u64::from(*healthy), Some(*address))
+            }
+            StateChange::Degraded {
+                address, degraded, ..
+            } => (8 + u64::from(*degraded), Some(*address)),
         };
         let address = address.map_or(0, address_hash);
         self.digest.add([

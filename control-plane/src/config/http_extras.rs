@@ -12,6 +12,9 @@ pub(crate) struct Retries {
     pub(crate) per_try_timeout: Option<Nanos>,
     pub(crate) retry_on: Option<String>,
     pub(crate) back_off: Option<Nanos>,
+    /// Retries leave the priorities that were tried.
+    pub(crate) remote_localities: bool,
+    pub(crate) ignore_previous_hosts: Option<bool>,
 }
 
 /// Istio `Headers`.
@@ -31,16 +34,18 @@ impl Retries {
         let off = attempts == Some(0) || !stated;
         let attempts = attempts.unwrap_or(0);
         let retry_on_node = fields.optional("retryOn");
+        let remote = fields.boolean("retryRemoteLocalities");
         let retries = Retries {
             attempts,
             per_try_timeout: duration(&mut fields, "perTryTimeout"),
             retry_on: fields.text("retryOn").filter(|text| !text.is_empty()),
             back_off: duration(&mut fields, "backoff"),
+            remote_localities: remote == Some(true),
+            ignore_previous_hosts: fields.boolean("retryIgnorePreviousHosts"),
         };
         if let (Some(text), Some(node)) = (&retries.retry_on, retry_on_node) {
             check_retry_on(text, node, fields.diagnostics);
         }
-        let remote = fields.boolean("retryRemoteLocalities");
         let others = retries.per_try_timeout.is_some()
             || retries.retry_on.is_some()
             || retries.back_off.is_some()
@@ -53,15 +58,6 @@ impl Retries {
                 .at(&node.span, "retries are off"),
             );
         }
-        if remote == Some(true)
-            && let Some(node) = fields.optional("retryRemoteLocalities")
-        {
-            fields.diagnostics.push(
-                Diagnostic::warning("`retryRemoteLocalities` is not supported yet")
-                    .at(&node.span, "has no effect here"),
-            );
-        }
-        fields.unsupported(&["retryIgnorePreviousHosts"]);
         fields.finish();
         Some(retries)
     }

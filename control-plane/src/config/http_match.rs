@@ -67,7 +67,8 @@ impl HttpMatch {
             }
         }
         let query = query_matches(&mut fields);
-        fields.unsupported(&["statPrefix"]);
+        // Names statistics only.
+        fields.ignore(&["statPrefix"]);
         fields.finish();
         let request = RouteMatch {
             path,
@@ -105,7 +106,7 @@ fn path(wanted: StringMatch) -> PathMatch {
     }
 }
 
-/// Name and match of every entry; `{}` is `None`.
+/// Name and match of every entry; presence is `None`.
 fn string_matches(
     fields: &mut Fields<'_, '_>,
     key: &'static str,
@@ -127,8 +128,11 @@ fn string_matches(
                     .at(&entry.key_span, "matches no request here"),
             );
         }
+        let regex = entry.value.at(&["regex"]).and_then(Node::as_str);
         let wanted = match entry.value.value {
             Value::Null => Some(None),
+            // No expression of RE2's, which Istio takes for presence and checks elsewhere only.
+            _ if key == "withoutHeaders" && regex == Some("*") => Some(None),
             _ => string_match(&entry.value, fields.diagnostics),
         };
         if let Some(wanted) = wanted {

@@ -1,5 +1,6 @@
 //! The part of the mesh configuration that is modelled.
 
+use super::LocalitySetting;
 use super::http_extras::Retries;
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
 
@@ -8,6 +9,8 @@ use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
 pub struct MeshConfig {
     pub outbound_traffic_policy: OutboundTrafficMode,
     pub(crate) default_http_retry_policy: Option<Retries>,
+    /// Where no rule has one.
+    pub(crate) locality: LocalitySetting,
 }
 
 /// Istio `MeshConfig.outboundTrafficPolicy.mode`: what happens to traffic to unknown destinations.
@@ -46,6 +49,9 @@ impl MeshConfig {
         }
         if let Some(node) = fields.optional("defaultHttpRetryPolicy") {
             mesh.default_http_retry_policy = Retries::read(node, fields.diagnostics);
+        }
+        if let Some(node) = fields.optional("localityLbSetting") {
+            mesh.locality = LocalitySetting::read(node, fields.diagnostics)?;
         }
         fields.ignore(&[
             "accessLogFile",

@@ -6,6 +6,7 @@ mod gateway;
 mod http_extras;
 mod http_match;
 mod http_route;
+mod locality;
 mod mesh;
 mod peer_authentication;
 mod service_entry;
@@ -18,12 +19,13 @@ pub(crate) use gateway::{Gateway, Server, ServerTls};
 pub(crate) use http_extras::Retries;
 pub(crate) use http_match::{HttpMatch, Static};
 pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, RouteDestination};
+pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use traffic_policy::{
-    ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, LocalitySetting, Simple,
-    TlsMode, TrafficPolicy, merge_levels,
+    ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
+    TrafficPolicy, merge_levels,
 };
 pub(crate) use virtual_service::{L4Match, L4Route, VirtualService, parse_cidr};
 

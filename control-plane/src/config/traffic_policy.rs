@@ -1,8 +1,10 @@
 //! The policy blocks of a DestinationRule.
 
-use super::{choice, count, duration, duration_from, port_selector, required_named};
+use super::{
+    LocalitySetting, choice, count, duration, duration_from, port_selector, required_named,
+};
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Name, OutlierDetection};
+use proxy_core::xds::{Name, OutlierDetection, RetryBudget, SlowStart};
 use source::{Fields, Node};
 
 /// Istio `TrafficPolicy`, and each of its port-level settings.
@@ -12,8 +14,11 @@ pub(crate) struct TrafficPolicy {
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<Outlier>,
     pub(crate) tls: Option<ClientTls>,
-    /// Of the load balancer.
+    /// Of the load balancer, as is the next.
     pub(crate) locality: Option<LocalitySetting>,
+    pub(crate) warmup: Option<SlowStart>,
+    /// Not of port-level settings.
+    pub(crate) retry_budget: Option<RetryBudget>,
     pub(crate) port_level: Vec<(u16, TrafficPolicy)>,
 }
 
@@ -38,31 +43,6 @@ pub(crate) enum Simple {
 pub(crate) struct ConsistentHash {
     pub(crate) key: HashKey,
     pub(crate) table: HashTable,
-}
-
-/// Istio `LocalityLoadBalancerSetting`, as far as it is supported.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct LocalitySetting {
-    pub(crate) enabled: bool,
-    /// From region to region.
-    pub(crate) failover: Vec<(Name, Name)>,
-}
-
-impl LocalitySetting {
-    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<LocalitySetting> {
-        let mut fields = Fields::of(node, "a locality setting", diagnostics)?;
-        let enabled = fields.boolean("enabled").unwrap_or(true);
-        let mut failover = Vec::new();
-        for node in fields.list("failover") {
-            let mut inner = Fields::of(node, "a failover", fields.diagnostics)?;
-            let (from, to) = (inner.text("from"), inner.text("to"));
-            inner.finish();
-            failover.extend(from.zip(to).map(|(from, to)| (from.into(), to.into())));
-        }
-        fields.unsupported(&["distribute", "failoverPriority"]);
-        fields.finish();
-        Some(LocalitySetting { enabled, failover })
-    }
 }
 
 /// What is hashed.
@@ -95,6 +75,7 @@ pub(crate) struct ConnectionPool {
     pub(crate) max_requests: Option<u32>,
     pub(crate) max_retries: Option<u32>,
     pub(crate) max_requests_per_connection: Option<u32>,
+    pub(crate) max_concurrent_streams: Option<u32>,
     pub(crate) h2_upgrade: bool,
     pub(crate) use_client_protocol: bool,
 }
@@ -140,7 +121,10 @@ impl TrafficPolicy {
             inner.finish();
             policy.port_level.extend(port.map(|port| (port, blocks)));
         }
-        fields.unsupported(&["tunnel", "proxyProtocol", "retryBudget"]);
+        if let Some(node) = fields.optional("retryBudget") {
+            policy.retry_budget = read_retry_budget(node, fields.diagnostics);
+        }
+        fields.unsupported(&["tunnel", "proxyProtocol"]);
         fields.finish();
         Some(policy)
     }
@@ -154,6 +138,8 @@ impl TrafficPolicy {
             locality: load_balancer
                 .and_then(|node| node.at(&["localityLbSetting"]))
                 .and_then(|node| LocalitySetting::read(node, fields.diagnostics)),
+            warmup: load_balancer.and_then(|node| read_warmup(node, fields.diagnostics)),
+            retry_budget: None,
             load_balancer: load_balancer.and_then(|n| LoadBalancer::read(n, fields.diagnostics)),
             connection_pool: pool.and_then(|n| ConnectionPool::read(n, fields.diagnostics)),
             outlier_detection: outlier.and_then(|n| Outlier::read(n, fields.diagnostics)),
@@ -211,15 +197,22 @@ pub(crate) fn merge_levels(
         return base;
     };
     let (over, whole) = subset.at_port(port);
+    let retry_budget = over.retry_budget.or(base.retry_budget);
     if whole {
-        return over;
+        return TrafficPolicy {
+            retry_budget,
+            ..over
+        };
     }
+    // Parts of the block of the load balancer.
+    let (locality, warmup) = match over.load_balancer {
+        Some(_) => (over.locality, over.warmup),
+        None => (base.locality, base.warmup),
+    };
     TrafficPolicy {
-        // Part of the block of the load balancer.
-        locality: match over.load_balancer {
-            Some(_) => over.locality,
-            None => base.locality,
-        },
+        locality,
+        warmup,
+        retry_budget,
         load_balancer: over.load_balancer.or(base.load_balancer),
         connection_pool: over.connection_pool.or(base.connection_pool),
         outlier_detection: over.outlier_detection.or(base.outlier_detection),
@@ -251,12 +244,77 @@ impl LoadBalancer {
                 .push(source::Diagnostic::error(message).at(&node.span, "beside `simple`"));
         }
         let hash = hash_node.and_then(|node| ConsistentHash::read(node, fields.diagnostics));
-        fields.ignore(&["localityLbSetting"]);
-        fields.unsupported(&["warmup", "warmupDurationSecs"]);
+        // Read beside this.
+        fields.ignore(&["localityLbSetting", "warmup", "warmupDurationSecs"]);
         fields.finish();
         let simple = simple.unwrap_or(Simple::LeastRequest);
         Some(hash.map_or(LoadBalancer::Simple(simple), LoadBalancer::ConsistentHash))
     }
+}
+
+/// Istio `LoadBalancerSettings.warmup`, or its predecessor, which states the duration alone.
+fn read_warmup(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<SlowStart> {
+    let mut slow_start = SlowStart {
+        window: Nanos::ZERO,
+        aggression: 1.0,
+        min_weight_percent: 10.0,
+    };
+    let Some(warmup) = node.at(&["warmup"]) else {
+        node.at(&["warmupDurationSecs"])?;
+        // The other keys are read with the load balancer.
+        let mut fields = Fields::of(node, "a load balancer", diagnostics)?;
+        slow_start.window = duration(&mut fields, "warmupDurationSecs")?;
+        return Some(slow_start);
+    };
+    let mut fields = Fields::of(warmup, "a warmup", diagnostics)?;
+    fields.required("duration");
+    let window = duration(&mut fields, "duration");
+    let least = number(&mut fields, "minimumPercent", 0.0, 100.0);
+    let aggression = number(&mut fields, "aggression", 1.0, f64::MAX);
+    fields.finish();
+    slow_start.window = window?;
+    slow_start.min_weight_percent = least.unwrap_or(slow_start.min_weight_percent);
+    slow_start.aggression = aggression.unwrap_or(slow_start.aggression);
+    Some(slow_start)
+}
+
+/// Istio `TrafficPolicy.RetryBudget`.
+fn read_retry_budget(
+    node: &Node,
+    diagnostics: &mut Vec<source::Diagnostic>,
+) -> Option<RetryBudget> {
+    let mut fields = Fields::of(node, "a retry budget", diagnostics)?;
+    let percent = number(&mut fields, "percent", 0.0, 100.0);
+    let least = count(&mut fields, "minRetryConcurrency").filter(|n| *n > 0);
+    fields.unsupported(&["budgetInterval"]);
+    fields.finish();
+    Some(RetryBudget {
+        budget_percent: percent.unwrap_or(20.0),
+        min_retry_concurrency: least.unwrap_or(3),
+    })
+}
+
+/// A number from `least` to `most`.
+fn number(fields: &mut Fields<'_, '_>, key: &'static str, least: f64, most: f64) -> Option<f64> {
+    let node = fields.optional(key)?;
+    // Wrapped numbers may be written as the wrapper.
+    let node = node.at(&["value"]).unwrap_or(node);
+    let found = match node.value {
+        source::Value::Int(value) => value as f64,
+        source::Value::Float(value) => value,
+        _ => f64::NAN,
+    };
+    if (least..=most).contains(&found) {
+        return Some(found);
+    }
+    let want = match most {
+        f64::MAX => format!("`{key}` is a number of at least {least}"),
+        _ => format!("`{key}` is a number from {least} to {most}"),
+    };
+    fields
+        .diagnostics
+        .push(source::fields::expected(node, &want));
+    None
 }
 
 impl ConsistentHash {
@@ -348,7 +406,7 @@ impl ConnectionPool {
                 ],
             )
             .unwrap_or(false);
-            http.unsupported(&["maxConcurrentStreams"]);
+            pool.max_concurrent_streams = limit(&mut http, "maxConcurrentStreams");
             http.finish();
         }
         fields.finish();
@@ -376,6 +434,9 @@ impl Outlier {
         }
         if let Some(split) = fields.boolean("splitExternalLocalOriginErrors") {
             detection.split_external_local_origin_errors = split;
+            if split {
+                detection.enforcing_local_origin_success_rate = 0;
+            }
         }
         if let Some(n) = count(&mut fields, "consecutiveLocalOriginFailures") {
             detection.consecutive_local_origin_failure = n;

@@ -3,8 +3,8 @@
 use super::endpoints::EndpointSource;
 use super::{Scope, cluster_name};
 use crate::config::{
-    ConnectionPool, HashTable, LoadBalancer, LocalitySetting, MutualTls, Simple, Subset, TlsMode,
-    TrafficPolicy, has_labels, merge_levels,
+    ConnectionPool, HashTable, LoadBalancer, MutualTls, Simple, Subset, TlsMode, TrafficPolicy,
+    has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
@@ -13,7 +13,7 @@ use crate::registry::{Service, ServiceDiscovery, ServicePort};
 use crate::rules::Policy;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    Cluster, ConsistentHashing, Discovery, HttpProtocol, LbPolicy, LoadAssignment,
+    Cluster, ConsistentHashing, Discovery, HttpProtocol, LbPolicy, LoadAssignment, LocalityLb,
     RingHashFunction, Transport,
 };
 use std::collections::BTreeSet;
@@ -79,12 +79,19 @@ fn black_hole() -> Cluster {
     Cluster::new(name.into(), Discovery::Static(none))
 }
 
-/// To wherever the connection was going.
+/// To wherever the connection was going, whatever listens there.
 pub(crate) fn passthrough(name: &str) -> Cluster {
+    Cluster {
+        idle_timeout: Some(Nanos::from_secs(300)),
+        ..to_original_destination(name)
+    }
+}
+
+/// To wherever the connection was going.
+pub(crate) fn to_original_destination(name: &str) -> Cluster {
     Cluster {
         lb_policy: LbPolicy::ClusterProvided,
         http_protocol: HttpProtocol::UseDownstream,
-        idle_timeout: Some(Nanos::from_secs(300)),
         ..Cluster::new(name.into(), Discovery::OriginalDst { port: None })
     }
 }
@@ -139,12 +146,12 @@ fn cluster(
         .flatten()
         .find_map(|level| level.tls_at(port_number));
     source.mutual_tls = !external && matches!(stated, None | Some(TlsMode::IstioMutual));
-    if effective.outlier_detection.is_some() {
-        let setting = effective.locality.unwrap_or(LocalitySetting {
-            enabled: true,
-            failover: Vec::new(),
-        });
-        source.by_locality = Some(setting).filter(|setting| setting.enabled);
+    let setting = effective.locality.as_ref();
+    let setting = setting.unwrap_or(&scope.mesh.config.locality);
+    source.locality = Some(setting.clone()).filter(|setting| setting.enabled);
+    source.fails_over = effective.outlier_detection.is_some();
+    if setting.enabled && setting.weighs(source.fails_over) {
+        cluster.locality_lb = LocalityLb::Weighted;
     }
     Some(cluster)
 }
@@ -224,9 +231,13 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
             };
         }
     }
+    if let LbPolicy::RoundRobin | LbPolicy::LeastRequest { .. } = cluster.lb_policy {
+        cluster.slow_start = policy.warmup;
+    }
     if let Some(pool) = &policy.connection_pool {
         apply_pool(cluster, pool);
     }
+    cluster.circuit_breakers.retry_budget = policy.retry_budget;
     if let Some(outlier) = &policy.outlier_detection {
         cluster.outlier_detection = Some(outlier.detection.clone());
         cluster.healthy_panic_threshold_percent = outlier.min_health_percent;
@@ -252,6 +263,8 @@ pub(super) fn apply_pool(cluster: &mut Cluster, pool: &ConnectionPool) {
     cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
     cluster.idle_timeout = pool.idle_timeout.or(cluster.idle_timeout);
     cluster.max_requests_per_connection = pool.max_requests_per_connection.unwrap_or(0);
+    let streams = pool.max_concurrent_streams;
+    cluster.max_concurrent_streams = streams.unwrap_or(cluster.max_concurrent_streams);
     if pool.use_client_protocol {
         cluster.http_protocol = HttpProtocol::UseDownstream;
     } else if pool.h2_upgrade && cluster.http_protocol == HttpProtocol::Http1 {

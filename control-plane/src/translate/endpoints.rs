@@ -1,13 +1,14 @@
 //! Load assignments.
 
-use super::cluster_name;
+use super::localities::{Labelled, prefer};
+use super::{ScopeKey, cluster_name};
 use crate::authentication::Authentication;
 use crate::config::{Labels, LocalitySetting, MutualTls, has_labels};
 use crate::kubernetes::Target;
 use crate::model::Pod;
 use crate::registry::{Service, ServicePort, target_port};
-use proxy_core::xds::{Endpoint, EndpointHealth, LoadAssignment, LocalityEndpoints, Name};
-use std::collections::{BTreeMap, BTreeSet};
+use proxy_core::xds::{Endpoint, EndpointHealth, LoadAssignment, Name};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -85,26 +86,10 @@ pub(crate) struct EndpointSource {
     pub(crate) send_unhealthy: bool,
     /// The cluster speaks TLS that is not turned off.
     pub(crate) mutual_tls: bool,
-    /// Nearer endpoints are preferred.
-    pub(crate) by_locality: Option<LocalitySetting>,
-}
-
-/// 0 in the same subzone, 1 zone, 2 region, 3 elsewhere; 4 where another region is to take over.
-fn distance(from: &str, to: &str, setting: &LocalitySetting) -> u32 {
-    let part = |locality: &str, at| locality.split('/').nth(at).unwrap_or("").to_owned();
-    let (from_region, to_region) = (part(from, 0), part(to, 0));
-    if from_region != to_region {
-        let mut failover = setting.failover.iter();
-        let takes_over = failover.find(|(region, _)| **region == *from_region);
-        return match takes_over {
-            Some((_, region)) if **region != *to_region => 4,
-            _ => 3,
-        };
-    }
-    if part(from, 1) != part(to, 1) {
-        return 2;
-    }
-    u32::from(part(from, 2) != part(to, 2))
+    /// `None`: turned off.
+    pub(crate) locality: Option<LocalitySetting>,
+    /// The cluster detects outliers, without which nothing fails over.
+    pub(crate) fails_over: bool,
 }
 
 /// One address behind a port of a service.
@@ -114,6 +99,7 @@ struct Instance {
     ready: bool,
     weight: u32,
     mutual_tls: bool,
+    labels: Labels,
 }
 
 impl EndpointSource {
@@ -125,54 +111,36 @@ impl EndpointSource {
             subset: Vec::new(),
             send_unhealthy: true,
             mutual_tls: true,
-            by_locality: None,
+            locality: None,
+            fails_over: false,
         }
     }
 
-    /// The endpoints as they are, by locality, for proxies at `from`.
+    /// The endpoints as they are, by locality, for proxies with key `from`.
     pub(crate) fn assignment(
         &self,
         pods: &PodIndex,
         authentication: &Authentication,
-        from: &str,
+        from: &ScopeKey,
     ) -> LoadAssignment {
-        let mut by_locality: BTreeMap<Name, Vec<Endpoint>> = BTreeMap::new();
+        let mut by_locality: BTreeMap<Name, Vec<Labelled>> = BTreeMap::new();
         for instance in self.instances(pods, Some(authentication)) {
             if !instance.ready && !self.send_unhealthy {
                 continue;
             }
-            by_locality
-                .entry(instance.locality)
-                .or_default()
-                .push(Endpoint {
-                    health: match instance.ready {
-                        true => EndpointHealth::Healthy,
-                        false => EndpointHealth::Unhealthy,
-                    },
-                    weight: instance.weight,
-                    mutual_tls: instance.mutual_tls && self.mutual_tls,
-                    ..Endpoint::new(instance.address)
-                });
+            let endpoint = Endpoint {
+                health: match instance.ready {
+                    true => EndpointHealth::Healthy,
+                    false => EndpointHealth::Unhealthy,
+                },
+                weight: instance.weight,
+                mutual_tls: instance.mutual_tls && self.mutual_tls,
+                ..Endpoint::new(instance.address)
+            };
+            let in_locality = by_locality.entry(instance.locality).or_default();
+            in_locality.push((endpoint, instance.labels));
         }
-        let distance = |to: &str| match &self.by_locality {
-            Some(setting) if !from.is_empty() => distance(from, to, setting),
-            _ => 0,
-        };
-        let distances: BTreeSet<u32> = by_locality.keys().map(|to| distance(to)).collect();
-        // Priorities have no gaps.
-        let priority = |to: &str| {
-            let at = distances.iter().position(|d| *d == distance(to));
-            at.and_then(|at| u32::try_from(at).ok()).unwrap_or(0)
-        };
-        let localities = by_locality
-            .into_iter()
-            .map(|(locality, endpoints)| LocalityEndpoints {
-                priority: priority(&locality),
-                locality,
-                weight: endpoints.iter().map(|endpoint| endpoint.weight).sum(),
-                endpoints,
-            })
-            .collect();
+        let localities = prefer(by_locality, self.locality.as_ref(), self.fails_over, from);
         LoadAssignment::new(self.cluster.clone(), localities)
     }
 
@@ -193,6 +161,7 @@ impl EndpointSource {
                     ready: pod.ready,
                     weight: 1,
                     mutual_tls: pod.mutual_tls() && authentication.is_none_or(accepts),
+                    labels: pod.labels.clone(),
                 })
             })
             .collect();
@@ -207,6 +176,7 @@ impl EndpointSource {
                     ready: true,
                     weight: entry.weight,
                     mutual_tls: false,
+                    labels: entry.labels.clone(),
                 });
             }
         }
@@ -226,6 +196,7 @@ impl EndpointSource {
                     ready: *ready,
                     weight: 1,
                     mutual_tls: false,
+                    labels: Vec::new(),
                 }));
             }
         }

@@ -1,6 +1,6 @@
 //! What a sidecar does with connections to its own application.
 
-use super::clusters::{apply_pool, passthrough};
+use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
 use super::routes::plain_route;
 use super::{Mesh, tcp};
@@ -97,7 +97,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
                 _ => HttpProtocol::Http1,
             },
             origin: Some(port.origin.clone()),
-            ..passthrough(&cluster)
+            ..to_original_destination(&cluster)
         };
         if let Some(pool) = &port.pool {
             apply_pool(&mut made, pool);
@@ -172,6 +172,7 @@ fn table(
     let retry = RetryPolicy {
         retry_on: RetryOn::RESET_BEFORE_REQUEST,
         avoid_previous_hosts: false,
+        host_selection_retry_max_attempts: 1,
         ..super::routes::default_retries()
     };
     let forward = Forward {

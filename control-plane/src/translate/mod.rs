@@ -4,6 +4,7 @@ mod clusters;
 mod endpoints;
 mod gateway;
 mod inbound;
+mod localities;
 mod outbound;
 mod routes;
 mod tcp;
@@ -41,7 +42,9 @@ impl Mesh {
 
     /// What all proxies with the same key are told alike.
     pub(crate) fn scope_key(&self, proxy: &ProxyIdentity) -> ScopeKey {
-        let labels_matter = proxy.kind == ProxyKind::Gateway || self.rules.look_at_labels();
+        let labels_matter = proxy.kind == ProxyKind::Gateway
+            || self.rules.look_at_labels()
+            || !self.config.locality.failover_priority.is_empty();
         ScopeKey {
             kind: proxy.kind,
             namespace: proxy.namespace.clone(),
@@ -49,7 +52,9 @@ impl Mesh {
                 true => proxy.labels.clone(),
                 false => Vec::new(),
             },
-            locality: match self.rules.look_at_locality() {
+            locality: match self.rules.look_at_locality()
+                || self.config.locality.distribute.is_some()
+            {
                 true => proxy.locality.clone(),
                 false => "".into(),
             },
@@ -86,7 +91,7 @@ pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
     let (clusters, sources) = clusters::outbound(&scope);
     let endpoints = sources
         .iter()
-        .map(|source| Arc::new(source.assignment(pods, &mesh.rules.authentication, &key.locality)))
+        .map(|source| Arc::new(source.assignment(pods, &mesh.rules.authentication, key)))
         .collect();
     let (listeners, routes) = match key.kind {
         ProxyKind::Gateway => gateway::listeners(&scope),

@@ -8,6 +8,7 @@ use crate::config::{
 use crate::names::{full_name, gateway_name};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
+use proxy_core::time::Nanos;
 use proxy_core::xds::{
     ConfigRef, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
     Redirect, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
@@ -21,6 +22,12 @@ pub(crate) struct RouteContext<'a, 'm> {
     pub(crate) gateways: &'a [Name],
     /// Of the listener; of a gateway: of the server.
     pub(crate) port: u16,
+}
+
+impl RouteContext<'_, '_> {
+    fn in_mesh(&self) -> bool {
+        self.gateways.iter().any(|name| &**name == "mesh")
+    }
 }
 
 /// The routes of `rule`, in order; empty if none is for this proxy and port.
@@ -107,14 +114,20 @@ fn route(
             status: *status,
             scheme: scheme.clone(),
             host: host.clone(),
-            port: port.and_then(|port| match port {
-                RedirectPort::Number(number) => Some(number),
-                // Those that go without saying are left out.
-                RedirectPort::FromRequest => match (context.port, scheme.as_deref()) {
-                    (80, None | Some("http")) | (443, None | Some("https")) => None,
-                    (port, _) => Some(port),
-                },
-            }),
+            port: port
+                .map(|port| match port {
+                    RedirectPort::Number(number) => number,
+                    RedirectPort::FromRequest => context.port,
+                })
+                .filter(|port| {
+                    // Those that go without saying are left out. Gateways speak TLS at 443.
+                    let own = match context.in_mesh() || context.port != 443 {
+                        true => "http",
+                        false => "https",
+                    };
+                    let scheme = scheme.as_deref().unwrap_or(own);
+                    !matches!((port, scheme), (80, "http") | (443, "https"))
+                }),
             path: path.clone(),
         }),
         HttpAction::DirectResponse { status, body } => RouteAction::DirectResponse {
@@ -188,6 +201,7 @@ fn forward(
         path_rewrite: http.path_rewrite.clone(),
         host_rewrite,
         timeout: http.timeout,
+        max_grpc_timeout: Some(http.timeout.unwrap_or(Nanos::ZERO)),
         retry: retry_policy(policy, avoid_previous),
         hash_policies,
         mirrors: http
@@ -218,10 +232,9 @@ pub(crate) fn destination_cluster(
             _ => None,
         }
     };
-    let in_mesh = context.gateways.iter().any(|name| &**name == "mesh");
     let port = to
         .port
-        .or_else(|| sole().filter(|_| !in_mesh))
+        .or_else(|| sole().filter(|_| !context.in_mesh()))
         .unwrap_or(context.port);
     let subset = to.subset.as_ref().map_or("", |subset| &subset.text);
     cluster_name(port, subset, &host)
@@ -252,6 +265,7 @@ pub(crate) fn default_route(
     let forward = Forward {
         retry: retry_policy(scope.mesh.config.default_http_retry_policy.as_ref(), true),
         hash_policies,
+        max_grpc_timeout: Some(Nanos::ZERO),
         ..Forward::to(cluster_name(port.number, "", &service.host))
     };
     Arc::new(plain_route(
@@ -325,6 +339,11 @@ fn retry_policy(policy: Option<&Retries>, avoid_previous: bool) -> Option<RetryP
         return None;
     }
     retry.num_retries = policy.attempts;
+    if let Some(avoid) = policy.ignore_previous_hosts {
+        retry.avoid_previous_hosts = avoid;
+    }
+    // Istio's update frequency.
+    retry.previous_priorities_update_frequency = policy.remote_localities.then_some(2);
     retry.per_try_timeout = policy.per_try_timeout;
     if let Some(base) = policy.back_off {
         retry.back_off_base = base;

@@ -5,6 +5,7 @@ use super::routes::{RouteContext, default_route, of_virtual_service, plain_route
 use crate::names::{is_wildcard, is_within};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
+use proxy_core::time::Nanos;
 use proxy_core::xds::{Forward, Name, Route, RouteAction, RouteMatch, RouteTable, VirtualHost};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -158,11 +159,12 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
     let host = &service.host;
     let mut all: Vec<Name> = vec![host.clone(), format!("{host}.").into()];
     let mut short: Vec<Name> = Vec::new();
-    if service.kubernetes {
-        let (name, namespace) = (&service.name, &service.namespace);
+    // Istio goes by the host, whatever defined it.
+    let kubernetes = host.strip_suffix(".svc.cluster.local");
+    if let Some((name, namespace)) = kubernetes.and_then(|name| name.split_once('.')) {
         let of_namespace = format!("{name}.{namespace}");
         let of_services = format!("{name}.{namespace}.svc");
-        let texts = match *scope.namespace == **namespace {
+        let texts = match *scope.namespace == *namespace {
             true => vec![name.to_string(), of_services, of_namespace],
             false => vec![of_namespace, of_services],
         };
@@ -182,7 +184,10 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
 fn catch_all(scope: &Scope<'_>) -> VirtualHost {
     let (name, route) = match scope.registry_only() {
         false => {
-            let forward = Forward::to("PassthroughCluster".into());
+            let forward = Forward {
+                max_grpc_timeout: Some(Nanos::ZERO),
+                ..Forward::to("PassthroughCluster".into())
+            };
             ("allow_any", plain_route("allow_any", forward, None))
         }
         true => (

@@ -3,9 +3,9 @@
 
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    Cluster, Discovery, Forward, HashInput, HeaderMatch, HeaderMutations, HttpProtocol, LbPolicy,
-    LoadAssignment, PathMatch, PathRewrite, RedirectPath, RetryOn, Route, RouteAction, StringMatch,
-    ValueMatch,
+    Cluster, Discovery, EndpointHealth, Forward, HashInput, HeaderMatch, HeaderMutations,
+    HttpProtocol, LbPolicy, LoadAssignment, LocalityLb, PathMatch, PathRewrite, RedirectPath,
+    RetryOn, Route, RouteAction, StringMatch, ValueMatch,
 };
 use serde_json::{Map, Value, json};
 
@@ -162,7 +162,9 @@ fn forwarded(forward: &Forward) -> Value {
             retry.retriable_status_codes,
             retry.per_try_timeout.map(seconds),
             retry.avoid_previous_hosts,
+            retry.host_selection_retry_max_attempts,
             back_off,
+            retry.previous_priorities_update_frequency,
         ])
     });
     let hash = forward
@@ -180,6 +182,7 @@ fn forwarded(forward: &Forward) -> Value {
         "rewrite": rewrite,
         "host_rewrite": forward.host_rewrite,
         "timeout": forward.timeout.map_or(json!(0.0), seconds),
+        "max_grpc_timeout": forward.max_grpc_timeout.map(seconds),
         "retry": retry,
         "hash": hash.collect::<Vec<_>>(),
         "mirrors": mirrors.map(|m| json!([&*m.cluster, m.fraction.numerator])).collect::<Vec<_>>(),
@@ -309,7 +312,9 @@ fn recorded_action(route: &Value) -> Value {
             codes,
             parsed_seconds(&retry["per_try_timeout"]),
             retry["retry_host_predicate"].is_array(),
+            number(&retry["host_selection_retry_max_attempts"], 1),
             parsed_seconds(&retry["retry_back_off"]["base_interval"]),
+            retry["retry_priority"]["typed_config"]["update_frequency"],
         ])
     });
     let hash = list(&action["hash_policy"]).into_iter().map(|h| {
@@ -343,6 +348,7 @@ fn recorded_action(route: &Value) -> Value {
         "rewrite": rewrite,
         "host_rewrite": action["host_rewrite_literal"],
         "timeout": parsed_seconds(&action["timeout"]),
+        "max_grpc_timeout": parsed_seconds(&action["max_grpc_timeout"]),
         "retry": retry,
         "hash": hash.collect::<Vec<_>>(),
         "mirrors": mirrors.collect::<Vec<_>>(),
@@ -381,8 +387,17 @@ pub fn our_cluster(cluster: &Cluster) -> Value {
             o.enforcing_consecutive_gateway_failure,
             o.split_external_local_origin_errors,
             o.consecutive_local_origin_failure,
+            o.enforcing_consecutive_local_origin_failure,
+            o.success_rate.enforcing,
+            o.enforcing_local_origin_success_rate,
         ])
     });
+    let slow_start = cluster
+        .slow_start
+        .map(|s| json!([seconds(s.window), s.aggression, s.min_weight_percent]));
+    let budget = limits
+        .retry_budget
+        .map(|b| json!([b.budget_percent, b.min_retry_concurrency]));
     json!({
         "type": kind,
         "lb": [policy, size],
@@ -391,6 +406,15 @@ pub fn our_cluster(cluster: &Cluster) -> Value {
         "outlier": outlier,
         "panic": cluster.healthy_panic_threshold_percent,
         "requests_per_connection": cluster.max_requests_per_connection,
+        "concurrent_streams": cluster.max_concurrent_streams,
+        "idle_timeout": cluster.idle_timeout.map(seconds),
+        "slow_start": slow_start,
+        "retry_budget": budget,
+        "locality_lb": match cluster.locality_lb {
+            LocalityLb::None => None,
+            LocalityLb::Weighted => Some("locality_weighted_lb_config"),
+            LocalityLb::ZoneAware(_) => Some("zone_aware_lb_config"),
+        },
         "protocol": match cluster.http_protocol {
             HttpProtocol::Http1 => "http1",
             HttpProtocol::Http2 => "http2",
@@ -435,8 +459,37 @@ pub fn recorded_cluster(cluster: &Value) -> Value {
                 .as_bool()
                 .unwrap_or(false),
             number(&o["consecutive_local_origin_failure"], 5),
+            number(&o["enforcing_consecutive_local_origin_failure"], 100),
+            number(&o["enforcing_success_rate"], 100),
+            number(&o["enforcing_local_origin_success_rate"], 100),
         ])
     });
+    let slow_start = ["least_request_lb_config", "round_robin_lb_config"]
+        .iter()
+        .map(|key| &cluster[*key]["slow_start_config"])
+        .find(|config| config.is_object())
+        .map(|config| {
+            let least = config["min_weight_percent"]["value"].as_f64();
+            json!([
+                parsed_seconds(&config["slow_start_window"]),
+                config["aggression"]["default_value"]
+                    .as_f64()
+                    .unwrap_or(1.0),
+                least.unwrap_or(10.0),
+            ])
+        });
+    let budget = &limits["retry_budget"];
+    let budget = budget.is_object().then(|| {
+        let percent = budget["budget_percent"]["value"].as_f64();
+        json!([
+            percent.unwrap_or(20.0),
+            number(&budget["min_retry_concurrency"], 3)
+        ])
+    });
+    let common = &cluster["common_lb_config"];
+    let locality_lb = ["locality_weighted_lb_config", "zone_aware_lb_config"]
+        .iter()
+        .find(|key| common.get(**key).is_some());
     let empty = Value::Object(Map::new());
     let options = cluster["typed_extension_protocol_options"]
         .get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions")
@@ -459,6 +512,14 @@ pub fn recorded_cluster(cluster: &Value) -> Value {
         "outlier": outlier,
         "panic": cluster["common_lb_config"]["healthy_panic_threshold"]["value"].as_f64().unwrap_or(0.0) as u32,
         "requests_per_connection": number(&options["common_http_protocol_options"]["max_requests_per_connection"], 0),
+        "concurrent_streams": number(&options["explicit_http_config"]["http2_protocol_options"]["max_concurrent_streams"], 1024),
+        "idle_timeout": match parsed_seconds(&options["common_http_protocol_options"]["idle_timeout"]) {
+            Value::Null => json!(3600.0),
+            value => value,
+        },
+        "slow_start": slow_start,
+        "retry_budget": budget,
+        "locality_lb": locality_lb,
         "protocol": protocol,
     })
 }
@@ -470,15 +531,18 @@ fn number(value: &Value, default: u64) -> u64 {
     }
 }
 
-/// Our endpoints: locality, priority, weight, and each address with its weight.
+/// Our endpoints: locality, priority, weight, and each address with its weight and health.
 pub fn our_endpoints(assignment: &LoadAssignment) -> Value {
     let localities = assignment.localities.iter().map(|l| {
         let endpoints = l.endpoints.iter();
         let mut list: Vec<Value> = endpoints
-            .map(|e| json!([e.address.to_string(), e.weight, e.mutual_tls]))
+            .map(|e| {
+                let healthy = e.health == EndpointHealth::Healthy;
+                json!([e.address.to_string(), e.weight, e.mutual_tls, healthy])
+            })
             .collect();
         list.sort_by_key(Value::to_string);
-        json!([&*l.locality, l.priority, list])
+        json!([&*l.locality, l.priority, l.weight, list])
     });
     sorted(localities.collect())
 }
@@ -507,12 +571,22 @@ pub fn recorded_endpoints(assignment: &Value) -> Value {
                 json!([
                     format!("{address}:{}", socket["port_value"]),
                     number(&e["load_balancing_weight"], 1),
-                    mutual
+                    mutual,
+                    matches!(
+                        e["health_status"].as_str(),
+                        None | Some("HEALTHY" | "UNKNOWN")
+                    )
                 ])
             })
             .collect();
         endpoints.sort_by_key(Value::to_string);
-        json!([parts.join("/"), number(&l["priority"], 0), endpoints])
+        let weight = number(&l["load_balancing_weight"], 0);
+        json!([
+            parts.join("/"),
+            number(&l["priority"], 0),
+            weight,
+            endpoints
+        ])
     });
     sorted(localities.collect())
 }

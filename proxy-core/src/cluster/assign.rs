@@ -220,6 +220,7 @@ impl ClusterState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Protocol;
     use crate::ids::ClusterId;
     use crate::random::Draws;
     use crate::xds::{Cluster, Discovery};
@@ -259,11 +260,11 @@ mod tests {
     fn slots_are_used_again_once_they_are_quiet() {
         let mut state = state(Discovery::Eds);
         replace(&mut state, 0, 4);
-        state.hosts[0].connections = 1;
+        state.hosts[0].pool_mut(Protocol::Http1).connections = 1;
         (1..50).for_each(|round| replace(&mut state, round, 4));
         assert_eq!(state.hosts.len(), 9);
         assert_eq!(state.hosts[0].address, address(0), "busy, so it stays");
-        state.hosts[0].connections = 0;
+        state.hosts[0].pool_mut(Protocol::Http1).connections = 0;
         replace(&mut state, 50, 5);
         assert_eq!(state.hosts.len(), 9);
         assert_ne!(state.hosts[0].address, address(0));
@@ -277,7 +278,9 @@ mod tests {
     fn original_destinations_without_connections_leave() {
         let mut state = state(Discovery::OriginalDst { port: None });
         let first = state.add_host(EndpointId(0), address(0), Nanos::ZERO);
-        state.hosts[first as usize].connections = 1;
+        state.hosts[first as usize]
+            .pool_mut(Protocol::Http1)
+            .connections = 1;
         for n in 1..100 {
             state.add_host(EndpointId(0), address(n), Nanos::from_secs(u64::from(n)));
         }

@@ -1,13 +1,15 @@
 //! One endpoint of a cluster, as a worker sees it.
 
+use crate::contract::Protocol;
 use crate::ids::EndpointId;
+use crate::messages::Successes;
 use crate::time::Nanos;
 use crate::xds::{Endpoint, EndpointHealth, Name};
 use std::net::SocketAddr;
 
 const NONE: u32 = u32::MAX;
 
-/// The ends of an intrusive list (of idle connections, of queued attempts).
+/// The ends of an intrusive list (of ready connections, of queued attempts).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostList {
     pub(crate) first: u32,
@@ -40,7 +42,29 @@ impl HostId {
     };
 }
 
-/// A host: health, error counters and its connection pool.
+/// The connections of one protocol to a host, and the attempts that wait for one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pool {
+    /// Connections that can take a request, most recently freed last.
+    pub(crate) ready: HostList,
+    /// Attempts without a connection, oldest first.
+    pub(crate) pending: HostList,
+    /// Requests that the connections on their way will be able to take.
+    pub(crate) coming: u64,
+    /// Connections in any state.
+    pub(crate) connections: u32,
+}
+
+impl Pool {
+    const EMPTY: Pool = Pool {
+        ready: HostList::EMPTY,
+        pending: HostList::EMPTY,
+        coming: 0,
+        connections: 0,
+    };
+}
+
+/// A host: health, error counters and its connection pools.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) id: HostId,
@@ -50,24 +74,23 @@ pub(crate) struct Host {
     pub(crate) locality: Name,
     pub(crate) hostname: Option<Name>,
     pub(crate) lb_metadata: Vec<(Name, Name)>,
+    /// All that is known of it, as last delivered to this worker.
     pub(crate) health: EndpointHealth,
     pub(crate) mutual_tls: bool,
     /// In the current assignment.
     pub(crate) listed: bool,
-    /// By outlier detection, as last delivered to this worker.
-    pub(crate) ejected: bool,
     /// The start of its slow start; kept over later ejections.
     pub(crate) healthy_since: Option<Nanos>,
     pub(crate) consecutive_5xx: u32,
     pub(crate) consecutive_gateway: u32,
     pub(crate) consecutive_local_origin: u32,
-    /// Usable connections, most recently freed last.
-    pub(crate) idle: HostList,
-    /// Attempts without a connection, oldest first.
-    pub(crate) pending: HostList,
-    pub(crate) connecting: u32,
-    /// Connections in any state.
-    pub(crate) connections: u32,
+    /// Since the last collection, where a statistical detector can decide.
+    pub(crate) external: Successes,
+    pub(crate) local_origin: Successes,
+    /// By protocol.
+    pools: [Pool; 2],
+    /// Connections of the sibling workers, where their number is limited.
+    pub(crate) connections_elsewhere: u32,
 }
 
 impl Host {
@@ -90,15 +113,14 @@ impl Host {
             health: endpoint.health,
             mutual_tls: endpoint.mutual_tls,
             listed: true,
-            ejected: false,
             healthy_since: None,
             consecutive_5xx: 0,
             consecutive_gateway: 0,
             consecutive_local_origin: 0,
-            idle: HostList::EMPTY,
-            pending: HostList::EMPTY,
-            connecting: 0,
-            connections: 0,
+            external: Successes::default(),
+            local_origin: Successes::default(),
+            pools: [Pool::EMPTY; 2],
+            connections_elsewhere: 0,
         }
     }
 
@@ -127,7 +149,8 @@ impl Host {
 
     /// Nothing is on its way to or from the host.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.connections == 0 && self.pending.len == 0
+        let idle = |pool: &Pool| pool.connections == 0 && pool.pending.len == 0;
+        self.pools.iter().all(idle)
     }
 
     /// Left out of the percentages of healthy and degraded hosts.
@@ -135,12 +158,27 @@ impl Host {
         self.health == EndpointHealth::Draining
     }
 
+    #[inline]
+    pub(crate) fn pool(&self, protocol: Protocol) -> &Pool {
+        &self.pools[protocol as usize]
+    }
+
+    #[inline]
+    pub(crate) fn pool_mut(&mut self, protocol: Protocol) -> &mut Pool {
+        &mut self.pools[protocol as usize]
+    }
+
+    /// Connections of this worker, of either protocol.
+    pub(crate) fn connections(&self) -> u32 {
+        self.pools.iter().map(|pool| pool.connections).sum()
+    }
+
     pub(crate) fn is_healthy(&self) -> bool {
-        !self.ejected && self.health == EndpointHealth::Healthy
+        self.health == EndpointHealth::Healthy
     }
 
     pub(crate) fn is_degraded(&self) -> bool {
-        !self.ejected && self.health == EndpointHealth::Degraded
+        self.health == EndpointHealth::Degraded
     }
 }
 

@@ -4,7 +4,7 @@ mod assign;
 mod host;
 mod tried;
 
-pub(crate) use host::{Host, HostId, HostList};
+pub(crate) use host::{Host, HostId, HostList, Pool};
 pub(crate) use tried::Tried;
 
 use crate::balancer::locality::{LocalHosts, Place};
@@ -72,6 +72,8 @@ pub(crate) struct ClusterState {
     pub(crate) drop_overload_ppm: u32,
     /// No longer configured: takes no new requests.
     pub(crate) removed: bool,
+    /// Has opened a connection, and said so where health checks want to know.
+    pub(crate) used: bool,
 }
 
 /// A request for a host.
@@ -128,6 +130,7 @@ impl ClusterState {
             stale: false,
             drop_overload_ppm: 0,
             removed: false,
+            used: false,
             config,
         }
     }

@@ -224,6 +224,7 @@ mod tests {
             original_dst: "[::1]:35661".parse().unwrap(),
             direction: Direction::Outbound,
             tls: None,
+            protocol: crate::contract::Protocol::Http1,
         };
         let context = Context {
             request: &request,

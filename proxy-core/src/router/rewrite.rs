@@ -216,6 +216,7 @@ mod tests {
             original_dst: "127.0.0.1:2".parse().unwrap(),
             direction: Direction::Outbound,
             tls: None,
+            protocol: crate::contract::Protocol::Http1,
         }
     }
 

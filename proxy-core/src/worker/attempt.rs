@@ -4,7 +4,7 @@ use super::Worker;
 use super::state::{Attempt, Expiry, NONE, Owner, Stage};
 use crate::balancer::subset::Criteria;
 use crate::cluster::Selection;
-use crate::contract::Out;
+use crate::contract::{Out, Protocol};
 use crate::ids::{ClusterId, EndpointId, ExchangeId};
 use crate::random::{Purpose, mix};
 use crate::router::Matched;
@@ -117,6 +117,7 @@ impl Worker {
             cluster,
             host,
             stage: Stage::Pending,
+            protocol: Protocol::Http1,
             conn: NONE,
             sent_at: self.now,
             timer: TimerId::NONE,

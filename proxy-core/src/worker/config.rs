@@ -1,7 +1,7 @@
 //! What the main machine and the siblings tell a worker.
 
 use super::Worker;
-use super::state::{ConnStage, NONE};
+use super::state::NONE;
 use crate::cluster::ClusterState;
 use crate::contract::{Action, EjectionReason, Out};
 use crate::ids::{ClusterId, EndpointId};
@@ -33,15 +33,15 @@ impl Worker {
                 self.tables.swap_remove(&name);
                 self.buckets.retain(|owner, _| !belongs_to(owner, &name));
             }
-            ToWorker::Ejected {
+            ToWorker::Health {
                 id,
                 address,
-                ejected,
+                health,
             } => {
                 let now = self.now;
                 let cluster = self.cluster_mut(id);
                 if let Some(host) = cluster.member(address) {
-                    cluster.hosts[host as usize].ejected = ejected;
+                    cluster.hosts[host as usize].health = health;
                     cluster.health_changed(host, now);
                     self.hosts_changed(id);
                 }
@@ -54,6 +54,7 @@ impl Worker {
             ToWorker::ResetCounters { id, address, which } => {
                 self.on_reset_counters(id, address, which)
             }
+            ToWorker::CollectStatistics { id } => self.hand_over_statistics(id, out),
             ToWorker::Shared { counter, change } => self.on_shared(counter, change),
             ToWorker::TokenTaken { owner, size } => {
                 let now = self.now;
@@ -77,8 +78,9 @@ impl Worker {
             }
             Some(state) => {
                 // A changed cluster starts with new hosts; requests in flight finish on the old.
+                state.used = false;
                 for host in state.reconfigure(cluster, self.now) {
-                    self.drain_host(id, host, out);
+                    self.host_left(id, host, out);
                 }
             }
         }
@@ -89,7 +91,7 @@ impl Worker {
         let cluster = self.cluster_mut(id);
         cluster.removed = true;
         for host in cluster.clear() {
-            self.drain_host(id, host, out);
+            self.host_left(id, host, out);
         }
     }
 
@@ -103,7 +105,7 @@ impl Worker {
             EndpointId(endpoints.insert_full(address).0 as u32)
         });
         for host in gone {
-            self.drain_host(id, host, out);
+            self.host_left(id, host, out);
         }
         self.hosts_changed(id);
     }
@@ -160,26 +162,6 @@ impl Worker {
         }
     }
 
-    /// Idle connections of the host are closed, and those on their way that nobody waits for; busy
-    /// ones when they are done.
-    fn drain_host(&mut self, id: ClusterId, host: u32, out: &mut Out) {
-        while let Some(conn) = self.pop_idle(id, host) {
-            self.close_conn(conn, out);
-        }
-        let state = &self.cluster(id).hosts[host as usize];
-        if state.connections == 0 {
-            return;
-        }
-        let unwanted = state.pending.len == 0;
-        for conn in self.conns_of(id, host) {
-            match self.conns[conn].stage {
-                ConnStage::Busy => self.conns[conn].draining = true,
-                ConnStage::Connecting if unwanted => self.close_conn(conn, out),
-                ConnStage::Connecting | ConnStage::Idle => {}
-            }
-        }
-    }
-
     fn on_reset_counters(
         &mut self,
         id: ClusterId,
@@ -209,6 +191,7 @@ impl Worker {
         | SharedCounter::Requests(id)
         | SharedCounter::Retries(id)
         | SharedCounter::HostActive(id, _)
+        | SharedCounter::HostConnections(id, _)
         | SharedCounter::Consecutive5xx(id, _)
         | SharedCounter::ConsecutiveGateway(id, _)
         | SharedCounter::ConsecutiveLocalOrigin(id, _)) = counter
@@ -228,6 +211,13 @@ impl Worker {
             SharedCounter::HostActive(_, address) => {
                 let host = host(cluster, address);
                 cluster.active.get_mut(host).unwrap_or(&mut unlisted)
+            }
+            SharedCounter::HostConnections(_, address) => {
+                let host = host(cluster, address);
+                cluster
+                    .hosts
+                    .get_mut(host)
+                    .map_or(&mut unlisted, |h| &mut h.connections_elsewhere)
             }
             SharedCounter::Consecutive5xx(_, address) => {
                 let host = host(cluster, address);

@@ -140,9 +140,9 @@ impl Worker {
                 });
                 self.fail_connecting(conn, UpstreamReset::ConnectionTimeout, out);
             }
+            ConnStage::Ready if self.conns[conn].active == 0 => self.idle_timed_out(conn, out),
             // Starts again when the connection is next idle.
-            ConnStage::Busy => {}
-            ConnStage::Idle => self.idle_timed_out(conn, out),
+            ConnStage::Ready | ConnStage::Busy | ConnStage::Closed => {}
         }
     }
 

@@ -1,12 +1,13 @@
 //! The worker machine: downstream connections, exchanges, balancers and pools.
 //!
 //! The life of a request: [`request`] routes it, [`filters`] may hold it back or answer it, [`attempt`] picks a host and
-//! hands the try to [`pool`], [`response`] takes what comes back and decides on retries, [`reply`]
+//! hands the try to [`pool`], which asks [`connection`] for what it needs, [`response`] takes what comes back and decides on retries, [`reply`]
 //! answers the client and writes the access log. [`config`] takes over what the main machine sends,
 //! [`expiry`] is the clock.
 
 mod attempt;
 mod config;
+mod connection;
 mod expiry;
 mod filters;
 mod pool;
@@ -14,11 +15,12 @@ mod reply;
 mod request;
 mod response;
 mod state;
+mod statistics;
 
 use crate::balancer::locality::LocalHosts;
 use crate::cluster::ClusterState;
-use crate::contract::{Input, Opened, Out};
-use crate::ids::{ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
+use crate::contract::{Input, Opened, Out, Protocol};
+use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
 use crate::messages::ToWorker;
 use crate::random::Draws;
 use crate::resilience::rate_limit::{Bucket, BucketOwner};
@@ -180,6 +182,10 @@ impl Worker {
             Input::ConnectFailed { conn, reason } => self.on_connect_failed(conn, reason, out),
             Input::ConnClosed { conn } => self.on_conn_closed(conn, out),
             Input::GoAway { conn } => self.on_go_away(conn, out),
+            Input::Settings {
+                conn,
+                max_concurrent_streams,
+            } => self.on_settings(conn, max_concurrent_streams, out),
             Input::Reset { attempt, reason } => self.on_reset(attempt, reason, out),
             Input::Opened(opened) => self.on_opened(opened, out),
             Input::DownstreamClosed { downstream } => self.on_downstream_closed(downstream, out),
@@ -201,7 +207,14 @@ impl Worker {
     /// Whether a connection is up and carries no request.
     pub fn is_idle(&self, conn: ConnId) -> bool {
         self.conns.holds(conn.index, conn.generation)
-            && self.conns[conn.index].stage == ConnStage::Idle
+            && self.conns[conn.index].stage == ConnStage::Ready
+            && self.conns[conn.index].active == 0
+    }
+
+    /// What the connection of an attempt speaks; `None` once the attempt is over.
+    pub fn protocol_of(&self, attempt: AttemptId) -> Option<Protocol> {
+        let there = self.attempts.holds(attempt.index, attempt.generation);
+        there.then(|| self.attempts[attempt.index].protocol)
     }
 
     /// The name behind a cluster id.

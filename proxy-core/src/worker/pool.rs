@@ -1,26 +1,24 @@
-//! HTTP/1 connection pools: one per host, with a queue (Envoy `conn_pool_base.cc`).
+//! Connection pools, one for each host and protocol: new streams, the queue, and who gets a
+//! connection next (Envoy `conn_pool_base.cc`).
 
 use super::Worker;
-use super::state::{Conn, ConnStage, Expiry, NONE, Owner, Stage, attempt_id, conn_id};
-use crate::cluster::HostList;
-use crate::contract::{Action, BodySource, ConnTransport, ConnectFailure, Out};
-use crate::ids::{ClusterId, ConnId};
+use super::state::{ConnStage, NONE, Owner, Stage, attempt_id, conn_id};
+use crate::cluster::Pool;
+use crate::contract::{Action, BodySource, Out, Protocol};
+use crate::ids::ClusterId;
 use crate::messages::SharedCounter;
 use crate::telemetry::UpstreamReset;
-use crate::timers::TimerId;
-use crate::xds::Transport;
-
-/// Connections opened at most for one new stream.
-const CONNECTS_PER_CALL: u32 = 3;
+use crate::xds::HttpProtocol;
 
 impl Worker {
     /// A new stream: the most recently freed connection, or the queue.
     pub(super) fn queue_or_send(&mut self, attempt: u32, out: &mut Out) {
         let (id, host) = (self.attempts[attempt].cluster, self.attempts[attempt].host);
-        if self.cluster(id).hosts[host as usize].idle.last != NONE {
-            if self.admit(attempt, out)
-                && let Some(conn) = self.pop_idle(id, host)
-            {
+        let protocol = self.protocol_for(attempt);
+        self.attempts[attempt].protocol = protocol;
+        let conn = self.pool(id, host, protocol).ready.last;
+        if conn != NONE {
+            if self.admit(attempt, out) {
                 self.attach(attempt, conn, out);
             }
             return;
@@ -35,14 +33,41 @@ impl Worker {
             return;
         }
         self.enqueue(attempt, out);
-        self.connect_as_needed(id, host, out);
+        self.connect_as_needed(id, host, protocol, out);
+    }
+
+    fn protocol_for(&self, attempt: u32) -> Protocol {
+        let state = &self.attempts[attempt];
+        match self.cluster(state.cluster).config.http_protocol {
+            HttpProtocol::Http1 => Protocol::Http1,
+            HttpProtocol::Http2 => Protocol::Http2,
+            HttpProtocol::UseDownstream => {
+                let exchange = match state.owner {
+                    Owner::Exchange(x) => Some(x),
+                    Owner::Mirror(of) => self.exchange(of),
+                };
+                exchange
+                    .and_then(|x| self.downstream(self.exchanges[x as usize].downstream))
+                    .map_or(Protocol::Http1, |downstream| downstream.opened.protocol)
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn pool(&self, id: ClusterId, host: u32, protocol: Protocol) -> &Pool {
+        self.cluster(id).hosts[host as usize].pool(protocol)
+    }
+
+    #[inline]
+    pub(super) fn pool_mut(&mut self, id: ClusterId, host: u32, protocol: Protocol) -> &mut Pool {
+        self.cluster_mut(id).hosts[host as usize].pool_mut(protocol)
     }
 
     fn enqueue(&mut self, attempt: u32, out: &mut Out) {
-        let (id, host) = (self.attempts[attempt].cluster, self.attempts[attempt].host);
-        let cluster = self.cluster_mut(id);
-        cluster.counts.pending += 1;
-        let queue = &mut cluster.hosts[host as usize].pending;
+        let state = &self.attempts[attempt];
+        let (id, host, protocol) = (state.cluster, state.host, state.protocol);
+        self.cluster_mut(id).counts.pending += 1;
+        let queue = &mut self.pool_mut(id, host, protocol).pending;
         let last = std::mem::replace(&mut queue.last, attempt);
         queue.len += 1;
         if last == NONE {
@@ -55,19 +80,19 @@ impl Worker {
         self.share(|_| SharedCounter::Pending(id), 1, out);
     }
 
-    /// Takes an attempt out of its host's queue.
+    /// Takes an attempt out of its pool's queue.
     pub(super) fn dequeue(&mut self, attempt: u32, out: &mut Out) {
         let state = &self.attempts[attempt];
-        let (id, host, previous, next) = (state.cluster, state.host, state.previous, state.next);
+        let (id, host, protocol) = (state.cluster, state.host, state.protocol);
+        let (previous, next) = (state.previous, state.next);
         if previous != NONE {
             self.attempts[previous].next = next;
         }
         if next != NONE {
             self.attempts[next].previous = previous;
         }
-        let cluster = self.cluster_mut(id);
-        cluster.counts.pending -= 1;
-        let queue = &mut cluster.hosts[host as usize].pending;
+        self.cluster_mut(id).counts.pending -= 1;
+        let queue = &mut self.pool_mut(id, host, protocol).pending;
         queue.len -= 1;
         if previous == NONE {
             queue.first = next;
@@ -78,97 +103,27 @@ impl Worker {
         self.share(|_| SharedCounter::Pending(id), -1, out);
     }
 
-    /// Opens connections while fewer are on their way than attempts wait. A pool without any
-    /// opens one even over the limit.
-    fn connect_as_needed(&mut self, id: ClusterId, host: u32, out: &mut Out) {
-        for _ in 0..CONNECTS_PER_CALL {
-            let cluster = self.cluster(id);
-            let state = &cluster.hosts[host as usize];
-            if state.pending.len <= state.connecting {
-                return;
-            }
-            let room = cluster.counts.connections < cluster.config.circuit_breakers.max_connections;
-            if !room && state.connections > 0 {
-                return;
-            }
-            self.connect(id, host, out);
-        }
-    }
-
-    fn connect(&mut self, id: ClusterId, host: u32, out: &mut Out) {
-        let cluster = self.cluster_mut(id);
-        cluster.counts.connections += 1;
-        let state = &mut cluster.hosts[host as usize];
-        state.connecting += 1;
-        state.connections += 1;
-        let (endpoint, address) = (state.endpoint, state.address);
-        let transport = match &cluster.config.transport {
-            Transport::Plaintext => ConnTransport::Plaintext,
-            Transport::AutoMutualTls if !state.mutual_tls => ConnTransport::Plaintext,
-            Transport::AutoMutualTls | Transport::IstioMutualTls => ConnTransport::MutualTls,
-            Transport::Tls { sni } => ConnTransport::Tls { sni: sni.clone() },
-        };
-        let timeout = cluster.config.connect_timeout;
-        let requests_left = match cluster.config.max_requests_per_connection {
-            0 => u32::MAX,
-            limit => limit,
-        };
-        let conn = Conn {
-            cluster: id,
-            host,
-            stage: ConnStage::Connecting,
-            attempt: NONE,
-            requests_left,
-            draining: false,
-            idle_since: self.now,
-            timer: TimerId::NONE,
-            previous: NONE,
-            next: NONE,
-        };
-        let (index, generation) = self.conns.insert(conn);
-        self.conns[index].timer = self.timers.start(self.now, timeout, Expiry::Conn(index));
-        out.actions.push(Action::Connect {
-            conn: conn_id(index, generation),
-            endpoint,
-            address,
-            transport,
-        });
-        self.share(|_| SharedCounter::Connections(id), 1, out);
-    }
-
-    pub(super) fn on_connected(&mut self, id: ConnId, out: &mut Out) {
-        if !self.is_connecting(id) {
-            return;
-        }
-        let conn = &mut self.conns[id.index];
-        let (cluster, host) = (conn.cluster, conn.host);
-        conn.stage = ConnStage::Busy;
-        self.timers.stop(&mut conn.timer);
-        self.cluster_mut(cluster).hosts[host as usize].connecting -= 1;
-        self.freed(id.index, out);
-    }
-
-    /// A connection can take a request: the oldest that waits, or none.
-    fn freed(&mut self, conn: u32, out: &mut Out) {
-        let (id, host) = (self.conns[conn].cluster, self.conns[conn].host);
-        if self.conns[conn].draining || self.conns[conn].requests_left == 0 {
-            self.close_conn(conn, out);
-            self.connect_as_needed(id, host, out);
-            return;
-        }
+    /// A connection that is in no list can take requests: the oldest that wait, then it is ready for
+    /// new ones.
+    pub(super) fn serve(&mut self, conn: u32, out: &mut Out) {
+        let state = &self.conns[conn];
+        let (id, host, protocol) = (state.cluster, state.host, state.protocol);
         loop {
-            let state = &self.cluster(id).hosts[host as usize];
-            let (first, listed) = (state.pending.first, state.listed);
-            if first == NONE && listed {
-                return self.push_idle(conn);
-            }
+            let first = self.pool(id, host, protocol).pending.first;
             if first == NONE {
-                // Nobody will come for a host that left the cluster.
-                return self.close_conn(conn, out);
+                let listed = self.cluster(id).hosts[host as usize].listed;
+                if !listed && self.conns[conn].active == 0 {
+                    // Nobody will come for a host that left the cluster.
+                    return self.close_conn(conn, out);
+                }
+                return self.push_ready(conn);
             }
             self.dequeue(first, out);
             if self.admit(first, out) {
-                return self.attach(first, conn, out);
+                self.attach(first, conn, out);
+                if self.conns[conn].capacity() == 0 {
+                    return self.connect_as_needed(id, host, protocol, out);
+                }
             }
         }
     }
@@ -191,14 +146,23 @@ impl Worker {
         self.count_request(id, host, 1, out);
         self.connected_locally(id, host, out);
         let state = &mut self.conns[conn];
-        state.stage = ConnStage::Busy;
-        state.attempt = attempt;
+        state.active += 1;
         if state.requests_left != u32::MAX {
             state.requests_left -= 1;
+            state.draining |= state.requests_left == 0;
+        }
+        let newest = std::mem::replace(&mut state.streams, attempt);
+        if state.stage == ConnStage::Ready && state.capacity() == 0 {
+            self.unlink_ready(conn);
+        }
+        if newest != NONE {
+            self.attempts[newest].previous = attempt;
         }
         let state = &mut self.attempts[attempt];
         state.stage = Stage::Sent;
         state.conn = conn;
+        state.previous = NONE;
+        state.next = newest;
         state.sent_at = self.now;
         self.send(attempt, conn, out);
     }
@@ -254,188 +218,54 @@ impl Worker {
         }
     }
 
-    fn is_connecting(&self, id: ConnId) -> bool {
-        self.conns.holds(id.index, id.generation)
-            && self.conns[id.index].stage == ConnStage::Connecting
-    }
-
-    /// An attempt is off its connection; the connection is used again if `reusable`.
-    pub(super) fn detach(&mut self, attempt: u32, reusable: bool, out: &mut Out) {
-        let (id, host, conn) = {
-            let state = &mut self.attempts[attempt];
-            (
-                state.cluster,
-                state.host,
-                std::mem::replace(&mut state.conn, NONE),
-            )
-        };
+    /// An attempt is off its connection, which is used again if it has more streams than this one,
+    /// or if this one ended `clean`.
+    pub(super) fn detach(&mut self, attempt: u32, clean: bool, out: &mut Out) {
+        let state = &mut self.attempts[attempt];
+        let (id, host) = (state.cluster, state.host);
+        let (previous, next) = (state.previous, state.next);
+        let conn = std::mem::replace(&mut state.conn, NONE);
         self.observe_latency(attempt);
         self.count_request(id, host, -1, out);
         if conn == NONE {
             return;
         }
-        self.conns[conn].attempt = NONE;
-        if reusable {
-            self.freed(conn, out);
+        if previous == NONE {
+            self.conns[conn].streams = next;
         } else {
-            self.close_conn(conn, out);
-            self.connect_as_needed(id, host, out);
-        }
-    }
-
-    /// Closes a connection that carries no attempt.
-    pub(super) fn close_conn(&mut self, conn: u32, out: &mut Out) {
-        out.actions.push(Action::CloseConn {
-            conn: conn_id(conn, self.conns.generation(conn)),
-        });
-        self.forget_conn(conn, out);
-    }
-
-    fn forget_conn(&mut self, conn: u32, out: &mut Out) {
-        if self.conns[conn].stage == ConnStage::Idle {
-            self.unlink_idle(conn);
-        }
-        let state = &mut self.conns[conn];
-        self.timers.stop(&mut state.timer);
-        let (id, host, connecting) = (
-            state.cluster,
-            state.host,
-            state.stage == ConnStage::Connecting,
-        );
-        self.conns.remove(conn);
-        let cluster = self.cluster_mut(id);
-        cluster.counts.connections -= 1;
-        let state = &mut cluster.hosts[host as usize];
-        state.connections -= 1;
-        state.connecting -= u32::from(connecting);
-        self.share(|_| SharedCounter::Connections(id), -1, out);
-    }
-
-    pub(super) fn on_connect_failed(&mut self, id: ConnId, reason: ConnectFailure, out: &mut Out) {
-        if !self.is_connecting(id) {
-            return;
-        }
-        let reset = match reason {
-            ConnectFailure::Refused => UpstreamReset::RemoteConnectionFailure,
-            ConnectFailure::Local => UpstreamReset::LocalConnectionFailure,
-        };
-        self.fail_connecting(id.index, reset, out);
-    }
-
-    /// A connection attempt came to nothing: every attempt waiting at the pool fails with it.
-    pub(super) fn fail_connecting(&mut self, conn: u32, reset: UpstreamReset, out: &mut Out) {
-        let (id, host) = (self.conns[conn].cluster, self.conns[conn].host);
-        self.forget_conn(conn, out);
-        let mut waiting = std::mem::replace(
-            &mut self.cluster_mut(id).hosts[host as usize].pending,
-            HostList::EMPTY,
-        );
-        let count = i64::from(waiting.len);
-        self.cluster_mut(id).counts.pending -= waiting.len;
-        self.share(|_| SharedCounter::Pending(id), -count as i32, out);
-        while waiting.first != NONE {
-            let attempt = waiting.first;
-            waiting.first = self.attempts[attempt].next;
-            self.attempt_failed(attempt, reset, out);
-        }
-    }
-
-    pub(super) fn on_conn_closed(&mut self, id: ConnId, out: &mut Out) {
-        if !self.conns.holds(id.index, id.generation) {
-            return;
-        }
-        if self.is_connecting(id) {
-            self.fail_connecting(id.index, UpstreamReset::RemoteConnectionFailure, out);
-            return;
-        }
-        let (attempt, cluster, host) = (
-            self.conns[id.index].attempt,
-            self.conns[id.index].cluster,
-            self.conns[id.index].host,
-        );
-        if attempt == NONE {
-            self.forget_conn(id.index, out);
-        } else {
-            self.conns[id.index].attempt = NONE;
-            self.attempts[attempt].conn = NONE;
-            self.forget_conn(id.index, out);
-            self.detach(attempt, false, out);
-            self.attempt_failed(attempt, UpstreamReset::ConnectionTermination, out);
-        }
-        self.connect_as_needed(cluster, host, out);
-    }
-
-    pub(super) fn on_go_away(&mut self, id: ConnId, out: &mut Out) {
-        if !self.conns.holds(id.index, id.generation) {
-            return;
-        }
-        if self.conns[id.index].stage == ConnStage::Idle {
-            self.close_conn(id.index, out);
-        } else {
-            self.conns[id.index].draining = true;
-        }
-    }
-
-    /// The most recently freed connection of a host.
-    pub(super) fn pop_idle(&mut self, id: ClusterId, host: u32) -> Option<u32> {
-        let conn = self.cluster(id).hosts[host as usize].idle.last;
-        if conn == NONE {
-            return None;
-        }
-        self.unlink_idle(conn);
-        Some(conn)
-    }
-
-    fn push_idle(&mut self, conn: u32) {
-        let (id, host) = (self.conns[conn].cluster, self.conns[conn].host);
-        let cluster = self.cluster_mut(id);
-        let idle_timeout = cluster.config.idle_timeout;
-        let idle = &mut cluster.hosts[host as usize].idle;
-        let last = std::mem::replace(&mut idle.last, conn);
-        idle.len += 1;
-        if last == NONE {
-            idle.first = conn;
-        } else {
-            self.conns[last].next = conn;
-        }
-        let state = &mut self.conns[conn];
-        state.stage = ConnStage::Idle;
-        state.attempt = NONE;
-        state.previous = last;
-        state.next = NONE;
-        state.idle_since = self.now;
-        if let Some(timeout) = idle_timeout
-            && state.timer == TimerId::NONE
-        {
-            state.timer = self.timers.start(self.now, timeout, Expiry::Conn(conn));
-        }
-    }
-
-    fn unlink_idle(&mut self, conn: u32) {
-        let state = &mut self.conns[conn];
-        let (id, host, previous, next) = (state.cluster, state.host, state.previous, state.next);
-        state.stage = ConnStage::Busy;
-        if previous != NONE {
-            self.conns[previous].next = next;
+            self.attempts[previous].next = next;
         }
         if next != NONE {
-            self.conns[next].previous = previous;
+            self.attempts[next].previous = previous;
         }
-        let idle = &mut self.cluster_mut(id).hosts[host as usize].idle;
-        idle.len -= 1;
-        if previous == NONE {
-            idle.first = next;
+        let state = &mut self.conns[conn];
+        state.active -= 1;
+        if state.protocol == Protocol::Http1 && !clean {
+            state.draining = true;
         }
-        if next == NONE {
-            idle.last = previous;
-        }
+        self.stream_closed(conn, out);
     }
 
-    /// Every connection of a host; rare, so by search.
-    pub(super) fn conns_of(&self, id: ClusterId, host: u32) -> Vec<u32> {
-        self.conns
-            .taken()
-            .filter(|&c| self.conns[c].cluster == id && self.conns[c].host == host)
-            .collect()
+    fn stream_closed(&mut self, conn: u32, out: &mut Out) {
+        let state = &self.conns[conn];
+        let (id, host, protocol) = (state.cluster, state.host, state.protocol);
+        let (stage, active, capacity) = (state.stage, state.active, state.capacity());
+        match stage {
+            ConnStage::Closed => {}
+            _ if state.draining && active == 0 => {
+                self.close_conn(conn, out);
+                self.connect_as_needed(id, host, protocol, out);
+            }
+            ConnStage::Busy if capacity > 0 => self.serve(conn, out),
+            ConnStage::Ready if active == 0 => {
+                let waiting = self.pool(id, host, protocol).pending.len;
+                if waiting == 0 && !self.cluster(id).hosts[host as usize].listed {
+                    self.close_conn(conn, out);
+                } else {
+                    self.start_idling(conn);
+                }
+            }
+            _ => {}
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::messages::{SharedCounter, ToMain};
 use crate::resilience::retry;
 use crate::telemetry::{Details, Flag, UpstreamReset};
 use crate::time::Nanos;
-use crate::xds::{LbPolicy, RetryOn};
+use crate::xds::{LbPolicy, OutlierDetection, RetryOn};
 use std::sync::Arc;
 
 /// What may be a reason to try again.
@@ -60,6 +60,7 @@ impl Worker {
             false => head.status,
         };
         self.report(cluster, host, Report::Status(status), out);
+        self.notice_degraded(cluster, host, &head, out);
         let Owner::Exchange(x) = self.attempts[a].owner else {
             if ends {
                 self.end_attempt(a, true, out);
@@ -315,7 +316,9 @@ impl Worker {
         let clean = clean && self.request_complete(self.attempts[a].owner);
         if !clean {
             let attempt = super::state::attempt_id(a, self.attempts.generation(a));
-            out.actions.push(Action::Cancel { attempt });
+            let conn = self.attempts[a].conn;
+            let conn = super::state::conn_id(conn, self.conns.generation(conn));
+            out.actions.push(Action::Cancel { attempt, conn });
         }
         self.detach(a, clean, out);
         self.forget_attempt(a);
@@ -368,7 +371,15 @@ impl Worker {
         if !split {
             return;
         }
+        let counts = cluster
+            .config
+            .outlier_detection
+            .as_ref()
+            .is_some_and(OutlierDetection::counts);
         let state = &mut cluster.hosts[host as usize];
+        if counts {
+            state.local_origin.count(true);
+        }
         let before = std::mem::take(&mut state.consecutive_local_origin);
         let address = state.address;
         if before > 0 {
@@ -389,9 +400,13 @@ impl Worker {
             config.consecutive_local_origin_failure,
         );
         let split = config.split_external_local_origin_errors;
+        let counts = config.counts();
         let state = &mut cluster.hosts[host as usize];
         if !state.listed {
             return;
+        }
+        if counts {
+            state.count(report, split);
         }
         let before = [
             state.consecutive_gateway,

@@ -1,7 +1,7 @@
 //! What a worker keeps for exchanges, attempts, connections and downstream connections.
 
 use crate::cluster::Tried;
-use crate::contract::Opened;
+use crate::contract::{Opened, Protocol};
 use crate::head::{RequestHead, ResponseHead};
 use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
 use crate::resilience::rate_limit::Bucket;
@@ -185,6 +185,7 @@ pub(super) struct Attempt {
     pub(super) cluster: ClusterId,
     pub(super) host: u32,
     pub(super) stage: Stage,
+    pub(super) protocol: Protocol,
     pub(super) conn: u32,
     pub(super) sent_at: Nanos,
     pub(super) timer: TimerId,
@@ -200,7 +201,7 @@ pub(super) struct Attempt {
     pub(super) timed_out: bool,
     /// The next attempt of the exchange that goes on beside its retry.
     pub(super) next_hedged: u32,
-    /// Links of the host's pending queue.
+    /// Links of the pool's queue; then of the streams on the connection.
     pub(super) previous: u32,
     pub(super) next: u32,
 }
@@ -209,8 +210,12 @@ pub(super) struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnStage {
     Connecting,
-    Idle,
+    /// Can take a request.
+    Ready,
+    /// Cannot, at present or for good.
     Busy,
+    /// Gone; its streams are being reset.
+    Closed,
 }
 
 /// One upstream connection.
@@ -218,20 +223,37 @@ pub(super) enum ConnStage {
 pub(super) struct Conn {
     pub(super) cluster: ClusterId,
     pub(super) host: u32,
+    pub(super) protocol: Protocol,
     pub(super) stage: ConnStage,
-    /// The attempt it carries.
-    pub(super) attempt: u32,
+    /// The attempts it carries, newest first, and their number.
+    pub(super) streams: u32,
+    pub(super) active: u32,
+    /// At once; 1 on HTTP/1.
+    pub(super) max_streams: u32,
     /// Requests it may still carry; `u32::MAX`: no limit.
     pub(super) requests_left: u32,
-    /// Closed as soon as it is idle.
+    /// Takes no further requests, and is closed with the last one.
     pub(super) draining: bool,
     /// When it last became idle.
     pub(super) idle_since: Nanos,
     /// Of the connect timeout; then of the idle timeout, from some time at which it was idle.
     pub(super) timer: TimerId,
-    /// Links of the host's idle list.
+    /// Links of the pool's list of ready connections.
     pub(super) previous: u32,
     pub(super) next: u32,
+}
+
+impl Conn {
+    /// Requests it can take now.
+    #[inline]
+    pub(super) fn capacity(&self) -> u32 {
+        if self.draining {
+            return 0;
+        }
+        self.max_streams
+            .saturating_sub(self.active)
+            .min(self.requests_left)
+    }
 }
 
 /// The heads of the proxy's own answers, made once each.

@@ -22,7 +22,8 @@ pub struct Cluster {
     pub ignore_new_hosts_until_first_health_check: bool,
     /// Hosts that discovery drops leave at once; otherwise a passing active check keeps them.
     pub ignore_health_on_host_removal: bool,
-    /// Connections of a host that turns unhealthy are closed, not only drained.
+    /// TCP connections through a host that turns unhealthy are closed; those of HTTP pools are only
+    /// drained either way, as in Envoy.
     pub close_connections_on_host_health_failure: bool,
     /// Changes of health or weight this soon after another are delivered together; zero: at once.
     pub update_merge_window: Nanos,

@@ -45,13 +45,14 @@ pub enum Behaviour {
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// Number, head, and whether it is all of the request.
-    Request(u64, Arc<RequestHead>, bool),
+    /// Number, downstream connection, head, and whether it is all of the request.
+    Request(u64, u32, Arc<RequestHead>, bool),
     End(u64),
     BufferFull(u64),
     Input(Input),
     Main(MainInput),
     Behave(u8, Behaviour),
+    Probes(u8, Option<ProbeOutcome>),
 }
 
 pub struct World {
@@ -61,6 +62,8 @@ pub struct World {
     events: BTreeMap<(Nanos, u64), Event>,
     sequence: u64,
     pub behaviours: BTreeMap<SocketAddr, Behaviour>,
+    /// What health checks find; `None`: no answer.
+    probes: BTreeMap<SocketAddr, Option<ProbeOutcome>>,
     conns: BTreeMap<ConnId, SocketAddr>,
     pub logs: Vec<(Nanos, AccessLog)>,
     pub responses: Vec<(ExchangeId, Arc<ResponseHead>, Body)>,
@@ -104,6 +107,7 @@ impl World {
             events: BTreeMap::new(),
             sequence: 0,
             behaviours: BTreeMap::new(),
+            probes: BTreeMap::new(),
             conns: BTreeMap::new(),
             logs: vec![],
             responses: vec![],
@@ -159,6 +163,19 @@ impl World {
         self.at(ms(at_ms), Event::Behave(host, behaviour));
     }
 
+    pub fn input_at(&mut self, at_ms: u64, input: Input) {
+        self.at(ms(at_ms), Event::Input(input));
+    }
+
+    /// What health checks of a host find from now on.
+    pub fn probes_find(&mut self, host: u8, outcome: Option<ProbeOutcome>) {
+        self.probes.insert(address(host), outcome);
+    }
+
+    pub fn probes_find_at(&mut self, at_ms: u64, host: u8, outcome: Option<ProbeOutcome>) {
+        self.at(ms(at_ms), Event::Probes(host, outcome));
+    }
+
     pub fn xds_at(&mut self, at_ms: u64, delta: XdsDelta) {
         self.at(ms(at_ms), Event::Main(MainInput::Xds { delta, version: 1 }));
     }
@@ -169,9 +186,17 @@ impl World {
     }
 
     pub fn request(&mut self, at_ms: u64, head: RequestHead) -> u64 {
+        self.request_on(at_ms, 0, head)
+    }
+
+    /// A request on another downstream connection than the first.
+    pub fn request_on(&mut self, at_ms: u64, downstream: u32, head: RequestHead) -> u64 {
         let number = u64::from(self.exchanges);
         self.exchanges += 1;
-        self.at(ms(at_ms), Event::Request(number, Arc::new(head), true));
+        self.at(
+            ms(at_ms),
+            Event::Request(number, downstream, Arc::new(head), true),
+        );
         number
     }
 
@@ -179,7 +204,7 @@ impl World {
     pub fn post(&mut self, at_ms: u64, head: RequestHead) -> u64 {
         let number = u64::from(self.exchanges);
         self.exchanges += 1;
-        self.at(ms(at_ms), Event::Request(number, Arc::new(head), false));
+        self.at(ms(at_ms), Event::Request(number, 0, Arc::new(head), false));
         number
     }
 
@@ -233,7 +258,7 @@ impl World {
                 let exchange = self.ids[&number];
                 self.input(Input::BufferFull { exchange });
             }
-            Event::Request(number, head, ends) => {
+            Event::Request(number, of, head, ends) => {
                 let exchange = ExchangeId {
                     index: self.started,
                     generation: 0,
@@ -242,7 +267,7 @@ impl World {
                 self.ids.insert(number, exchange);
                 self.input(Input::Request {
                     exchange,
-                    downstream: downstream(0),
+                    downstream: downstream(of),
                     key: number,
                     head,
                     ends,
@@ -251,6 +276,7 @@ impl World {
             Event::Input(input) => self.input(input),
             Event::Main(input) => self.main(input),
             Event::Behave(host, behaviour) => self.behave(host, behaviour),
+            Event::Probes(host, outcome) => self.probes_find(host, outcome),
         }
     }
 
@@ -351,6 +377,14 @@ impl World {
                 head,
                 body,
             } => self.responses.push((exchange, head, body)),
+            Action::Probe { probe, .. } => {
+                let found = self.probes.get(&probe.address).copied();
+                let healthy = ProbeOutcome::Status(200);
+                if let Some(outcome) = found.unwrap_or(Some(healthy)) {
+                    let answer = MainInput::Probed { probe, outcome };
+                    self.at(self.now + ms(1), Event::Main(answer));
+                }
+            }
             _ => {}
         }
     }
@@ -432,6 +466,41 @@ impl World {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
+    /// When connections were opened, and when closed by the proxy, in ms.
+    pub fn opened_and_closed(&self) -> (Vec<u64>, Vec<u64>) {
+        let at = |wanted: fn(&Action) -> bool| {
+            let found = self.actions.iter().filter(|a| wanted(&a.1));
+            found.map(|a| a.0.as_millis()).collect()
+        };
+        (
+            at(|action| matches!(action, Action::Connect { .. })),
+            at(|action| matches!(action, Action::CloseConn { .. })),
+        )
+    }
+
+    /// When a host was checked, in ms.
+    pub fn checked(&self, host: u8) -> Vec<u64> {
+        let of_host = |action: &Action| matches!(action, Action::Probe { probe, .. } if probe.address == address(host));
+        let found = self.actions.iter().filter(|a| of_host(&a.1));
+        found.map(|a| a.0.as_millis()).collect()
+    }
+
+    /// When hosts were ejected (and for what), and when they came back: time in ms, host.
+    pub fn ejections(&self) -> Vec<(u64, u8, Option<EjectionReason>)> {
+        let host = |address: &SocketAddr| match address {
+            SocketAddr::V4(v4) => v4.ip().octets()[3],
+            SocketAddr::V6(_) => unreachable!(),
+        };
+        let found = self.changes.iter().filter_map(|(at, change)| match change {
+            StateChange::Ejected {
+                address, reason, ..
+            } => Some((at.as_millis(), host(address), Some(*reason))),
+            StateChange::Unejected { address, .. } => Some((at.as_millis(), host(address), None)),
+            _ => None,
+        });
+        found.collect()
+    }
+
     pub fn slots(&self) -> [u64; 4] {
         self.proxy.worker(0).slots_taken()
     }
@@ -451,6 +520,7 @@ pub fn opened(index: u32) -> Opened {
         original_dst: "127.0.0.1:28000".parse().unwrap(),
         direction: Direction::Outbound,
         tls: None,
+        protocol: Protocol::Http1,
     }
 }
 

@@ -4,9 +4,9 @@ use super::World;
 use super::proxies::{Conn, Exchange, LineEnd};
 use super::schedule::{Destination, Event, Flight, Requester};
 use crate::plan::{Place, Plan};
-use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput};
+use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput, Protocol};
 use proxy_core::head::ResponseHead;
-use proxy_core::ids::{ConnId, DownstreamId, ExchangeId};
+use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
 use proxy_core::random::key_of_try;
 use proxy_core::time::Nanos;
 use std::net::{IpAddr, SocketAddr};
@@ -50,18 +50,23 @@ impl World<'_, '_> {
                 conn,
                 address,
                 transport,
+                protocol,
                 ..
             } => {
-                self.dial(proxy, worker, conn, address, &transport);
+                self.dial(proxy, worker, conn, (address, protocol), &transport);
             }
             Action::CloseConn { conn } => self.close_conn(proxy, worker, conn),
             Action::CloseDownstream { downstream } => {
                 self.drain_downstream(proxy, worker, downstream);
             }
             Action::Abort { exchange } => self.respond(proxy, worker, exchange, None),
-            // Bodies are not modelled, and a given-up attempt has its connection closed.
-            Action::Cancel { .. } | Action::Buffer { .. } => {}
-            Action::Resolve { .. } | Action::Ack { .. } | Action::Nack { .. } => {
+            Action::Cancel { attempt, conn } => self.cancel(proxy, worker, attempt, conn),
+            // Bodies are not modelled.
+            Action::Buffer { .. } => {}
+            Action::Probe { .. }
+            | Action::Resolve { .. }
+            | Action::Ack { .. }
+            | Action::Nack { .. } => {
                 debug_assert!(false, "only main machines ask for this");
             }
         }
@@ -87,6 +92,7 @@ impl World<'_, '_> {
                 let addresses = resolve(self.plan, &host);
                 self.feed_main(proxy, MainInput::Resolved { host, addresses });
             }
+            Action::Probe { probe, request, .. } => self.probe(proxy, probe, &request),
             Action::Nack { reason, .. } => {
                 let name = self.proxies[proxy as usize].name.clone();
                 let what = format!("{name} refuses its configuration: {reason}");
@@ -135,7 +141,7 @@ impl World<'_, '_> {
         proxy: u32,
         worker: u16,
         id: ConnId,
-        address: SocketAddr,
+        (address, protocol): (SocketAddr, Protocol),
         transport: &ConnTransport,
     ) {
         let pod = self.proxies[proxy as usize].pod;
@@ -147,6 +153,7 @@ impl World<'_, '_> {
             open: true,
             to: None,
             mutual: Self::is_mutual(transport),
+            protocol,
         };
         let at = id.index as usize;
         match state.conns.get_mut(at) {
@@ -206,6 +213,38 @@ impl World<'_, '_> {
         }
     }
 
+    /// A given-up attempt: on HTTP/1 its connection is closed as well, and says enough.
+    fn cancel(&mut self, proxy: u32, worker: u16, attempt: AttemptId, id: ConnId) {
+        let Some(conn) = self.open_conn(proxy, worker, id) else {
+            return;
+        };
+        let (
+            Some(Destination::Proxy {
+                proxy: to,
+                worker: at,
+                ..
+            }),
+            Protocol::Http2,
+        ) = (conn.to, conn.protocol)
+        else {
+            return;
+        };
+        let from = self.pods[self.proxies[proxy as usize].pod as usize].locality;
+        let server = self.pods[self.proxies[to as usize].pod as usize].locality;
+        let key = u64::from(attempt.index) << 32 | u64::from(attempt.generation);
+        let (latency, constant) = self.links.latency(from, server, key, 6);
+        let event = Event::StreamReset {
+            proxy: to,
+            worker: at,
+            from: Requester::Attempt {
+                proxy,
+                worker,
+                attempt,
+            },
+        };
+        self.schedule(latency, constant, event);
+    }
+
     /// A downstream connection takes no further requests: it ends now, or with its last exchange.
     fn drain_downstream(&mut self, proxy: u32, worker: u16, id: DownstreamId) {
         let state = &mut self.proxies[proxy as usize].workers[worker as usize];
@@ -214,7 +253,7 @@ impl World<'_, '_> {
         }
         let downstream = &mut state.downstreams[id.index];
         downstream.draining = true;
-        if downstream.active == 0 {
+        if downstream.active == 0 || downstream.protocol == Protocol::Http2 {
             self.hang_up(proxy, worker, id);
         }
     }

@@ -2,13 +2,13 @@
 
 use super::World;
 use super::proxies::{Conn, Downstream, LineEnd};
-use super::schedule::Destination;
+use super::schedule::{Destination, Requester};
 use crate::plan::Place;
 use control_plane::ProxyKind;
 use proxy_core::contract::{
-    ConnTransport, ConnectFailure, Direction, DownstreamTls, Input, Opened,
+    ConnTransport, ConnectFailure, Direction, DownstreamTls, Input, Opened, Protocol,
 };
-use proxy_core::ids::{ConnId, DownstreamId};
+use proxy_core::ids::{ConnId, DownstreamId, ExchangeId};
 use proxy_core::random::mix;
 use std::net::SocketAddr;
 
@@ -30,15 +30,28 @@ impl World<'_, '_> {
         opened: impl FnOnce(DownstreamId) -> Opened,
     ) -> Option<DownstreamId> {
         self.core(proxy)?;
+        let protocol = match client {
+            LineEnd::Conn {
+                proxy,
+                worker,
+                conn,
+            } => self.open_conn(proxy, worker, conn)?.protocol,
+            LineEnd::Line { .. } => Protocol::Http1,
+        };
         let state = &mut self.proxies[proxy as usize].workers[worker as usize];
         let downstream = Downstream {
             client,
             active: 0,
             draining: false,
+            protocol,
         };
         let (index, generation) = state.downstreams.insert(downstream);
         let id = DownstreamId { index, generation };
-        self.feed(proxy, worker, Input::Opened(opened(id)));
+        let opened = Opened {
+            protocol,
+            ..opened(id)
+        };
+        self.feed(proxy, worker, Input::Opened(opened));
         let state = &mut self.proxies[proxy as usize].workers[worker as usize];
         let refused = state.downstreams[index].draining;
         if refused {
@@ -135,6 +148,7 @@ impl World<'_, '_> {
             original_dst: address,
             direction,
             tls,
+            protocol: Protocol::default(),
         })?;
         Some(Destination::Proxy {
             proxy: server,
@@ -168,16 +182,20 @@ impl World<'_, '_> {
         }
     }
 
-    /// The peer drains an upstream connection: it ends unless a request is on its way there.
+    /// The peer drains an upstream connection: it ends unless a request is on its way there. On
+    /// HTTP/2 those in progress finish first.
     pub(super) fn hung_up(&mut self, proxy: u32, worker: u16, id: ConnId) {
         let Some(conn) = self.open_conn(proxy, worker, id) else {
             return;
         };
-        let to = conn.to;
+        let (to, protocol) = (conn.to, conn.protocol);
         let idle = self
             .core(proxy)
             .is_some_and(|core| core.worker(u32::from(worker)).is_idle(id));
         if !idle {
+            if protocol == Protocol::Http2 {
+                self.feed(proxy, worker, Input::GoAway { conn: id });
+            }
             return;
         }
         self.conn_closed(proxy, worker, id);
@@ -188,6 +206,18 @@ impl World<'_, '_> {
         }) = to
         {
             self.downstream_closed(proxy, worker, downstream);
+        }
+    }
+
+    /// A client resets one stream of an HTTP/2 connection.
+    pub(super) fn stream_reset(&mut self, proxy: u32, worker: u16, from: Requester) {
+        let state = &self.proxies[proxy as usize].workers[worker as usize];
+        let exchanges = &state.exchanges;
+        let index = exchanges.taken().find(|&at| exchanges[at].from == from);
+        if let Some(index) = index {
+            let generation = exchanges.generation(index);
+            let exchange = ExchangeId { index, generation };
+            self.feed(proxy, worker, Input::Cancelled { exchange });
         }
     }
 

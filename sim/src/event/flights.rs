@@ -4,7 +4,7 @@ use super::World;
 use super::links::Locality;
 use super::proxies::Exchange;
 use super::schedule::{Answer, Destination, Event, Flight, Requester};
-use proxy_core::contract::Input;
+use proxy_core::contract::{Input, Protocol, ResetReason};
 use proxy_core::ids::{DownstreamId, ExchangeId};
 use proxy_core::time::Nanos;
 use std::sync::Arc;
@@ -104,7 +104,11 @@ impl World<'_, '_> {
                 },
                 None,
             ) => {
-                let reason = proxy_core::contract::ResetReason::ConnectionTermination;
+                let core = self.core(proxy).map(|core| core.worker(u32::from(worker)));
+                let reason = match core.and_then(|worker| worker.protocol_of(attempt)) {
+                    Some(Protocol::Http2) => ResetReason::RemoteReset,
+                    _ => ResetReason::ConnectionTermination,
+                };
                 self.feed(proxy, worker, Input::Reset { attempt, reason });
             }
             (

@@ -5,7 +5,7 @@ use super::clients::CallFor;
 use super::connections::ephemeral_port;
 use super::proxies::LineEnd;
 use super::schedule::{Destination, Requester};
-use proxy_core::contract::{Direction, DownstreamTls, Opened};
+use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::RequestHead;
 use proxy_core::ids::DownstreamId;
 use std::net::SocketAddr;
@@ -194,6 +194,7 @@ impl World<'_, '_> {
             original_dst,
             direction,
             tls,
+            protocol: Protocol::Http1,
         };
         let accepted = self.accept(proxy, worker, LineEnd::Line { line }, opened);
         self.lines[line].downstream = accepted;

@@ -98,6 +98,8 @@ impl World<'_, '_> {
         let (StateChange::Ejected { cluster, .. }
         | StateChange::EjectionOverflow { cluster, .. }
         | StateChange::Unejected { cluster, .. }
+        | StateChange::HealthChecked { cluster, .. }
+        | StateChange::Degraded { cluster, .. }
         | StateChange::Overflow { cluster }
         | StateChange::Warmed { cluster }) = change;
         let Some(name) = self.cluster_name(proxy, 0, *cluster) else {

@@ -10,7 +10,7 @@
 //! | `jobs` | what applications do for a request |
 //! | `sources`, `clients`, `lines` | sources, calls and their connections |
 //! | `proxies`, `connections`, `flights` | the driver of the core |
-//! | `actions` | what the core asks for |
+//! | `actions`, `probes` | what the core asks for |
 //! | `logs` | what the core reports |
 //! | `control` | the control plane and the timeline |
 
@@ -25,6 +25,7 @@ mod jobs;
 mod lines;
 mod links;
 mod logs;
+mod probes;
 mod proxies;
 mod queue;
 mod schedule;
@@ -43,6 +44,7 @@ use indexmap::IndexMap;
 use jobs::Job;
 use lines::{Line, Pool, PoolKey};
 use links::{Links, Locality};
+use probes::PendingProbe;
 use proxies::ProxyState;
 use proxy_core::slab::Slab;
 use proxy_core::time::Nanos;
@@ -93,6 +95,7 @@ struct World<'p, 'o> {
     proxies: Vec<ProxyState>,
     flights: Slab<Flight>,
     answers: Slab<Answer>,
+    probes: Slab<PendingProbe>,
     control_plane: ControlPlane,
     control_timer_at: Nanos,
     pushes: Slab<PendingPush>,
@@ -166,6 +169,7 @@ impl<'p, 'o> World<'p, 'o> {
             proxies: Vec::new(),
             flights: Slab::new(),
             answers: Slab::new(),
+            probes: Slab::new(),
             control_plane: plan.control_plane.clone(),
             control_timer_at: Nanos::MAX,
             pushes: Slab::new(),
@@ -235,6 +239,13 @@ impl<'p, 'o> World<'p, 'o> {
             } => {
                 self.downstream_closed(proxy, worker, downstream);
             }
+            Event::StreamReset {
+                proxy,
+                worker,
+                from,
+            } => self.stream_reset(proxy, worker, from),
+            Event::ProbeArrives { probe } => self.probe_arrives(probe),
+            Event::ProbeAnswered { probe } => self.probe_answered(probe),
             Event::ProxyTimer { proxy } => self.proxy_timer(proxy),
             Event::ControlPlaneTimer => self.control_plane_timer(),
             Event::Push { push } => self.push_arrives(push),

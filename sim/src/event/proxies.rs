@@ -3,9 +3,9 @@
 use super::World;
 use super::schedule::{Destination, Event, Requester};
 use crate::observe::Observers;
-use control_plane::{ProxyIdentity, ProxyKind};
+use control_plane::ProxyKind;
 use proxy_core::Identity;
-use proxy_core::contract::{Input, MainInput};
+use proxy_core::contract::{Input, MainInput, Protocol};
 use proxy_core::ids::ConnId;
 use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Proxy, Witness};
@@ -66,6 +66,7 @@ pub(super) struct Downstream {
     pub(super) active: u32,
     /// Takes no further requests, and ends with the last exchange.
     pub(super) draining: bool,
+    pub(super) protocol: Protocol,
 }
 
 /// The client's end of a connection to a proxy.
@@ -98,6 +99,7 @@ pub(super) struct Conn {
     pub(super) to: Option<Destination>,
     /// Speaks Istio's mutual TLS.
     pub(super) mutual: bool,
+    pub(super) protocol: Protocol,
 }
 
 impl World<'_, '_> {
@@ -141,17 +143,7 @@ impl World<'_, '_> {
             clusters: Vec::new(),
         });
         self.pods[pod as usize].proxy = Some(number);
-        let push = self.control_plane.connect(
-            self.queue.now(),
-            ProxyIdentity {
-                name,
-                kind: own.proxy,
-                namespace: Arc::clone(&own.namespace),
-                labels: own.labels.clone(),
-                ip: own.ip,
-                locality: Arc::clone(&own.locality),
-            },
-        );
+        let push = self.control_plane.connect(self.queue.now(), own.identity());
         for delta in push.deltas {
             self.feed_main(
                 number,

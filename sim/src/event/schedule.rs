@@ -65,6 +65,20 @@ pub(super) enum Event {
         worker: u16,
         downstream: DownstreamId,
     },
+    /// A proxy hears that a client gave up one stream of an HTTP/2 connection.
+    StreamReset {
+        proxy: u32,
+        worker: u16,
+        from: Requester,
+    },
+    /// A health check reaches an endpoint.
+    ProbeArrives {
+        probe: u32,
+    },
+    /// Its answer reaches the proxy.
+    ProbeAnswered {
+        probe: u32,
+    },
     ProxyTimer {
         proxy: u32,
     },

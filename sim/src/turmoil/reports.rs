@@ -99,6 +99,8 @@ fn cluster_of(change: &StateChange) -> ClusterId {
         StateChange::Ejected { cluster, .. }
         | StateChange::EjectionOverflow { cluster, .. }
         | StateChange::Unejected { cluster, .. }
+        | StateChange::HealthChecked { cluster, .. }
+        | StateChange::Degraded { cluster, .. }
         | StateChange::Overflow { cluster }
         | StateChange::Warmed { cluster } => *cluster,
     }

@@ -1,0 +1,148 @@
+//! What policies become, where istiod's recorded answers have no case of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use control_plane::{
+    ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Resources,
+};
+use proxy_core::time::Nanos;
+use proxy_core::xds::{Cluster, Forward, LocalityLb, RetryBudget, RouteAction, SlowStart};
+use source::SourceFile;
+
+const SHOP: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints:
+  - {address: 10.0.0.1, locality: east/a, labels: {version: v1}}
+  - {address: 10.0.0.2, locality: east/b, labels: {version: v1}, weight: 3}
+  - {address: 10.0.0.3, locality: west/a, labels: {version: v2}}
+---
+";
+
+/// What a sidecar in `east/a`, of version v1, is told under a traffic policy and a mesh config.
+fn resources(policy: &str, mesh: &str) -> Resources {
+    let mut diagnostics = Vec::new();
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: shop}}\n\
+         spec: {{host: shop.test, trafficPolicy: {{{policy}}}}}"
+    );
+    let file = SourceFile::new("shop.yaml", &format!("{SHOP}{rule}"));
+    let mut objects = Objects::read(&file, &mut diagnostics);
+    objects.set_mesh_config(MeshConfig::parse("mesh", mesh, &mut diagnostics));
+    assert_eq!(source::render(&diagnostics, false), "");
+    let identity = ProxyIdentity {
+        name: "client.default".into(),
+        kind: ProxyKind::Sidecar,
+        namespace: "default".into(),
+        labels: vec![("version".into(), "v1".into())],
+        ip: [10, 0, 0, 99].into(),
+        locality: "east/a".into(),
+    };
+    ControlPlane::new(PushSettings::default(), objects, Vec::new()).resources(&identity)
+}
+
+fn cluster(resources: &Resources) -> &Cluster {
+    let mut clusters = resources.clusters.iter();
+    let found = clusters.find(|cluster| &*cluster.name == "outbound|80||shop.test");
+    found.unwrap()
+}
+
+/// Locality, priority, weight and endpoints of each group.
+fn groups(resources: &Resources) -> Vec<(&str, u32, u32, usize)> {
+    let localities = &resources.endpoints[0].localities;
+    let group = localities.iter();
+    group
+        .map(|l| (&*l.locality, l.priority, l.weight, l.endpoints.len()))
+        .collect()
+}
+
+const OUTLIER: &str = "outlierDetection: {consecutive5xxErrors: 3}";
+
+#[test]
+fn shares_of_a_distribution_are_split_by_weight_and_others_get_nothing() {
+    let distribute =
+        "{distribute: [{from: west/*, to: {'*': 100}}, {from: east/*, to: {'east/*': 100}}]}";
+    let policy = format!("loadBalancer: {{localityLbSetting: {distribute}}}");
+    let got = resources(&policy, "");
+    assert_eq!(cluster(&got).locality_lb, LocalityLb::Weighted);
+    let want = [
+        ("east/a", 0, 25, 1),
+        ("east/b", 0, 75, 1),
+        ("west/a", 0, 1, 0),
+    ];
+    assert_eq!(groups(&got), want);
+    // The mesh's own holds where no rule says anything.
+    let mesh = format!("localityLbSetting: {distribute}");
+    assert_eq!(groups(&resources("", &mesh)), want);
+    let off = "loadBalancer: {localityLbSetting: {enabled: false}}";
+    assert_eq!(groups(&resources(off, &mesh))[2], ("west/a", 0, 1, 1));
+}
+
+#[test]
+fn labels_decide_before_distance() {
+    let by = |setting: &str| {
+        let policy = format!("loadBalancer: {{localityLbSetting: {setting}}}, {OUTLIER}");
+        let got = resources(&policy, "");
+        groups(&got).iter().map(|group| group.1).collect::<Vec<_>>()
+    };
+    assert_eq!(by("{failoverPriority: [version]}"), [0, 0, 1]);
+    assert_eq!(by("{failoverPriority: [version=v2]}"), [1, 1, 0]);
+    let both = "{failoverPriority: [version], failover: [{from: east, to: west}]}";
+    assert_eq!(by(both), [0, 1, 2]);
+    // Nothing fails over without outlier detection.
+    let alone = "loadBalancer: {localityLbSetting: {failoverPriority: [version]}}";
+    assert_eq!(groups(&resources(alone, ""))[2].1, 0);
+}
+
+#[test]
+fn warm_up_budgets_and_streams() {
+    let got = resources(
+        "loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 5s, minimumPercent: 25, aggression: 1.5}}, \
+         retryBudget: {percent: 50}, connectionPool: {http: {maxConcurrentStreams: 7}}",
+        "",
+    );
+    let got = cluster(&got);
+    let slow_start = SlowStart {
+        window: Nanos::from_secs(5),
+        aggression: 1.5,
+        min_weight_percent: 25.0,
+    };
+    assert_eq!(got.slow_start, Some(slow_start));
+    let budget = RetryBudget {
+        budget_percent: 50.0,
+        min_retry_concurrency: 3,
+    };
+    assert_eq!(got.circuit_breakers.retry_budget, Some(budget));
+    assert_eq!(got.max_concurrent_streams, 7);
+    // Random picks are not weighted.
+    let random = resources("loadBalancer: {simple: RANDOM, warmupDurationSecs: 5s}", "");
+    assert_eq!(cluster(&random).slow_start, None);
+    let least = resources("loadBalancer: {warmupDurationSecs: 5s}", "");
+    let slow_start = cluster(&least).slow_start.unwrap();
+    assert_eq!(
+        (slow_start.aggression, slow_start.min_weight_percent),
+        (1.0, 10.0)
+    );
+}
+
+#[test]
+fn retries_leave_priorities_and_forget_hosts() {
+    let mesh = "defaultHttpRetryPolicy: {attempts: 4, retryRemoteLocalities: true, retryIgnorePreviousHosts: false}";
+    let got = resources("", mesh);
+    let mut hosts = got.routes.iter().flat_map(|table| &table.virtual_hosts);
+    let host = hosts.find(|host| host.domains.iter().any(|domain| &**domain == "shop.test"));
+    let RouteAction::Forward(Forward {
+        retry: Some(retry), ..
+    }) = &host.unwrap().routes[0].action
+    else {
+        panic!("no retries");
+    };
+    assert_eq!(retry.num_retries, 4);
+    assert_eq!(retry.previous_priorities_update_frequency, Some(2));
+    assert!(!retry.avoid_previous_hosts);
+}

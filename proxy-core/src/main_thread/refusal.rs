@@ -1,0 +1,105 @@
+//! Updates that a proxy refuses whole, as Envoy does.
+
+use crate::router;
+use crate::xds::{
+    LbPolicy, Listener, NetworkFilter, RouteAction, RouteSource, RouteTable, XdsDelta,
+};
+use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
+use std::sync::Arc;
+
+/// Envoy's own limits.
+const MAXIMUM_RING_SIZE: u64 = 8 * 1024 * 1024;
+const MAXIMUM_MAGLEV_SIZE: u64 = 5_000_011;
+
+/// Why an update cannot be taken over, if it cannot.
+pub(super) fn refusal(delta: &XdsDelta) -> Option<String> {
+    match delta {
+        XdsDelta::Clusters { upsert, .. } => {
+            upsert.iter().find_map(|cluster| match cluster.lb_policy {
+                LbPolicy::RingHash {
+                    minimum_ring_size: min,
+                    maximum_ring_size: max,
+                    ..
+                } if min > max => Some(format!(
+                    "cluster {}: minimum ring size {min} exceeds the maximum {max}",
+                    cluster.name
+                )),
+                LbPolicy::RingHash {
+                    maximum_ring_size: max,
+                    ..
+                } if max > MAXIMUM_RING_SIZE => Some(format!(
+                    "cluster {}: ring size {max} exceeds {MAXIMUM_RING_SIZE}",
+                    cluster.name
+                )),
+                LbPolicy::Maglev { table_size, .. } if !is_maglev_size(table_size) => Some(format!(
+                    "cluster {}: maglev table size {table_size} is not a prime up to {MAXIMUM_MAGLEV_SIZE}",
+                    cluster.name
+                )),
+                _ => None,
+            })
+        }
+        XdsDelta::Routes { upsert, .. } => upsert.iter().find_map(|table| table_refusal(table)),
+        XdsDelta::Listeners { upsert, .. } => upsert
+            .iter()
+            .flat_map(|listener| inline_tables(listener))
+            .find_map(|table| router::refusal(table)),
+        XdsDelta::Endpoints { .. } => None,
+    }
+}
+
+/// The route tables that are part of a listener.
+fn inline_tables(listener: &Listener) -> impl Iterator<Item = &Arc<RouteTable>> {
+    listener
+        .filter_chains
+        .iter()
+        .chain(&listener.default_filter_chain)
+        .filter_map(|chain| match &chain.filter {
+            NetworkFilter::Http(manager) => match &manager.routes {
+                RouteSource::Inline(table) => Some(table),
+                RouteSource::Rds(_) => None,
+            },
+            NetworkFilter::Tcp(_) => None,
+        })
+}
+
+/// A walk by any step visits every slot of a table only if its size is prime.
+fn is_maglev_size(size: u64) -> bool {
+    (2..=MAXIMUM_MAGLEV_SIZE).contains(&size)
+        && (2..)
+            .take_while(|n| n * n <= size)
+            .all(|n| !size.is_multiple_of(n))
+}
+
+fn table_refusal(table: &RouteTable) -> Option<String> {
+    if let Some(why) = router::refusal(table) {
+        return Some(format!("route table {}: {why}", table.name));
+    }
+    let mut domains: IndexSet<String, FxBuildHasher> = IndexSet::default();
+    for host in &table.virtual_hosts {
+        for domain in &host.domains {
+            if !domains.insert(domain.to_ascii_lowercase()) {
+                return Some(format!(
+                    "route table {}: domain {domain} stands in two virtual hosts",
+                    table.name
+                ));
+            }
+        }
+        for route in &host.routes {
+            if let RouteAction::Forward(forward) = &route.action {
+                let total: u64 = forward
+                    .clusters
+                    .iter()
+                    .map(|entry| u64::from(entry.weight))
+                    .sum();
+                if forward.clusters.is_empty() || (forward.clusters.len() > 1 && total == 0) {
+                    return Some(format!(
+                        "route {} of {}: no cluster has a weight",
+                        route.name, host.name
+                    ));
+                }
+            }
+        }
+    }
+    None
+}
