@@ -152,7 +152,13 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(Answer, usize)>> {
     Ok(Some((answer, used)))
 }
 
+/// No HTTP, and enough of it for the proxy's inspectors to see that.
+const OTHER_BYTES: &[u8] = b"\0 other than HTTP\r\n\r\n";
+
 fn bytes_of(asked: &Asked) -> Vec<u8> {
+    if asked.is_tcp() {
+        return OTHER_BYTES.to_vec();
+    }
     let head = &asked.head;
     let first = format!(
         "{} {} HTTP/1.1\r\nhost: {}\r\n",

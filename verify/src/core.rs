@@ -3,7 +3,7 @@
 use crate::mapping::label;
 use crate::seen::{Asked, Hit, Seen};
 use control_plane::Resources;
-use proxy_core::contract::{Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened};
+use proxy_core::contract::{Action, Body, ConnectFailure, Input, MainInput, Opened};
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
 use proxy_core::proxy::{Outs, Proxy};
@@ -46,7 +46,11 @@ struct Current {
 impl Core {
     /// Told all of `resources`, and up for a while.
     pub(crate) fn new(resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {
-        let identity = Identity::new(1, "verify".into(), 1);
+        let identity = Identity {
+            seed: 1,
+            proxy: "verify".into(),
+            workers: 1,
+        };
         let mut core = Core {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
@@ -250,14 +254,28 @@ impl Core {
             Action::Send {
                 attempt,
                 conn,
-                source,
                 head,
                 ordinal,
                 announce_ordinal,
+                expected_timeout_ms,
+                announce_grpc_timeout,
                 ..
             } => {
-                let announced = announce_ordinal.then_some(ordinal);
-                self.arrive(attempt, conn, &head, announced, source);
+                let mut headers = head.headers.clone();
+                let mut announce = |name: &str, value: String| {
+                    headers.set(name.into(), value.as_bytes());
+                };
+                if announce_ordinal {
+                    announce("x-envoy-attempt-count", ordinal.to_string());
+                }
+                if expected_timeout_ms > 0 {
+                    let millis = expected_timeout_ms.to_string();
+                    announce("x-envoy-expected-rq-timeout-ms", millis);
+                    if announce_grpc_timeout {
+                        announce("grpc-timeout", format!("{expected_timeout_ms}m"));
+                    }
+                }
+                self.arrive(attempt, conn, &head, &headers);
             }
             Action::Respond { head, body, .. } => {
                 let local = match body {
@@ -272,30 +290,16 @@ impl Core {
         }
     }
 
-    fn arrive(
-        &mut self,
-        attempt: AttemptId,
-        conn: ConnId,
-        head: &RequestHead,
-        announced: Option<u32>,
-        _source: BodySource,
-    ) {
+    fn arrive(&mut self, attempt: AttemptId, conn: ConnId, head: &RequestHead, headers: &Headers) {
         let Some(&endpoint) = self.conns.get(&conn) else {
             return;
         };
-        let mut headers = head.headers.clone();
-        if let Some(ordinal) = announced {
-            headers.set(
-                "x-envoy-attempt-count".into(),
-                ordinal.to_string().as_bytes(),
-            );
-        }
         self.current.hits.push(Hit {
             endpoint,
             method: head.method.to_string(),
             authority: head.authority.to_string(),
             path: head.path.to_string(),
-            headers: texts(&headers),
+            headers: texts(headers),
         });
         let script = self.current.script;
         let delay = HOP + HOP;
