@@ -46,11 +46,7 @@ struct Current {
 impl Core {
     /// Told all of `resources`, and up for a while.
     pub(crate) fn new(resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {
-        let identity = Identity {
-            seed: 1,
-            proxy: "verify".into(),
-            workers: 1,
-        };
+        let identity = Identity::new(1, "verify".into(), 1);
         let mut core = Core {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
@@ -110,6 +106,7 @@ impl Core {
             peer: asked.peer,
             original_dst: asked.destination,
             direction: asked.direction,
+            protocol: proxy_core::contract::Protocol::Http1,
             tls: None,
         }));
         if !self.current.closed {
