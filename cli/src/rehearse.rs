@@ -45,7 +45,7 @@ fn rehearsal(
             let several = "a rehearsal is as one proxy lives through it: give one --as";
             diagnostics.push(Diagnostic::error(several));
             return None;
-        },
+        }
     };
     let Some(envoy) = args.envoy.clone().or_else(verify::find_envoy) else {
         diagnostics.push(Diagnostic::error(verify::HOW_TO_GET));

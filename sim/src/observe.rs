@@ -49,7 +49,9 @@ impl Observers<'_> {
     }
 
     pub(crate) fn watches(&self, proxy: &str) -> bool {
-        self.witness.as_ref().is_some_and(|(name, _)| *name == proxy)
+        self.witness
+            .as_ref()
+            .is_some_and(|(name, _)| *name == proxy)
     }
 
     pub(crate) fn journal(&mut self, proxy: &str, bytes: Vec<u8>) {

@@ -47,7 +47,10 @@ fn plan(name: &str, sets: &[(&str, &str)]) -> Plan {
     let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let sets: Vec<(String, String)> = sets.iter().map(owned).collect();
     let scenario = sim::plan::read_scenario(&folder().join(name), &sets, &mut diagnostics);
-    let overrides = Overrides { on_loopback: true, ..Overrides::default() };
+    let overrides = Overrides {
+        on_loopback: true,
+        ..Overrides::default()
+    };
     let plan = scenario.and_then(|scenario| Plan::new(&scenario, overrides, &mut diagnostics));
     plan.unwrap_or_else(|| panic!("{}", source::render(&diagnostics, false)))
 }
@@ -58,7 +61,9 @@ fn envoy() -> Option<PathBuf> {
         return Some(named.into());
     }
     let paths = std::env::var_os("PATH")?;
-    std::env::split_paths(&paths).map(|path| path.join("envoy")).find(|path| path.is_file())
+    std::env::split_paths(&paths)
+        .map(|path| path.join("envoy"))
+        .find(|path| path.is_file())
 }
 
 /// A busy machine may disturb a rehearsal; then it is played again.
@@ -85,7 +90,13 @@ fn on_envoy(name: &str) {
 fn every_timeline_is_played() {
     let mut there: Vec<String> = std::fs::read_dir(folder())
         .expect("the folder of this test")
-        .map(|entry| entry.expect("readable").file_name().into_string().expect("plain text"))
+        .map(|entry| {
+            entry
+                .expect("readable")
+                .file_name()
+                .into_string()
+                .expect("plain text")
+        })
         .collect();
     there.sort();
     assert_eq!(there, NAMES);
@@ -93,7 +104,8 @@ fn every_timeline_is_played() {
 
 /// What a proxy with other draws makes of the script, in the place of Envoy.
 fn agrees_with(plan: &Plan, other: &Plan) -> bool {
-    let script = Script::of(plan, "client-0.default", plan.seed).unwrap_or_else(|e| panic!("{}", e.0));
+    let script =
+        Script::of(plan, "client-0.default", plan.seed).unwrap_or_else(|e| panic!("{}", e.0));
     let theirs = run_core(other, &script.proxy, plan.seed, 1_000_000, Nanos::ZERO);
     judge(plan, &script, plan.seed, &theirs, Nanos::from_millis(1)).is_full()
 }
@@ -110,18 +122,64 @@ fn the_core_agrees_with_itself() {
 fn a_core_that_decides_otherwise_is_noticed() {
     let policy = "config.0.spec.trafficPolicy";
     let route = "config.1.spec.http.0";
-    for (name, key, value) in [
-        ("breaker-overflow", format!("{policy}.connectionPool.tcp.maxConnections"), "5"),
-        ("cascade-ejection", format!("{policy}.outlierDetection.consecutive5xxErrors"), "9"),
-        ("cascade-ejection", format!("{policy}.outlierDetection.baseEjectionTime"), "4s"),
-        ("outlier-max-percent", format!("{policy}.outlierDetection.maxEjectionPercent"), "50"),
-        ("panic", format!("{policy}.outlierDetection.minHealthPercent"), "20"),
-        ("retry-limit", format!("{policy}.connectionPool.http.maxRetries"), "2"),
-        ("scale-out", format!("{policy}.loadBalancer.simple"), "RANDOM"),
-        ("timeouts-and-faults", format!("{route}.retries.perTryTimeout"), "250ms"),
+    let changes = [
+        (
+            "breaker-overflow",
+            format!("{policy}.connectionPool.tcp.maxConnections"),
+            "5",
+        ),
+        (
+            "cascade-ejection",
+            format!("{policy}.outlierDetection.consecutive5xxErrors"),
+            "9",
+        ),
+        (
+            "cascade-ejection",
+            format!("{policy}.outlierDetection.baseEjectionTime"),
+            "4s",
+        ),
+        (
+            "outlier-max-percent",
+            format!("{policy}.outlierDetection.maxEjectionPercent"),
+            "50",
+        ),
+        (
+            "panic",
+            format!("{policy}.outlierDetection.minHealthPercent"),
+            "20",
+        ),
+        (
+            "retry-budget",
+            format!("{policy}.retryBudget.percent"),
+            "60",
+        ),
+        (
+            "retry-limit",
+            format!("{policy}.connectionPool.http.maxRetries"),
+            "2",
+        ),
+        (
+            "scale-out",
+            format!("{policy}.loadBalancer.simple"),
+            "RANDOM",
+        ),
+        (
+            "slow-start",
+            format!("{policy}.loadBalancer.warmup.aggression"),
+            "2",
+        ),
+        (
+            "timeouts-and-faults",
+            format!("{route}.retries.perTryTimeout"),
+            "250ms",
+        ),
         ("weights-shift", format!("{route}.route.1.weight"), "25"),
-    ] {
+    ];
+    for (name, key, value) in changes {
         let changed = plan(name, &[(&key, value)]);
-        assert!(!agrees_with(&plan(name, &[]), &changed), "{name}: {key}={value}");
+        assert!(
+            !agrees_with(&plan(name, &[]), &changed),
+            "{name}: {key}={value}"
+        );
     }
 }

@@ -303,8 +303,7 @@ impl Worker {
             cluster: exchange.cluster,
             endpoint: exchange.endpoint,
             // A try that found no host counts, though it was none for a pool.
-            attempts: exchange.attempts
-                + u32::from(exchange.details == Details::NoHealthyUpstream),
+            attempts: exchange.attempts + u32::from(exchange.details == Details::NoHealthyUpstream),
         });
         let downstream = exchange.downstream;
         if let Some(downstream) = self.downstream_mut(downstream) {

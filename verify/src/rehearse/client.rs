@@ -1,8 +1,8 @@
 //! The proxy's clients: every arrival of a script as a request to a real proxy, in its time.
 
+use super::REQUEST;
 use super::clock::Clock;
 use super::script::Arrival;
-use super::REQUEST;
 use http::header::HOST;
 use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, Empty};
@@ -47,7 +47,9 @@ pub(super) async fn ask(
         clients.late.set(clients.late.get().max(late));
         let Some(to) = to(&arrival) else { continue };
         asked.spawn_local(async move {
-            let limit = arrival.timeout.map_or(Duration::MAX, |t| Duration::from_nanos(t.0));
+            let limit = arrival
+                .timeout
+                .map_or(Duration::MAX, |t| Duration::from_nanos(t.0));
             // What became of it is in the proxy's access log; a client that gives up hangs up.
             let _ = timeout(limit, clients.request(number, &arrival, to)).await;
         });

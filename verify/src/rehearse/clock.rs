@@ -17,7 +17,9 @@ pub(super) struct Clock {
 impl Clock {
     /// The scenario starts `after` from now.
     pub(super) fn starting_in(after: Duration) -> Clock {
-        Clock { start: Instant::now() + after }
+        Clock {
+            start: Instant::now() + after,
+        }
     }
 
     /// Zero before the start.

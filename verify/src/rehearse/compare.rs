@@ -70,10 +70,17 @@ impl Figure {
     fn new(what: String, envoy: f64, core: &[f64], stray: f64) -> Figure {
         let count = core.len().max(1) as f64;
         let mean = core.iter().sum::<f64>() / count;
-        let squares = core.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>();
+        let squares = core
+            .iter()
+            .map(|value| (value - mean) * (value - mean))
+            .sum::<f64>();
         let variance = squares / (count - 1.0).max(1.0);
         let spread = Z * (variance * (1.0 + 1.0 / count)).sqrt();
-        let skew = if variance > 0.0 { SKEW * variance / mean.abs().max(1.0) } else { 0.0 };
+        let skew = if variance > 0.0 {
+            SKEW * variance / mean.abs().max(1.0)
+        } else {
+            0.0
+        };
         Figure {
             what,
             envoy,
@@ -86,7 +93,13 @@ impl Figure {
 }
 
 /// The windows between `changes`, with every figure of theirs.
-pub(super) fn windows(changes: &[Change], from: Nanos, end: Nanos, envoy: &Run, core: &[Run]) -> Vec<Window> {
+pub(super) fn windows(
+    changes: &[Change],
+    from: Nanos,
+    end: Nanos,
+    envoy: &Run,
+    core: &[Run],
+) -> Vec<Window> {
     let mut windows = spans(changes, from, end);
     for window in &mut windows {
         fill(window, envoy, core);
@@ -144,12 +157,23 @@ fn fill(window: &mut Window, envoy: &Run, core: &[Run]) {
     };
     let stray = STRAY + STRAY_PART * requests as f64;
     let figures = names.into_iter().map(|name| {
-        let core: Vec<f64> = theirs.iter().map(|(_, counts)| value(counts, name)).collect();
+        let core: Vec<f64> = theirs
+            .iter()
+            .map(|(_, counts)| value(counts, name))
+            .collect();
         Figure::new(name.clone(), value(&ours, name), &core, stray)
     });
     let mut figures: Vec<Figure> = figures.collect();
-    let all: Vec<f64> = theirs.iter().map(|(requests, _)| *requests as f64).collect();
-    figures.push(Figure::new("requests".to_owned(), requests as f64, &all, STRAY));
+    let all: Vec<f64> = theirs
+        .iter()
+        .map(|(requests, _)| *requests as f64)
+        .collect();
+    figures.push(Figure::new(
+        "requests".to_owned(),
+        requests as f64,
+        &all,
+        STRAY,
+    ));
     window.requests = requests;
     window.figures = figures;
 }
@@ -157,16 +181,26 @@ fn fill(window: &mut Window, envoy: &Run, core: &[Run]) {
 /// What one request counts for: its outcome, and the endpoint that it ended at.
 fn figures_of(exchange: &Exchange) -> impl Iterator<Item = String> {
     let cluster = exchange.cluster.as_deref().unwrap_or("no cluster");
-    let Exchange { status, flags, attempts, .. } = exchange;
+    let Exchange {
+        status,
+        flags,
+        attempts,
+        ..
+    } = exchange;
     let outcome = format!("{cluster}: {status} {flags} after {attempts}");
-    let endpoint = exchange.endpoint.map(|endpoint| format!("{cluster}: at {endpoint}"));
+    let endpoint = exchange
+        .endpoint
+        .map(|endpoint| format!("{cluster}: at {endpoint}"));
     std::iter::once(outcome).chain(endpoint)
 }
 
 /// Every ejection and return of every host: how many, and when.
 pub(super) fn ejections(envoy: &Run, core: &[Run]) -> Vec<Figure> {
     let mut hosts: Vec<String> = Vec::new();
-    for ejection in std::iter::once(envoy).chain(core).flat_map(|run| &run.ejections) {
+    for ejection in std::iter::once(envoy)
+        .chain(core)
+        .flat_map(|run| &run.ejections)
+    {
         let name = name_of(ejection);
         if !hosts.contains(&name) {
             hosts.push(name);
@@ -184,11 +218,19 @@ pub(super) fn ejections(envoy: &Run, core: &[Run]) -> Vec<Figure> {
         let counts: Vec<f64> = theirs.iter().map(|times| times.len() as f64).collect();
         figures.push(Figure::new(name.clone(), ours.len() as f64, &counts, 0.0));
         for (nth, at) in ours.iter().enumerate() {
-            let core: Vec<f64> = theirs.iter().filter_map(|times| times.get(nth).copied()).collect();
+            let core: Vec<f64> = theirs
+                .iter()
+                .filter_map(|times| times.get(nth).copied())
+                .collect();
             // With too few the count above says what there is to say.
             if core.len() * 2 > theirs.len() {
                 let what = format!("{name}: number {} at (ms)", nth + 1);
-                figures.push(Figure::new(what, *at, &core, EJECTION_JITTER.as_millis_f64()));
+                figures.push(Figure::new(
+                    what,
+                    *at,
+                    &core,
+                    EJECTION_JITTER.as_millis_f64(),
+                ));
             }
         }
     }
@@ -210,8 +252,15 @@ mod tests {
 
     #[test]
     fn windows_keep_away_from_changes_and_are_cut() {
-        let change = |at: f64, what: &str| Change { at: seconds(at), what: what.into() };
-        let changes = [change(2.0, "crash"), change(2.3, "push"), change(32.0, "late")];
+        let change = |at: f64, what: &str| Change {
+            at: seconds(at),
+            what: what.into(),
+        };
+        let changes = [
+            change(2.0, "crash"),
+            change(2.3, "push"),
+            change(32.0, "late"),
+        ];
         let got: Vec<(f64, f64, String)> = spans(&changes, seconds(0.5), seconds(5.15))
             .into_iter()
             .map(|w| (w.from.as_secs_f64(), w.to.as_secs_f64(), w.after))
@@ -236,7 +285,9 @@ mod tests {
     /// A binomial count over 100 runs of mean 50 and deviation 5 allows about 25.
     #[test]
     fn what_varies_may_vary() {
-        let core: Vec<f64> = (0..100).map(|n| if n % 2 == 0 { 45.0 } else { 55.0 }).collect();
+        let core: Vec<f64> = (0..100)
+            .map(|n| if n % 2 == 0 { 45.0 } else { 55.0 })
+            .collect();
         assert!(Figure::new("x".into(), 70.0, &core, 0.0).agrees());
         assert!(!Figure::new("x".into(), 79.0, &core, 0.0).agrees());
         assert!(!Figure::new("x".into(), 24.0, &core, 0.0).agrees());

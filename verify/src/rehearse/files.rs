@@ -1,13 +1,15 @@
 //! Configuration as files that Envoy watches. A push swaps the files that it changes.
 
-use super::script::{Arrival, Script};
 use super::Refusal;
+use super::script::{Arrival, Script};
 use crate::Failure;
 use crate::envoy::Folder;
 use export::{Bootstrap, Resources};
 use proxy_core::contract::Opened;
 use proxy_core::router::find_chain;
-use proxy_core::xds::{Cluster, FilterChainMatch, Listener, LoadAssignment, Name, RouteTable, XdsDelta};
+use proxy_core::xds::{
+    Cluster, FilterChainMatch, Listener, LoadAssignment, Name, RouteTable, XdsDelta,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,7 +78,10 @@ impl Files {
 
     /// What Envoy is started with.
     pub(super) fn bootstrap(&self) -> Value {
-        let mut bootstrap = self.written.get(&self.folder.join("bootstrap.json")).cloned();
+        let mut bootstrap = self
+            .written
+            .get(&self.folder.join("bootstrap.json"))
+            .cloned();
         let bootstrap = bootstrap.get_or_insert_default();
         let log = self.folder.join("outlier.log").display().to_string();
         bootstrap["cluster_manager"] = json!({"outlier_detection": {"event_log_path": log}});
@@ -87,7 +92,9 @@ impl Files {
     pub(super) fn addresses(&self) -> impl Fn(&Arrival) -> Option<SocketAddr> + use<> {
         let doors = self.doors.clone();
         move |arrival| {
-            let found = doors.iter().find(|(opened, _)| is_same_door(opened, &arrival.opened));
+            let found = doors
+                .iter()
+                .find(|(opened, _)| is_same_door(opened, &arrival.opened));
             found.map(|(_, port)| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
         }
     }
@@ -117,8 +124,14 @@ impl Files {
         })?;
         // Endpoints before the clusters that read them, routes before the listeners.
         let order = |path: &Path| {
-            let part = path.strip_prefix(self.folder.path()).unwrap_or(path).to_string_lossy().into_owned();
-            ["eds", "cds", "rds", "lds"].iter().position(|kind| part.starts_with(kind))
+            let part = path
+                .strip_prefix(self.folder.path())
+                .unwrap_or(path)
+                .to_string_lossy()
+                .into_owned();
+            ["eds", "cds", "rds", "lds"]
+                .iter()
+                .position(|kind| part.starts_with(kind))
         };
         files.sort_by_key(|(path, _)| order(path));
         for (path, content) in files {
@@ -134,18 +147,25 @@ impl Files {
                     self.clusters.remove(name);
                     self.endpoints.remove(name);
                 }
-                self.clusters.extend(upsert.iter().map(|c| (Arc::clone(&c.name), Arc::clone(c))));
+                self.clusters
+                    .extend(upsert.iter().map(|c| (Arc::clone(&c.name), Arc::clone(c))));
             }
             XdsDelta::Endpoints { upsert } => {
-                self.endpoints.extend(upsert.iter().map(|e| (Arc::clone(&e.cluster), Arc::clone(e))));
+                self.endpoints.extend(
+                    upsert
+                        .iter()
+                        .map(|e| (Arc::clone(&e.cluster), Arc::clone(e))),
+                );
             }
             XdsDelta::Listeners { upsert, remove } => {
                 self.listeners.retain(|name, _| !remove.contains(name));
-                self.listeners.extend(upsert.iter().map(|l| (Arc::clone(&l.name), Arc::clone(l))));
+                self.listeners
+                    .extend(upsert.iter().map(|l| (Arc::clone(&l.name), Arc::clone(l))));
             }
             XdsDelta::Routes { upsert, remove } => {
                 self.routes.retain(|name, _| !remove.contains(name));
-                self.routes.extend(upsert.iter().map(|t| (Arc::clone(&t.name), Arc::clone(t))));
+                self.routes
+                    .extend(upsert.iter().map(|t| (Arc::clone(&t.name), Arc::clone(t))));
             }
         }
     }
@@ -203,5 +223,7 @@ fn access_log(folder: &Path) -> Value {
 
 /// A port on loopback that nobody has at this moment.
 pub(super) fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }

@@ -41,23 +41,39 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<PodEvent> {
         };
         events.retain(|event| event.at <= at || !wanted.contains(&event.pod));
         let mut add = |at, pods: &[u32], change: PodChange| {
-            events.extend(pods.iter().map(|&pod| PodEvent { at, pod, change: change.clone() }));
+            events.extend(pods.iter().map(|&pod| PodEvent {
+                at,
+                pod,
+                change: change.clone(),
+            }));
         };
         match &planned.happening {
             PlanHappening::Scale { workload, .. } => {
                 let pods = &plan.workloads[*workload as usize].pods;
                 add(at, wanted, PodChange::Up);
-                add(at + TERMINATION_GRACE, &pods[wanted.len()..], PodChange::Down);
+                add(
+                    at + TERMINATION_GRACE,
+                    &pods[wanted.len()..],
+                    PodChange::Down,
+                );
             }
-            PlanHappening::Crash { pods, restart_after, .. } => {
+            PlanHappening::Crash {
+                pods,
+                restart_after,
+                ..
+            } => {
                 add(at, pods, PodChange::Down);
                 if let Some(after) = restart_after {
                     add(at + *after, pods, PodChange::Up);
                 }
             }
             PlanHappening::Restart { .. } => add(at, wanted, PodChange::Up),
-            PlanHappening::Behave { pods, change } => add(at, pods, PodChange::Behave(change.clone())),
-            PlanHappening::Restore { pods, change } => add(at, pods, PodChange::Restore(change.clone())),
+            PlanHappening::Behave { pods, change } => {
+                add(at, pods, PodChange::Behave(change.clone()))
+            }
+            PlanHappening::Restore { pods, change } => {
+                add(at, pods, PodChange::Restore(change.clone()))
+            }
             PlanHappening::Config(_)
             | PlanHappening::Drain { .. }
             | PlanHappening::Rate { .. }

@@ -1,8 +1,8 @@
 //! What Envoy wrote: its access log and the log of its outlier detection.
 
-use crate::Failure;
 use super::runs::{Ejection, Exchange, Run};
 use super::script::Arrival;
+use crate::Failure;
 use proxy_core::time::Nanos;
 use serde::Deserialize;
 use std::fs;
@@ -36,12 +36,19 @@ struct Event {
 }
 
 /// What `arrivals` came to. `started_ns`: the time of day at the scenario's start.
-pub(super) fn read(folder: &Path, arrivals: &[Arc<Arrival>], started_ns: u64) -> Result<Run, Failure> {
+pub(super) fn read(
+    folder: &Path,
+    arrivals: &[Arc<Arrival>],
+    started_ns: u64,
+) -> Result<Run, Failure> {
     let mut run = Run::default();
     let access = folder.join("access.log");
     for text in read_to_string(&access)?.lines() {
         let line: Line = parse(text, &access)?;
-        let arrival = line.n.and_then(|n| n.parse::<usize>().ok()).and_then(|n| arrivals.get(n));
+        let arrival = line
+            .n
+            .and_then(|n| n.parse::<usize>().ok())
+            .and_then(|n| arrivals.get(n));
         let Some(arrival) = arrival else { continue };
         run.exchanges.push(Exchange {
             at: arrival.at,
@@ -62,8 +69,16 @@ pub(super) fn read(folder: &Path, arrivals: &[Arc<Arrival>], started_ns: u64) ->
         if out && !event.enforced {
             continue;
         }
-        let (at, cluster) = (Nanos(at.saturating_sub(started_ns)), event.cluster_name.as_str().into());
-        run.ejections.push(Ejection { at, cluster, host, out });
+        let (at, cluster) = (
+            Nanos(at.saturating_sub(started_ns)),
+            event.cluster_name.as_str().into(),
+        );
+        run.ejections.push(Ejection {
+            at,
+            cluster,
+            host,
+            out,
+        });
     }
     run.ejections.sort_by_key(|ejection| ejection.at);
     Ok(run)
@@ -78,7 +93,8 @@ fn read_to_string(path: &Path) -> Result<String, Failure> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str, path: &Path) -> Result<T, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::Envoy(format!("{}: {error}: {text}", path.display())))
+    serde_json::from_str(text)
+        .map_err(|error| Failure::Envoy(format!("{}: {error}: {text}", path.display())))
 }
 
 /// Nanoseconds since 1970 of a time as Envoy writes it: `2026-11-25T00:32:43.019Z`.
@@ -91,7 +107,11 @@ fn time_of_day(text: &str) -> Option<u64> {
     let minutes: u64 = time.next()?.parse().ok()?;
     let seconds: f64 = time.next()?.parse().ok()?;
     // Days since 1970 by the civil calendar, March first, so that leap days come last.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468;
     let whole = (u64::try_from(days).ok()? * 24 + hours) * 3600 + minutes * 60;
     Some(whole * 1_000_000_000 + (seconds * 1e9).round() as u64)
@@ -104,8 +124,14 @@ mod tests {
     #[test]
     fn times_of_day() {
         assert_eq!(time_of_day("1970-01-01T00:00:00.000Z"), Some(0));
-        assert_eq!(time_of_day("2026-11-25T00:32:43.019Z"), Some(1_795_566_763_019_000_000));
-        assert_eq!(time_of_day("2024-02-29T23:59:59.5Z"), Some(1_709_251_199_500_000_000));
+        assert_eq!(
+            time_of_day("2026-11-25T00:32:43.019Z"),
+            Some(1_795_566_763_019_000_000)
+        );
+        assert_eq!(
+            time_of_day("2024-02-29T23:59:59.5Z"),
+            Some(1_709_251_199_500_000_000)
+        );
         assert_eq!(time_of_day("yesterday"), None);
     }
 }

@@ -104,13 +104,23 @@ pub fn rehearse(
     let proxy = proxy.ok_or_else(|| Refusal("no proxy sends a request".to_owned()))?;
     let script = Script::of(plan, &proxy, seed)?;
     refuse::script(plan, &script)?;
-    refuse::used(plan, &script, &runs::run_core(plan, &script.proxy, seed, 1, Nanos::ZERO))?;
+    refuse::used(
+        plan,
+        &script,
+        &runs::run_core(plan, &script.proxy, seed, 1, Nanos::ZERO),
+    )?;
     let played = play::play(plan, &script, seed, binary)?;
     Ok(Rehearsal {
         scenario: plan.name.clone(),
         seed,
         // A real proxy, and what stands in around it, take time that the scenario does not know of.
-        agreement: judge(plan, &script, seed, &played.run, PASS + played.answered_late * 2),
+        agreement: judge(
+            plan,
+            &script,
+            seed,
+            &played.run,
+            PASS + played.answered_late * 2,
+        ),
         proxy: script.proxy,
         sent_late: played.sent_late,
         answered_late: played.answered_late,
@@ -135,9 +145,18 @@ pub fn judge(plan: &Plan, script: &Script, seed: u64, envoy: &Run, slowest: Nano
 
 /// Everything that changes from outside: the timeline, and pushes that follow from it.
 fn changes(plan: &Plan, script: &Script) -> Vec<Change> {
-    let timeline = plan.timeline.iter().map(|event| (event.at, event.what.clone()));
-    let pushes = script.pushes.iter().skip(1).map(|push| (push.at, "push".to_owned()));
-    let pods = happenings::of_plan(plan).into_iter().map(|event| (event.at, "pods".to_owned()));
+    let timeline = plan
+        .timeline
+        .iter()
+        .map(|event| (event.at, event.what.clone()));
+    let pushes = script
+        .pushes
+        .iter()
+        .skip(1)
+        .map(|push| (push.at, "push".to_owned()));
+    let pods = happenings::of_plan(plan)
+        .into_iter()
+        .map(|event| (event.at, "pods".to_owned()));
     let all = timeline.chain(pushes).chain(pods);
     let mut changes: Vec<Change> = all.map(|(at, what)| Change { at, what }).collect();
     // Of several at one time the timeline's says most.

@@ -44,7 +44,9 @@ pub(super) fn play(
     binary: &Path,
 ) -> Result<Played, Failure> {
     let mut files = Files::new(script, free_port()?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let times = LocalSet::new().block_on(&runtime, async {
         let (bootstrap, admin) = (files.bootstrap(), files.admin());
         let start = Envoy::start(binary, &bootstrap, admin, files.folder(), plan.concurrency);
@@ -102,11 +104,16 @@ async fn play_in_time(
     tokio::time::sleep(FLUSH * 4).await;
     drop(holes);
     let answered_late = pods.late();
-    Ok(Times { started_ns, sent_late, answered_late })
+    Ok(Times {
+        started_ns,
+        sent_late,
+        answered_late,
+    })
 }
 
 fn time_of_day_ns() -> u64 {
-    #[allow(clippy::disallowed_types, clippy::disallowed_methods)] // Envoy's logs tell the time of day.
+    #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+    // Envoy's logs tell the time of day.
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as u64)
 }
@@ -137,7 +144,9 @@ fn addresses(script: &Script) -> Vec<SocketAddr> {
 /// Addresses on loopback that no pod has: nobody is there to refuse.
 fn black_holes(plan: &Plan, addresses: &[SocketAddr]) -> io::Result<Vec<BlackHole>> {
     let is_pod = |ip: IpAddr| plan.pods.iter().any(|pod| pod.pod.ip == ip);
-    let nobody = addresses.iter().filter(|address| address.ip().is_loopback() && !is_pod(address.ip()));
+    let nobody = addresses
+        .iter()
+        .filter(|address| address.ip().is_loopback() && !is_pod(address.ip()));
     nobody.map(|&address| BlackHole::at(address)).collect()
 }
 

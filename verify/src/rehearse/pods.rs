@@ -77,7 +77,9 @@ impl Pods {
         let lateness = Rc::<Lateness>::default();
         let mut pods = Vec::new();
         for (number, planned) in (0u32..).zip(&plan.pods) {
-            let own = addresses.iter().filter(|address| address.ip() == planned.pod.ip);
+            let own = addresses
+                .iter()
+                .filter(|address| address.ip() == planned.pod.ip);
             let pod = Rc::new(Pod {
                 clock,
                 addresses: own.copied().collect(),
@@ -96,7 +98,11 @@ impl Pods {
             }
             pods.push(pod);
         }
-        Ok(Pods { clock, pods, lateness })
+        Ok(Pods {
+            clock,
+            pods,
+            lateness,
+        })
     }
 
     /// How late answers were, on average.
@@ -238,8 +244,15 @@ impl Pod {
         };
         let arrival = number(REQUEST).unwrap_or_default();
         let key = self.keys.get(arrival as usize).copied().unwrap_or_default();
-        let exchange = ExchangeId { index: 0, generation: 0 };
-        key_of_try(key, BodySource::Exchange(exchange), number(ATTEMPT).unwrap_or(1))
+        let exchange = ExchangeId {
+            index: 0,
+            generation: 0,
+        };
+        key_of_try(
+            key,
+            BodySource::Exchange(exchange),
+            number(ATTEMPT).unwrap_or(1),
+        )
     }
 
     fn admit(&self, now: Nanos) -> Start {
@@ -298,11 +311,15 @@ impl BlackHole {
         let fill = async move {
             let mut queue = Vec::new();
             let patience = std::time::Duration::from_millis(100);
-            while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(address)).await
+            {
                 queue.push(stream);
             }
             queue
         };
-        Ok(BlackHole { _listener: listener, _queue: spawn_local(fill) })
+        Ok(BlackHole {
+            _listener: listener,
+            _queue: spawn_local(fill),
+        })
     }
 }

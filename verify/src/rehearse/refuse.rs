@@ -57,18 +57,30 @@ pub(super) fn plan(plan: &Plan) -> Result<(), Refusal> {
 pub(super) fn script(plan: &Plan, script: &Script) -> Result<(), Refusal> {
     let proxy = &script.proxy;
     if script.arrivals.is_empty() {
-        return Err(Refusal(format!("`{proxy}` sends no request in this scenario")));
+        return Err(Refusal(format!(
+            "`{proxy}` sends no request in this scenario"
+        )));
     }
-    if let Some(arrival) = script.arrivals.iter().find(|arrival| arrival.opened.tls.is_some()) {
+    if let Some(arrival) = script
+        .arrivals
+        .iter()
+        .find(|arrival| arrival.opened.tls.is_some())
+    {
         let to = arrival.opened.original_dst;
-        return Err(Refusal(format!("a client speaks TLS to {to}, and rehearsals are plain text")));
+        return Err(Refusal(format!(
+            "a client speaks TLS to {to}, and rehearsals are plain text"
+        )));
     }
     let ends = plan.timeline.iter().any(|event| match &event.happening {
-        PlanHappening::Crash { pods, .. } | PlanHappening::Restart { pods } => pods.contains(&script.pod),
+        PlanHappening::Crash { pods, .. } | PlanHappening::Restart { pods } => {
+            pods.contains(&script.pod)
+        }
         _ => false,
     });
     if ends {
-        return Err(Refusal(format!("the timeline ends or restarts `{proxy}` itself")));
+        return Err(Refusal(format!(
+            "the timeline ends or restarts `{proxy}` itself"
+        )));
     }
     Ok(())
 }
@@ -79,10 +91,16 @@ pub(super) fn used(plan: &Plan, script: &Script, run: &Run) -> Result<(), Refusa
     let mut clusters: BTreeMap<&Name, Vec<&Arc<Cluster>>> = BTreeMap::new();
     for delta in deltas() {
         if let XdsDelta::Clusters { upsert, .. } = delta {
-            upsert.iter().for_each(|c| clusters.entry(&c.name).or_default().push(c));
+            upsert
+                .iter()
+                .for_each(|c| clusters.entry(&c.name).or_default().push(c));
         }
     }
-    let mut used: Vec<&Name> = run.exchanges.iter().filter_map(|e| e.cluster.as_ref()).collect();
+    let mut used: Vec<&Name> = run
+        .exchanges
+        .iter()
+        .filter_map(|e| e.cluster.as_ref())
+        .collect();
     used.sort();
     used.dedup();
     for cluster in used.iter().filter_map(|name| clusters.get(*name)).flatten() {
@@ -133,7 +151,9 @@ fn pods_behind(plan: &Plan, script: &Script, used: &[&Name]) -> Vec<u32> {
     }
     let is_there = |ip| addresses.iter().any(|address| address.ip() == ip);
     let pods = (0u32..).zip(&plan.pods);
-    pods.filter(|(_, pod)| is_there(pod.pod.ip)).map(|(number, _)| number).collect()
+    pods.filter(|(_, pod)| is_there(pod.pod.ip))
+        .map(|(number, _)| number)
+        .collect()
 }
 
 fn one_pod(plan: &Plan, from: u32, pod: u32) -> Result<(), Refusal> {
@@ -141,7 +161,11 @@ fn one_pod(plan: &Plan, from: u32, pod: u32) -> Result<(), Refusal> {
     let workload = &plan.workloads[planned.workload as usize];
     let name = workload.full_name();
     let behavior = &workload.behavior;
-    if behavior.scripts.iter().any(|(_, script)| !script.steps.is_empty()) {
+    if behavior
+        .scripts
+        .iter()
+        .any(|(_, script)| !script.steps.is_empty())
+    {
         return Err(Refusal(format!(
             "`{name}` makes calls of its own: how long they take is the mesh's matter, and one proxy is all there is"
         )));
@@ -150,14 +174,22 @@ fn one_pod(plan: &Plan, from: u32, pod: u32) -> Result<(), Refusal> {
         return Err(Refusal(format!("`{name}` is not first come, first served")));
     }
     let place = |pod: u32| &*plan.pods[pod as usize].pod.locality;
-    if !matches!(plan.network.between(place(from), place(pod)), Distribution::Constant(_)) {
-        return Err(Refusal(format!("the latency on the way to `{name}` is not constant")));
+    if !matches!(
+        plan.network.between(place(from), place(pod)),
+        Distribution::Constant(_)
+    ) {
+        return Err(Refusal(format!(
+            "the latency on the way to `{name}` is not constant"
+        )));
     }
     let own = &planned.pod;
     if own.proxy == ProxyKind::None {
         return Ok(());
     }
-    let push = plan.control_plane.clone().connect(Nanos::ZERO, own.identity());
+    let push = plan
+        .control_plane
+        .clone()
+        .connect(Nanos::ZERO, own.identity());
     let clusters = push.deltas.iter().filter_map(|delta| match delta {
         XdsDelta::Clusters { upsert, .. } => Some(upsert),
         _ => None,

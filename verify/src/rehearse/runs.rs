@@ -77,7 +77,12 @@ pub fn run_core(plan: &Plan, proxy: &str, seed: u64, draws: u64, slower: Nanos) 
     for (at, cluster, host, out) in changes.seen {
         // A cluster that took no request has no ejection worth a name.
         if let Some(cluster) = names.get(&cluster).cloned() {
-            run.ejections.push(Ejection { at, cluster, host, out });
+            run.ejections.push(Ejection {
+                at,
+                cluster,
+                host,
+                out,
+            });
         }
     }
     run
@@ -93,7 +98,9 @@ impl Witness for Changes {
     fn saw(&mut self, now: Nanos, _: Step<'_>, out: &Out) {
         for change in &out.changes {
             match change {
-                StateChange::Ejected { cluster, address, .. } => {
+                StateChange::Ejected {
+                    cluster, address, ..
+                } => {
                     self.seen.push((now, *cluster, *address, true));
                 }
                 StateChange::Unejected { cluster, address } => {

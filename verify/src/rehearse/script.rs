@@ -74,20 +74,28 @@ impl Script {
     /// (`NAME`, `NAMESPACE/NAME` or `NAME.NAMESPACE`), or of the first pod of the workload so called.
     pub fn of(plan: &Plan, proxy: &str, seed: u64) -> Result<Script, Refusal> {
         let names = |name: &str, namespace: &str| {
-            [name.to_owned(), format!("{namespace}/{name}"), format!("{name}.{namespace}")]
+            [
+                name.to_owned(),
+                format!("{namespace}/{name}"),
+                format!("{name}.{namespace}"),
+            ]
         };
         let is_it = |(_, pod): &(u32, &PlanPod)| {
             let workload = &plan.workloads[pod.workload as usize];
             let of_pod = names(&pod.pod.name, &pod.pod.namespace);
             of_pod.iter().any(|name| name == proxy)
-                || names(&workload.name, &workload.namespace).iter().any(|name| name == proxy)
+                || names(&workload.name, &workload.namespace)
+                    .iter()
+                    .any(|name| name == proxy)
         };
         let pods = (0u32..).zip(&plan.pods);
         let with_proxy = pods.filter(|(_, pod)| pod.pod.proxy != ProxyKind::None);
         let Some((pod, planned)) = with_proxy.clone().find(is_it) else {
             let all: Vec<&str> = with_proxy.map(|(_, pod)| &*pod.pod.name).collect();
             let all = all.join(", ");
-            return Err(Refusal(format!("no pod with a proxy is called `{proxy}`: there are {all}")));
+            return Err(Refusal(format!(
+                "no pod with a proxy is called `{proxy}`: there are {all}"
+            )));
         };
         let proxy = format!("{}.{}", planned.pod.name, planned.pod.namespace);
         let proxy = proxy.as_str();
@@ -99,7 +107,13 @@ impl Script {
         sim::event::run(plan, seed, observers);
         let arrivals = scribe.requests.into_iter().map(|(at, opened, key, head)| {
             let timeout = client_timeout(plan, planned, &head);
-            Arc::new(Arrival { at, opened, key, head, timeout })
+            Arc::new(Arrival {
+                at,
+                opened,
+                key,
+                head,
+                timeout,
+            })
         });
         Ok(Script {
             proxy: proxy.to_owned(),
@@ -125,7 +139,9 @@ fn client_timeout(plan: &Plan, pod: &PlanPod, head: &RequestHead) -> Option<Nano
     let is_it = |own: &RequestHead| {
         (&own.method, &own.authority, &own.path) == (&head.method, &head.authority, &head.path)
     };
-    calls.filter(|call| is_it(&call.head)).find_map(|call| call.timeout)
+    calls
+        .filter(|call| is_it(&call.head))
+        .find_map(|call| call.timeout)
 }
 
 /// Takes down what a proxy is told.
@@ -142,16 +158,28 @@ impl Witness for Scribe {
         match step {
             Step::Main(MainInput::Xds { delta, .. }) => match self.pushes.last_mut() {
                 Some(push) if push.at == now => push.deltas.push(delta.clone()),
-                _ => self.pushes.push(Push { at: now, deltas: vec![delta.clone()] }),
+                _ => self.pushes.push(Push {
+                    at: now,
+                    deltas: vec![delta.clone()],
+                }),
             },
             Step::Worker(worker, Input::Opened(opened)) => {
                 let key = connection(worker, &opened.downstream);
                 self.opened.insert(key, Arc::new(opened.clone()));
             }
-            Step::Worker(worker, Input::Request { downstream, key, head, .. }) => {
+            Step::Worker(
+                worker,
+                Input::Request {
+                    downstream,
+                    key,
+                    head,
+                    ..
+                },
+            ) => {
                 let opened = self.opened.get(&connection(worker, downstream));
                 if let Some(opened) = opened.filter(|o| o.direction != Direction::Inbound) {
-                    self.requests.push((now, Arc::clone(opened), *key, Arc::clone(head)));
+                    self.requests
+                        .push((now, Arc::clone(opened), *key, Arc::clone(head)));
                 }
             }
             _ => {}
