@@ -24,7 +24,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Export(ExportTarget),
     /// Does a real Envoy decide as meshsim does? Asks both the same, on loopback
-    Verify(VerifyArgs),
+    #[command(mut_arg("config", |config| config.required(false).required_unless_present("rehearse")))]
+    Verify(Box<VerifyArgs>),
     /// Print a JSON Schema
     Schema {
         /// Which one
@@ -155,7 +156,17 @@ pub(crate) struct ExplainArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// A proxy, as for `explain`; may be repeated. Default: that of the first pod of every workload
+    /// Play the timeline of this scenario in real time instead, as one proxy lives through it
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["config", "mesh_config", "requests"])]
+    pub(crate) rehearse: Option<PathBuf>,
+    /// Seed of the rehearsal; the scenario's own by default
+    #[arg(long, value_name = "N", requires = "rehearse")]
+    pub(crate) seed: Option<u64>,
+    /// Write over a value of the scenario, such as traffic.web.rate=800/s
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value, requires = "rehearse")]
+    pub(crate) sets: Vec<(String, String)>,
+    /// A proxy, as for `explain`; may be repeated. Default: that of the first pod of every workload. Of
+    /// a rehearsal: one pod or workload; default: the proxy that sends most requests
     #[arg(long = "as", value_name = "PROXY")]
     pub(crate) proxies: Vec<String>,
     /// Requests from a file, as for `explain`. Default: made up for everything that is matched

@@ -7,6 +7,7 @@ mod config;
 mod explain;
 mod export;
 mod progress;
+mod rehearse;
 mod run;
 mod verify;
 

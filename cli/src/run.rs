@@ -71,6 +71,7 @@ fn plan(path: &Path, args: &RunArgs, diagnostics: &mut Vec<Diagnostic>) -> Optio
     let config: Vec<ConfigSource> = config.collect();
     let overrides = Overrides {
         config: (!config.is_empty()).then_some(config),
+        ..Overrides::default()
     };
     Plan::new(&scenario, overrides, diagnostics)
 }
@@ -138,6 +139,7 @@ fn watched_run(
         access_log: Some(&mut line),
         journal: args.out.is_some().then_some(&mut journal as _),
         progress: Some(&mut tell),
+        ..Observers::default()
     };
     let outcome = match args.engine {
         Engine::Event => sim::event::run(plan, seed, observers),

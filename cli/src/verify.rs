@@ -1,13 +1,16 @@
 //! `meshsim verify`.
 
 use crate::args::{Format, VerifyArgs};
-use crate::{Exit, config, report};
+use crate::{Exit, config, rehearse, report};
 use anstream::{print, println};
 use control_plane::{ControlPlane, Objects, ProxyIdentity, ProxyKind, PushSettings};
 use source::Diagnostic;
 use verify::{Config, Report, Settings};
 
 pub(crate) fn verify(args: &VerifyArgs) -> Exit {
+    if let Some(path) = &args.rehearse {
+        return rehearse::rehearse(args, path);
+    }
     let mut diagnostics = Vec::new();
     let verified = verified(args, &mut diagnostics);
     let failed = report(&diagnostics);

@@ -259,8 +259,8 @@ pub struct AccessLog {
     pub weighted_choice: u32,
     /// The cluster chosen, known or not to the worker.
     pub cluster: Option<ClusterId>,
-    /// The last endpoint chosen.
+    /// The last endpoint chosen; none where the queue before its connections was full.
     pub endpoint: Option<EndpointId>,
-    /// Tries handed to a connection pool.
+    /// Tries that came as far as choosing an endpoint (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
     pub attempts: u32,
 }

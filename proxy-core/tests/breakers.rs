@@ -32,6 +32,7 @@ fn pending_overflow() {
     let (head, body) = w.response(all[2]);
     assert_eq!(head.headers.get("x-envoy-overloaded"), Some(&b"true"[..]));
     assert_eq!(body, format!("{RESET}reset reason: overflow"));
+    assert_eq!((w.log(all[2]).attempts, w.log(all[2]).endpoint), (1, None));
     settled(&w, 3);
 }
 
@@ -44,5 +45,6 @@ fn request_overflow_at_attach() {
     w.run(10_000);
     assert_eq!(w.short(all[0]), (200, "-".into()));
     assert_eq!(w.short(all[1]), (503, "UO".into()));
+    assert!(w.log(all[1]).endpoint.is_some(), "it was at its connection");
     settled(&w, 2);
 }

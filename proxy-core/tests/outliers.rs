@@ -63,6 +63,7 @@ fn consecutive_errors_eject_for_longer_each_time() {
         ]
     );
     assert_eq!(w.short(out), (503, "UH".into()));
+    assert_eq!(w.log(out).attempts, 1, "a try without a host is one");
 }
 
 #[test]

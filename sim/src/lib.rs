@@ -19,6 +19,7 @@ mod tally;
 pub mod turmoil;
 mod verdict;
 
+pub use event::station::{Admission, Station};
 pub use observe::{LogLine, Observers, Outcome};
 pub use plan::{Overrides, Plan};
 pub use seeds::run_seeds;

@@ -1,5 +1,6 @@
 //! What a caller may watch of a run, and what it gets in the end.
 
+use proxy_core::proxy::Witness;
 use proxy_core::random::mix;
 use proxy_core::telemetry::AccessLog;
 use proxy_core::time::Nanos;
@@ -18,6 +19,7 @@ pub struct Outcome {
 type OnLine<'o> = &'o mut dyn FnMut(&LogLine<'_>);
 type OnJournal<'o> = &'o mut dyn FnMut(&str, Vec<u8>);
 type OnProgress<'o> = &'o mut dyn FnMut(f64);
+type Watched<'o> = (&'o str, &'o mut dyn Witness);
 
 /// Who watches. Nobody: the run is fastest.
 #[derive(Default)]
@@ -26,6 +28,9 @@ pub struct Observers<'o> {
     pub access_log: Option<OnLine<'o>>,
     /// Parts of the journal of every proxy, by its name; they follow one another.
     pub journal: Option<OnJournal<'o>>,
+    /// One proxy by its name (`POD.NAMESPACE`), and who sees all that its machines are told and make of
+    /// it. The event engine's; a proxy that writes a journal has no other witness.
+    pub witness: Option<Watched<'o>>,
     /// How much of the run is done, from 0 to 1, now and then.
     pub progress: Option<OnProgress<'o>>,
 }
@@ -41,6 +46,12 @@ impl Observers<'_> {
         if let Some(progress) = &mut self.progress {
             progress(done);
         }
+    }
+
+    pub(crate) fn watches(&self, proxy: &str) -> bool {
+        self.witness
+            .as_ref()
+            .is_some_and(|(name, _)| *name == proxy)
     }
 
     pub(crate) fn journal(&mut self, proxy: &str, bytes: Vec<u8>) {

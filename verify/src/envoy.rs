@@ -41,6 +41,10 @@ impl Folder {
         Ok(Folder(path))
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -65,6 +69,7 @@ impl Envoy {
         bootstrap: &Value,
         admin: u16,
         folder: &Folder,
+        concurrency: u32,
     ) -> Result<Envoy, Failure> {
         let config = folder.join("bootstrap.json");
         std::fs::write(&config, bootstrap.to_string())?;
@@ -72,7 +77,8 @@ impl Envoy {
         let process = Command::new(binary)
             .arg("--config-path")
             .arg(&config)
-            .args(["--concurrency", "1", "--disable-hot-restart"])
+            .args(["--concurrency", &concurrency.max(1).to_string()])
+            .arg("--disable-hot-restart")
             .args(["--file-flush-interval-msec", &FLUSH.as_millis().to_string()])
             .args(["--log-level", "warning"])
             .stdin(Stdio::null())

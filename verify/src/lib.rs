@@ -7,6 +7,7 @@
 //! | `envoy`, `client`, `upstream`, `logs` | the real side: process, both ends, access log |
 //! | `core` | the other side, in virtual time |
 //! | `compare`, `sample`, `report` | single answers, shares of random ones, what to say of them |
+//! | [`rehearse`] | the timeline of a scenario, in time |
 
 mod bootstrap;
 mod client;
@@ -17,6 +18,7 @@ mod generate;
 mod logs;
 mod mapping;
 mod regex;
+pub mod rehearse;
 mod report;
 mod run;
 mod sample;
@@ -68,7 +70,7 @@ impl Settings {
 /// Why there is no verdict.
 #[derive(Debug)]
 pub enum Failure {
-    /// Envoy has no word for something.
+    /// Envoy has no word for something, or it cannot be played.
     Config(String),
     /// Envoy did not start, refused the resources or did not answer.
     Envoy(String),

@@ -239,7 +239,7 @@ async fn ask_envoy(
         places.release(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     std::fs::write(log, "")?;
-    let envoy = Envoy::start(&settings.envoy, &bootstrap, admin, folder).await?;
+    let envoy = Envoy::start(&settings.envoy, &bootstrap, admin, folder, 1).await?;
     let mut tasks = JoinSet::new();
     for one in prepared {
         let (asked, samples) = (one.asked.clone(), one.samples.clone());

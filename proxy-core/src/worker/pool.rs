@@ -26,6 +26,9 @@ impl Worker {
         let cluster = self.cluster(id);
         if cluster.counts.pending >= cluster.config.circuit_breakers.max_pending_requests {
             out.overflow(id);
+            if let Owner::Exchange(x) = self.attempts[attempt].owner {
+                self.exchanges[x as usize].endpoint = None;
+            }
             self.attempt_failed(attempt, UpstreamReset::Overflow, out);
             return;
         }

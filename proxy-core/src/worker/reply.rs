@@ -302,7 +302,8 @@ impl Worker {
             weighted_choice: exchange.weighted_choice,
             cluster: exchange.cluster,
             endpoint: exchange.endpoint,
-            attempts: exchange.attempts,
+            // A try that found no host counts, though it was none for a pool.
+            attempts: exchange.attempts + u32::from(exchange.details == Details::NoHealthyUpstream),
         });
         let downstream = exchange.downstream;
         if let Some(downstream) = self.downstream_mut(downstream) {

@@ -2,6 +2,7 @@
 
 use super::World;
 use super::schedule::{Destination, Event, Requester};
+use crate::observe::Observers;
 use control_plane::ProxyKind;
 use proxy_core::Identity;
 use proxy_core::contract::{Input, MainInput, Protocol};
@@ -24,6 +25,8 @@ pub(super) struct ProxyState {
     outs: Outs,
     pub(super) workers: Vec<WorkerState>,
     journal: Option<Journal>,
+    /// The observers' witness sees what it is told.
+    watched: bool,
     /// Its name, and how often its pod was restarted before.
     journal_name: String,
     main_deadline: Nanos,
@@ -108,7 +111,8 @@ impl World<'_, '_> {
         }
         let name: Name = format!("{}.{}", own.name, own.namespace).into();
         let workers = self.plan.concurrency.max(1);
-        let identity = Identity::new(self.seed, Arc::clone(&name), workers);
+        let seed = self.plan.proxies_seed.unwrap_or(self.seed);
+        let identity = Identity::new(seed, Arc::clone(&name), workers);
         let journal = self
             .observers
             .journal
@@ -131,6 +135,7 @@ impl World<'_, '_> {
             outs: Outs::new(workers),
             workers: (0..workers).map(|_| WorkerState::default()).collect(),
             journal,
+            watched: self.observers.watches(&name),
             journal_name,
             main_deadline: Nanos::MAX,
             timer_at: Nanos::MAX,
@@ -176,10 +181,7 @@ impl World<'_, '_> {
         let now = self.queue.now();
         let state = &mut self.proxies[proxy as usize];
         let Some(core) = &mut state.proxy else { return };
-        let witness = state
-            .journal
-            .as_mut()
-            .map(|journal| journal as &mut dyn Witness);
+        let witness = witness(&mut state.journal, state.watched, &mut self.observers);
         core.handle_main(now, input, &mut state.outs, witness);
         self.everything_of(proxy);
     }
@@ -189,10 +191,7 @@ impl World<'_, '_> {
         let now = self.queue.now();
         let state = &mut self.proxies[proxy as usize];
         let Some(core) = &mut state.proxy else { return };
-        let witness = state
-            .journal
-            .as_mut()
-            .map(|journal| journal as &mut dyn Witness);
+        let witness = witness(&mut state.journal, state.watched, &mut self.observers);
         let told = core.handle_worker(now, u32::from(worker), input, &mut state.outs, witness);
         if told {
             self.everything_of(proxy);
@@ -302,5 +301,19 @@ impl World<'_, '_> {
     #[inline]
     pub(super) fn core(&self, proxy: u32) -> Option<&Proxy> {
         self.proxies[proxy as usize].proxy.as_ref()
+    }
+}
+
+/// Who sees what a proxy is told.
+#[inline]
+fn witness<'w>(
+    journal: &'w mut Option<Journal>,
+    watched: bool,
+    observers: &'w mut Observers<'_>,
+) -> Option<&'w mut dyn Witness> {
+    match (journal, watched, &mut observers.witness) {
+        (Some(journal), ..) => Some(journal),
+        (None, true, Some((_, witness))) => Some(&mut **witness),
+        _ => None,
     }
 }

@@ -1,17 +1,18 @@
 //! An application as a queueing station: workers, a queue, and the work in progress.
 
 use crate::distribution::Distribution;
-use crate::plan::{PlanBehavior, PlanChange, PlanScript};
+use crate::plan::{Plan, PlanBehavior, PlanChange, PlanScript};
 use crate::random::{Purpose, WorldDraws};
 use proxy_core::time::Nanos;
 use scenarios::model::Discipline;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// What becomes of a request that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
     Starts,
     Waits,
     /// The queue is full.
@@ -20,8 +21,8 @@ pub(crate) enum Admission {
 
 /// The application of one pod. `B` holds its behaviour.
 #[derive(Debug)]
-pub(crate) struct Station<B> {
-    pub(crate) behavior: B,
+pub struct Station<B> {
+    pub behavior: B,
     pub(crate) draws: WorldDraws,
     /// What differs from the behaviour as planned.
     change: Option<Box<PlanChange>>,
@@ -53,7 +54,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     }
 
     /// All work is lost.
-    pub(crate) fn clear(&mut self, now: Nanos) {
+    pub fn clear(&mut self, now: Nanos) {
         self.count_time(now);
         self.busy = 0;
         self.queue.clear();
@@ -63,7 +64,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     }
 
     /// A change of behaviour; what it leaves out stays.
-    pub(crate) fn change(&mut self, change: &PlanChange) {
+    pub fn change(&mut self, change: &PlanChange) {
         let own = self.change.get_or_insert_default();
         own.service_time = change.service_time.clone().or(own.service_time.take());
         own.slower_by = change.slower_by.or(own.slower_by);
@@ -72,7 +73,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     }
 
     /// What `change` changed is as planned again.
-    pub(crate) fn restore(&mut self, change: &PlanChange) {
+    pub fn restore(&mut self, change: &PlanChange) {
         let own = self.change.get_or_insert_default();
         if change.service_time.is_some() {
             own.service_time = None;
@@ -98,7 +99,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     }
 
     /// A job arrives.
-    pub(crate) fn admit(&mut self, now: Nanos, job: u32) -> Admission {
+    pub fn admit(&mut self, now: Nanos, job: u32) -> Admission {
         if self.shares() || self.busy < self.workers {
             self.count_time(now);
             self.busy += 1;
@@ -116,14 +117,14 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
     }
 
     /// A worker is free: the job that starts on it, if one waits.
-    pub(crate) fn release(&mut self, now: Nanos) -> Option<u32> {
+    pub fn release(&mut self, now: Nanos) -> Option<u32> {
         self.count_time(now);
         self.busy -= 1;
         self.next_waiting()
     }
 
     /// Starts a waiting job if a worker is free.
-    pub(crate) fn next_waiting(&mut self) -> Option<u32> {
+    pub fn next_waiting(&mut self) -> Option<u32> {
         if self.busy >= self.workers {
             return None;
         }
@@ -137,7 +138,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
 
     /// The work for a request.
     #[inline]
-    pub(crate) fn service_time(&self, script: u32, key: u64) -> Nanos {
+    pub fn service_time(&self, script: u32, key: u64) -> Nanos {
         let change = self.change.as_deref();
         let own = change.and_then(|change| change.service_time.as_ref());
         let distribution: &Distribution =
@@ -151,7 +152,7 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
 
     /// The status of the answer.
     #[inline]
-    pub(crate) fn status(&self, script: u32, key: u64) -> u16 {
+    pub fn status(&self, script: u32, key: u64) -> u16 {
         let own = self
             .change
             .as_ref()
@@ -184,6 +185,15 @@ impl<B: Deref<Target = PlanBehavior>> Station<B> {
         let whole = (end - warmup).0 * u64::from(self.workers);
         let limited = self.workers < scenarios::model::Behavior::BUILT_IN_WORKERS;
         (limited && whole > 0).then(|| self.busy_ns as f64 / whole as f64)
+    }
+}
+
+impl Station<Arc<PlanBehavior>> {
+    /// The application of a pod of `plan`, in the run with `seed`.
+    pub fn of_pod(plan: &Plan, pod: u32, seed: u64) -> Station<Arc<PlanBehavior>> {
+        let workload = &plan.workloads[plan.pods[pod as usize].workload as usize];
+        let draws = WorldDraws::new(seed, &workload.full_name());
+        Station::new(Arc::new(workload.behavior.clone()), draws, plan.warmup)
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Plan {
     pub name: String,
     /// The scenario's own seed, used unless another is asked for.
     pub seed: u64,
+    /// Of the proxies' own draws (picks, retries' waits); `None`: the run's. The world's draws stay.
+    pub proxies_seed: Option<u64>,
     pub duration: Nanos,
     /// What happens before this is not counted.
     pub warmup: Nanos,
@@ -98,6 +100,9 @@ impl PlanNetwork {
 pub struct Overrides {
     /// Used instead of the scenario's own `config`.
     pub config: Option<Vec<ConfigSource>>,
+    /// Pods have addresses of 127.0.0.0/8 instead of 10.0.0.0/8: a real proxy on this machine reaches
+    /// what stands in for them there.
+    pub on_loopback: bool,
 }
 
 impl Plan {
@@ -124,7 +129,10 @@ impl Plan {
             objects.check_references(diagnostics);
         }
         let timeline = timeline::config_steps(scenario, &objects, diagnostics);
-        let places = topology::Places::of(scenario, &objects, diagnostics);
+        let mut places = topology::Places::of(scenario, &objects, diagnostics);
+        if overrides.on_loopback {
+            places.move_to_loopback(&scenario.name);
+        }
         if places.workloads.is_empty() {
             return None;
         }
@@ -159,6 +167,7 @@ impl Plan {
         Some(Plan {
             name: scenario.name.clone(),
             seed: scenario.seed,
+            proxies_seed: None,
             duration: scenario.duration,
             warmup: scenario.warmup,
             control_plane: ControlPlane::new(settings, objects, pods),

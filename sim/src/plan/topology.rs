@@ -156,6 +156,18 @@ impl Places {
         }
     }
 
+    /// Gives every pod an address of 127.128.0.0/9 instead, others for each scenario, so that several
+    /// can be played at one time.
+    pub(super) fn move_to_loopback(&mut self, scenario: &str) {
+        let salt = hash_text(scenario) as u32;
+        for pod in &mut self.pods {
+            if let IpAddr::V4(ip) = &mut pod.pod.ip {
+                let low = (ip.to_bits() ^ salt) & 0x7f_ffff;
+                *ip = Ipv4Addr::from_bits(0x7f80_0000 | low);
+            }
+        }
+    }
+
     /// The workload that `name` (`NAME` or `NAMESPACE/NAME`) means.
     pub(super) fn workload(&self, name: &str) -> Option<usize> {
         self.workloads
