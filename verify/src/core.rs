@@ -106,7 +106,6 @@ impl Core {
             peer: asked.peer,
             original_dst: asked.destination,
             direction: asked.direction,
-            protocol: proxy_core::contract::Protocol::Http1,
             tls: None,
             protocol: Protocol::Http1,
         }));
