@@ -31,6 +31,7 @@ pub use report::{Agreement, Difference, FieldDifference, Report};
 pub use sample::{Sample, Way};
 
 use control_plane::{ProxyIdentity, Request, Resources};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -95,6 +96,11 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         Failure::Machine(error.to_string())
     }
+}
+
+/// Requests that just meet the conditions of `resources`, and just miss them, to a proxy at `ip`.
+pub fn requests(resources: &Resources, ip: IpAddr) -> Vec<Request> {
+    generate::requests(resources, ip).requests
 }
 
 /// Asks one Envoy and the core the same about every configuration. What it starts is stopped again.

@@ -75,7 +75,9 @@ impl Worker {
             (code, &reply.body)
         });
         let status = grpc.map_or(reply.status, |_| 200);
-        let own = self.local_heads.of(status, reply.header, grpc);
+        let own = self
+            .local_heads
+            .of(status, reply.header, !reply.body.is_empty(), grpc);
         let body = if grpc.is_some() || reply.body.is_empty() {
             Body::Empty
         } else {
@@ -112,7 +114,7 @@ impl Worker {
             let body = self.local_texts.of("");
             let form = self
                 .local_heads
-                .of(200, None, Some((grpc_status(status), &body)));
+                .of(200, None, false, Some((grpc_status(status), &body)));
             let headers = &mut Arc::make_mut(&mut head).headers;
             headers.0.extend_from_slice(&form.headers.0);
         }

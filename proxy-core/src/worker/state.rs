@@ -263,13 +263,14 @@ pub(super) struct LocalHeads(Vec<LocalHead>);
 #[derive(Debug)]
 struct LocalHead {
     marker: Option<&'static str>,
+    has_text: bool,
     grpc: Option<(u32, Name)>,
     head: Arc<ResponseHead>,
 }
 
 impl LocalHeads {
     pub(super) fn of_status(&mut self, status: u16) -> Arc<ResponseHead> {
-        self.of(status, None, None)
+        self.of(status, None, false, None)
     }
 
     /// With a header `marker: true`; and in the form of gRPC, with its status and message.
@@ -277,11 +278,13 @@ impl LocalHeads {
         &mut self,
         status: u16,
         marker: Option<&'static str>,
+        has_text: bool,
         grpc: Option<(u32, &Name)>,
     ) -> Arc<ResponseHead> {
         let same = |known: &&LocalHead| {
             known.head.status == status
                 && known.marker == marker
+                && known.has_text == has_text
                 && known.grpc.as_ref().map(|(code, text)| (*code, text)) == grpc
         };
         if let Some(known) = self.0.iter().find(same) {
@@ -290,6 +293,9 @@ impl LocalHeads {
         let mut head = ResponseHead::of_status(status);
         if let Some(name) = marker {
             head.headers.append(name.into(), b"true");
+        }
+        if has_text && grpc.is_none() {
+            head.headers.append("content-type".into(), b"text/plain");
         }
         if let Some((code, message)) = grpc {
             head.headers
@@ -304,6 +310,7 @@ impl LocalHeads {
         let head = Arc::new(head);
         self.0.push(LocalHead {
             marker,
+            has_text,
             grpc: grpc.map(|(code, text)| (code, Arc::clone(text))),
             head: Arc::clone(&head),
         });

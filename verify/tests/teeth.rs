@@ -1,0 +1,80 @@
+//! One mesh in which every decision has a part, beside a real Envoy: what changes of the core are
+//! tried against (see docs/testing.md). Needs an Envoy: MESHSIM_ENVOY, or `envoy` in PATH; skipped
+//! aloud otherwise.
+
+#![allow(clippy::unwrap_used)]
+
+use control_plane::{ControlPlane, Objects, PushSettings};
+use source::{Level, SourceFile};
+use std::path::PathBuf;
+use verify::{Config, Settings};
+
+/// What each service is asked, so that every kind of hash has something to hash.
+const KEYS: std::ops::Range<u32> = 0..24;
+
+fn config() -> Config {
+    let mut objects = Objects::default();
+    for (name, text) in [
+        ("mesh.yaml", include_str!("teeth/mesh.yaml")),
+        ("rules.yaml", include_str!("teeth/rules.yaml")),
+    ] {
+        let mut diagnostics = Vec::new();
+        objects.apply(&Objects::read(
+            &SourceFile::new(name, text),
+            &mut diagnostics,
+        ));
+        let wrong: Vec<_> = diagnostics
+            .into_iter()
+            .filter(|d| d.level == Level::Error)
+            .collect();
+        assert!(wrong.is_empty(), "{}", source::render(&wrong, false));
+    }
+    let proxy = objects
+        .proxy("client-0")
+        .unwrap_or_else(|e| panic!("{}", e.message));
+    let pods = objects.pods();
+    let mut plane = ControlPlane::new(PushSettings::default(), objects.clone(), pods);
+    let resources = plane.resources(&proxy);
+    let mut requests = verify::requests(&resources, proxy.ip);
+    for key in KEYS {
+        for url in [
+            format!("http://ring/{key}"),
+            format!("http://maglev/{key}"),
+            format!("http://cookie/{key}"),
+            format!("http://query/?user=k%20{key}&x"),
+            format!("http://source/{key}"),
+        ] {
+            let mut request = control_plane::Request::to_url(&url).unwrap();
+            request.add_header(&format!("x-user: user-{key}")).unwrap();
+            if key % 3 > 0 {
+                request
+                    .add_header(&format!("cookie: a=b; user=c{key}"))
+                    .unwrap();
+            }
+            request.resolve(&objects, &proxy);
+            requests.push(request);
+        }
+    }
+    Config {
+        name: "teeth".into(),
+        proxy,
+        resources,
+        requests,
+    }
+}
+
+#[test]
+fn every_decision_agrees() {
+    let named = std::env::var_os("MESHSIM_ENVOY").map(PathBuf::from);
+    let Some(envoy) = named.or_else(verify::find_envoy) else {
+        println!("SKIPPED: {}", verify::HOW_TO_GET);
+        return;
+    };
+    let settings = Settings {
+        sample_size: 1500,
+        ..Settings::new(envoy)
+    };
+    let report = verify::configs(&[config()], &settings).unwrap();
+    println!("{report}");
+    assert!(report.agrees());
+}
