@@ -81,7 +81,15 @@ fn compare(dumps: &[PathBuf]) -> Comparison {
             routes: &ours.routes,
         };
         let text = std::fs::read_to_string(dump).unwrap();
-        let comparison = against(&ours, &serde_json::from_str(&text).unwrap());
+        let mut comparison = against(&ours, &serde_json::from_str(&text).unwrap());
+        let later = later_kinds(dump.parent().unwrap());
+        for one in &mut comparison.differences {
+            // Recorded without the EndpointSlices of the gateway's own Service.
+            let unrecorded =
+                one.kind == "endpoints" && one.resource.contains("istio-ingressgateway");
+            let recorder = unrecorded.then_some("left out by the recording");
+            one.class = one.class.or(recorder).or(later);
+        }
         if std::env::var_os("SHOW").is_some() {
             for one in comparison.unexplained() {
                 eprintln!(
@@ -99,6 +107,18 @@ fn compare(dumps: &[PathBuf]) -> Comparison {
     }
     report(dumps.len(), &all);
     all
+}
+
+/// Kinds whose translation is still to come: they change what every proxy sees.
+fn later_kinds(case: &Path) -> Option<&'static str> {
+    let read = |name| std::fs::read_to_string(case.join(name)).unwrap_or_default();
+    let text = read("kubernetes.yaml") + &read("istio.yaml");
+    let kinds = [
+        ("gateway.networking.k8s.io", "uses the Gateway API"),
+        ("kind: Sidecar", "uses Sidecar"),
+    ];
+    let found = kinds.into_iter().find(|(sign, _)| text.contains(sign));
+    found.map(|(_, class)| class)
 }
 
 fn report(dumps: usize, all: &Comparison) {

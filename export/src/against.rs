@@ -69,10 +69,7 @@ const NOT_MODELLED: &[(&str, &str)] = &[
 ];
 
 /// Parts that are not carried out yet, each a class of difference.
-const CLASSES: &[(&str, &str)] = &[
-    ("typed_per_filter_config.envoy.filters.http.cors", "CORS"),
-    ("connection_manager.tracing", "tracing"),
-];
+const CLASSES: &[(&str, &str)] = &[("typed_per_filter_config.envoy.filters.http.cors", "CORS")];
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +148,8 @@ impl Comparison {
 /// Finds the differences below `path`.
 fn walk(path: &str, theirs: &Value, ours: &Value, differ: &mut impl FnMut(&str, &Value, &Value)) {
     match (theirs, ours) {
+        (Value::Object(_), Value::Null) => walk(path, theirs, &json!({}), differ),
+        (Value::Null, Value::Object(_)) => walk(path, &json!({}), ours, differ),
         (Value::Object(theirs), Value::Object(ours)) => {
             let keys: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
             for key in keys {
@@ -234,10 +233,34 @@ pub fn against(resources: &Resources<'_>, dump: &Value) -> Comparison {
 fn by_name(kind: &str, key: &str, values: impl Iterator<Item = Value>) -> BTreeMap<String, Value> {
     let named = values.map(|mut value| {
         strip(kind, &mut value);
+        leave_out_idle_balancing(&mut value);
         let name = value[key].as_str().unwrap_or_default().to_owned();
         (name, normal(kind, &value).unwrap_or_default())
     });
     named.collect()
+}
+
+/// How a host would be chosen says nothing where there is none to choose, or only one.
+fn leave_out_idle_balancing(cluster: &mut Value) {
+    let endpoints = &cluster["load_assignment"]["endpoints"];
+    let hostless = cluster["type"] == "STATIC" && endpoints.is_null();
+    let Value::Object(fields) = cluster else {
+        return;
+    };
+    if fields.get("type") == Some(&json!("ORIGINAL_DST")) {
+        fields.remove("common_lb_config");
+    }
+    if hostless {
+        for idle in [
+            "circuit_breakers",
+            "common_lb_config",
+            "lb_policy",
+            "least_request_lb_config",
+        ] {
+            fields.remove(idle);
+        }
+        fields.remove("load_assignment");
+    }
 }
 
 /// Listeners by name, reduced to how they tell connections apart: each chain's conditions and where

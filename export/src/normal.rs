@@ -66,6 +66,10 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("thresholds.max_retries", "3"),
     ("lb_endpoints.load_balancing_weight", "1"),
     ("lb_endpoints.health_status", "\"HEALTHY\""),
+    (
+        "headers_to_add.append_action",
+        "\"APPEND_IF_EXISTS_OR_ADD\"",
+    ),
     ("match.case_sensitive", "true"),
     ("redirect.response_code", "\"MOVED_PERMANENTLY\""),
     ("retry_policy.num_retries", "1"),
@@ -126,7 +130,7 @@ pub(crate) fn normal(path: &str, value: &Value) -> Option<Value> {
 fn is_default(path: &str, value: &Value) -> bool {
     let defaults = DEFAULTS.iter().filter(|(end, _)| {
         path.strip_suffix(end)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with(['.', '_']))
     });
     let mut defaults = defaults.filter_map(|(_, text)| serde_json::from_str(text).ok());
     defaults.any(|default: Value| {
@@ -171,9 +175,8 @@ fn object(path: &str, key: &str, fields: &Map<String, Value>) -> Option<Value> {
                 .map_or(json!(0), |value| normal("value", value).unwrap_or(json!(0))),
         );
     }
-    let is_percent = only(&["numerator", "denominator"]);
-    if is_percent && (!fields.is_empty() || key == "percentage") {
-        return Some(share(fields));
+    if only(&["numerator", "denominator"]) && (!fields.is_empty() || key == "percentage") {
+        return share(fields);
     }
     // Wrapped numbers and runtime values whose key nobody sets.
     if let (Some(value), true) = (fields.get("value"), only(&["value"])) {
@@ -191,8 +194,10 @@ fn object(path: &str, key: &str, fields: &Map<String, Value>) -> Option<Value> {
             kept.insert(name.clone(), value);
         }
     }
-    if key == "retry_back_off" {
-        drop_default_maximum(&mut kept);
+    match key {
+        "retry_back_off" => drop_default_maximum(&mut kept),
+        "route" => name_only_cluster(&mut kept),
+        _ => {}
     }
     if kept.is_empty() && MEANT_EMPTY.contains(&key) {
         return Some(json!(true));
@@ -201,7 +206,7 @@ fn object(path: &str, key: &str, fields: &Map<String, Value>) -> Option<Value> {
 }
 
 /// Everything is everything, whatever it is counted in; other shares depend on the denominator.
-fn share(fields: &Map<String, Value>) -> Value {
+fn share(fields: &Map<String, Value>) -> Option<Value> {
     let numerator = fields.get("numerator").and_then(Value::as_u64).unwrap_or(0);
     let denominator = match fields.get("denominator").and_then(Value::as_str) {
         Some("MILLION") => 1_000_000,
@@ -209,9 +214,23 @@ fn share(fields: &Map<String, Value>) -> Value {
         _ => 100,
     };
     match numerator {
-        0 => json!("none"),
-        all if all >= denominator => json!("all"),
-        some => json!(format!("{some}/{denominator}")),
+        0 => None,
+        all if all >= denominator => Some(json!("all")),
+        some => Some(json!(format!("{some}/{denominator}"))),
+    }
+}
+
+/// A weighted set of one is that one.
+fn name_only_cluster(route: &mut Map<String, Value>) {
+    let entries = route.get("weighted_clusters");
+    let entries = entries.and_then(|set| set["clusters"].as_array());
+    if let Some([entry]) = entries.map(Vec::as_slice)
+        && let Some(fields) = entry.as_object()
+        && fields.keys().all(|key| key == "name" || key == "weight")
+    {
+        let name = entry["name"].clone();
+        route.remove("weighted_clusters");
+        route.insert("cluster".to_owned(), name);
     }
 }
 

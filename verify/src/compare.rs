@@ -119,7 +119,7 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
         Field::ResponseHeaders,
         &response_headers(core),
         &theirs,
-        lines,
+        |all| lines(all),
     );
     if core.body.is_some() || envoy.body.is_some() {
         let body = |body: &Option<String>| format!("{:?}", body.as_deref().unwrap_or_default());
@@ -173,7 +173,7 @@ fn request_line(hit: &Hit) -> String {
     format!("{} {}{}", hit.method, hit.authority, hit.path)
 }
 
-fn lines(headers: &Vec<(String, String)>) -> String {
+fn lines(headers: &[(String, String)]) -> String {
     let lines: Vec<String> = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}"))
@@ -231,8 +231,8 @@ pub(crate) fn of_envoy(
     let Some(line) = line else {
         return seen;
     };
-    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty() && text != "-");
-    seen.route = named(&line.route);
+    let route = line.route.clone();
+    seen.route = route.filter(|text| !text.is_empty() && text != "-");
     seen.cluster = line.cluster(asked.config);
     seen.endpoint = line.endpoint();
     seen.status = line.status.unwrap_or_default();

@@ -3,7 +3,7 @@
 use crate::mapping::label;
 use crate::seen::{Asked, Hit, Seen};
 use control_plane::Resources;
-use proxy_core::contract::{Action, Body, ConnectFailure, Input, MainInput, Opened};
+use proxy_core::contract::{Action, Body, ConnectFailure, Input, MainInput, Opened, Protocol};
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
 use proxy_core::proxy::{Outs, Proxy};
@@ -106,8 +106,8 @@ impl Core {
             peer: asked.peer,
             original_dst: asked.destination,
             direction: asked.direction,
-            protocol: proxy_core::contract::Protocol::Http1,
             tls: None,
+            protocol: Protocol::Http1,
         }));
         if !self.current.closed {
             let head = Arc::clone(&asked.head);

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::rc::Rc;
 use tokio::task::JoinSet;
 
-/// Class E again: clients of a proxy without an IPv4 address of its own.
+/// Stands in for the address of a proxy without an IPv4 one.
 const SOMEBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// How often the access log is looked at for lines that are missing.
 const LOOKS: u32 = 60;

@@ -1,6 +1,8 @@
 //! The core beside a real Envoy. Needs one: MESHSIM_ENVOY, or `envoy` in PATH; skipped aloud
 //! otherwise.
 
+#![allow(clippy::unwrap_used)]
+
 use control_plane::{ControlPlane, Objects, ProxyKind, PushSettings};
 use source::{Diagnostic, Level, SourceFile};
 use std::path::{Path, PathBuf};

@@ -186,6 +186,7 @@ impl World {
                 original_dst: SocketAddr::from(([240, 240, 1, 7], self.port)),
                 direction: Direction::Outbound,
                 tls: None,
+                protocol: Protocol::Http1,
             }));
             self.after(HOP, Event::Start { user });
         }

@@ -48,7 +48,7 @@ pub struct Ejection {
 pub fn run_core(plan: &Plan, proxy: &str, seed: u64, draws: u64, slower: Nanos) -> Run {
     let mut plan = plan.clone();
     plan.proxies_seed = Some(draws);
-    plan.overhead = plan.overhead + slower;
+    plan.overhead += slower;
     let mut run = Run::default();
     let mut names: BTreeMap<ClusterId, Name> = BTreeMap::new();
     let mut changes = Changes::default();
