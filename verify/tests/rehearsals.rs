@@ -131,7 +131,7 @@ fn a_core_that_decides_otherwise_is_noticed() {
         (
             "cascade-ejection",
             format!("{policy}.outlierDetection.consecutive5xxErrors"),
-            "9",
+            "20",
         ),
         (
             "cascade-ejection",
