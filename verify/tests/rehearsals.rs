@@ -1,6 +1,8 @@
 //! Timelines played on a real Envoy and through the core, side by side; and, without an Envoy, whether
 //! a core that decides otherwise would be noticed.
 
+#![allow(clippy::panic)]
+
 use proxy_core::time::Nanos;
 use sim::{Overrides, Plan};
 use std::path::{Path, PathBuf};
@@ -131,7 +133,7 @@ fn a_core_that_decides_otherwise_is_noticed() {
         (
             "cascade-ejection",
             format!("{policy}.outlierDetection.consecutive5xxErrors"),
-            "9",
+            "20",
         ),
         (
             "cascade-ejection",

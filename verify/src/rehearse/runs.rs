@@ -43,8 +43,8 @@ pub struct Ejection {
     pub out: bool,
 }
 
-/// What `proxy` does with the script of `seed` and the proxies' draws of `draws`, each pass through a proxy `slower` than in
-/// the scenario.
+/// What `proxy` does with the script of `seed` and the proxies' draws of `draws`, each pass through a
+/// proxy `slower` than in the scenario.
 pub fn run_core(plan: &Plan, proxy: &str, seed: u64, draws: u64, slower: Nanos) -> Run {
     let mut plan = plan.clone();
     plan.proxies_seed = Some(draws);
