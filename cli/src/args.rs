@@ -159,6 +159,10 @@ pub(crate) struct VerifyArgs {
     /// Play the timeline of this scenario in real time instead, as one proxy lives through it
     #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["config", "mesh_config", "requests"])]
     pub(crate) rehearse: Option<PathBuf>,
+    /// Compare the resources themselves instead: with those that a real control plane sent one proxy,
+    /// in the form of Envoy's config_dump
+    #[arg(long, value_name = "CONFIG_DUMP", requires = "proxies", conflicts_with_all = ["rehearse", "requests", "envoy"])]
+    pub(crate) against: Option<PathBuf>,
     /// Seed of the rehearsal; the scenario's own by default
     #[arg(long, value_name = "N", requires = "rehearse")]
     pub(crate) seed: Option<u64>,

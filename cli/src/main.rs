@@ -1,6 +1,7 @@
 //! The `meshsim` binary: arguments in, results on standard output, everything else on standard
 //! error. Exit codes: 0 all held, 1 something did not hold, 2 the input cannot be used.
 
+mod against;
 mod args;
 mod check;
 mod config;

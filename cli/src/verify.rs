@@ -1,7 +1,7 @@
 //! `meshsim verify`.
 
 use crate::args::{Format, VerifyArgs};
-use crate::{Exit, config, rehearse, report};
+use crate::{Exit, against, config, rehearse, report};
 use anstream::{print, println};
 use control_plane::{ControlPlane, Objects, ProxyIdentity, ProxyKind, PushSettings};
 use source::Diagnostic;
@@ -10,6 +10,9 @@ use verify::{Config, Report, Settings};
 pub(crate) fn verify(args: &VerifyArgs) -> Exit {
     if let Some(path) = &args.rehearse {
         return rehearse::rehearse(args, path);
+    }
+    if let Some(dump) = &args.against {
+        return against::against(args, dump);
     }
     let mut diagnostics = Vec::new();
     let verified = verified(args, &mut diagnostics);

@@ -100,6 +100,15 @@ impl Comparison {
         self.differences.iter().filter(|one| one.class.is_none())
     }
 
+    /// Expected differences by class.
+    pub fn classes(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for class in self.differences.iter().filter_map(|one| one.class) {
+            *counts.entry(class).or_default() += 1;
+        }
+        counts
+    }
+
     /// Takes over the result for another proxy.
     pub fn add(&mut self, other: Comparison) {
         for (kind, (seen, same)) in other.resources {

@@ -307,7 +307,9 @@ async fn all_lines(
     let mut all = prepared.iter().flat_map(|one| &one.asked);
     let missing = all.find(|asked| !asked.is_tcp() && !lines.by_id.contains_key(&asked.id));
     let which = missing.map_or_else(|| "of a sample".to_owned(), described);
-    Err(Failure::Envoy(format!("its access log misses lines: {which}")))
+    Err(Failure::Envoy(format!(
+        "its access log misses lines: {which}"
+    )))
 }
 
 /// One configuration with both its sides.
