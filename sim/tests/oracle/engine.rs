@@ -65,6 +65,7 @@ pub fn outcome(case: &Case) -> Result<Vec<Answers>, String> {
     let config = case.objects.iter().cloned().map(ConfigSource::Inline);
     let overrides = Overrides {
         config: Some(config.collect()),
+        ..Overrides::default()
     };
     let plan = scenario.and_then(|s| Plan::new(&s, overrides, &mut diagnostics));
     let plan = plan.unwrap_or_else(|| panic!("{text}\n{}", source::render(&diagnostics, false)));
