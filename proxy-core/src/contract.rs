@@ -115,7 +115,7 @@ pub struct Opened {
 }
 
 /// What is spoken on a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     /// One request at a time.
     #[default]
@@ -185,7 +185,9 @@ pub enum Action {
     },
     /// Close a connection, usable or not yet; no answer.
     CloseConn { conn: ConnId },
-    /// Send an attempt: `head`, then the request's body (from its buffer on a retry).
+    /// Send an attempt: `head`, then the request's body (from its buffer on a retry). Of a mirror
+    /// bytes drivers say `x-envoy-internal: true`, and add the proxy's address to its
+    /// `x-forwarded-for`.
     Send {
         attempt: AttemptId,
         conn: ConnId,
@@ -195,10 +197,10 @@ pub enum Action {
         /// where `announce_ordinal`.
         ordinal: u32,
         announce_ordinal: bool,
-        /// Bytes drivers send it as `x-envoy-expected-rq-timeout-ms` unless it is 0; and as
-        /// `grpc-timeout` where `announce_grpc_timeout`.
+        /// Bytes drivers send it as `x-envoy-expected-rq-timeout-ms` unless it is 0.
         expected_timeout_ms: u64,
-        announce_grpc_timeout: bool,
+        /// Bytes drivers send it as `grpc-timeout` unless it is 0.
+        grpc_timeout_ms: u64,
     },
     /// Give up an attempt that was sent: an HTTP/2 stream is reset; an HTTP/1 connection is closed by
     /// a `CloseConn` of its own.

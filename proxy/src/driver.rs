@@ -5,7 +5,7 @@ use crate::heads;
 use crate::probe;
 use crate::tables::Tables;
 use crate::upstream;
-use proxy_core::contract::{Action, Input, MainInput, StateChange};
+use proxy_core::contract::{Action, BodySource, Input, MainInput, StateChange};
 use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Witness};
 use proxy_core::random::key_of_try;
@@ -259,13 +259,15 @@ impl<E: Environment> Driver<E> {
                 ordinal,
                 announce_ordinal,
                 expected_timeout_ms,
-                announce_grpc_timeout,
+                grpc_timeout_ms,
             } => {
-                let expected = Some(expected_timeout_ms).filter(|&millis| millis > 0);
+                let limit = |millis: u64| Some(millis).filter(|&millis| millis > 0);
+                let mirrored = matches!(source, BodySource::Mirror(_));
                 let announced = heads::Announced {
                     ordinal: announce_ordinal.then_some(ordinal),
-                    expected_timeout_ms: expected,
-                    grpc_timeout_ms: expected.filter(|_| announce_grpc_timeout),
+                    expected_timeout_ms: limit(expected_timeout_ms),
+                    grpc_timeout_ms: limit(grpc_timeout_ms),
+                    mirrored_by: mirrored.then(|| self.0.environment.address()),
                 };
                 let request = tables.outgoing(source).and_then(|(key, body)| {
                     let key = key_of_try(key, source, ordinal);

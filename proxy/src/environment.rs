@@ -10,6 +10,9 @@ pub trait Environment: 'static {
     /// A connection to an endpoint, or from a client.
     type Io: hyper::rt::Read + hyper::rt::Write + Unpin + 'static;
 
+    /// The proxy's own address, which it adds to the `x-forwarded-for` of mirrored requests.
+    fn address(&self) -> IpAddr;
+
     /// The time since the start of the run.
     fn now(&self) -> Nanos;
 

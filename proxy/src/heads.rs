@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Uri, Version};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::xds::Name;
+use std::net::IpAddr;
 use xxhash_rust::xxh64::xxh64;
 
 /// What carries the key of a request from proxy to proxy.
@@ -15,6 +16,8 @@ const REQUEST_ID: &str = "x-request-id";
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// `expect` is answered on the connection too: hyper sends `100 Continue` itself.
 const OF_ONE_CONNECTION: [&str; 7] = [
@@ -41,6 +44,9 @@ pub(crate) fn request_head(parts: &http::request::Parts, tls: bool) -> Option<Re
     let path = parts.uri.path_and_query()?;
     let mut headers = end_to_end(&parts.headers);
     headers.remove("host");
+    if accepts_trailers(&parts.headers) {
+        headers.append("te".into(), b"trailers");
+    }
     Some(RequestHead {
         method: parts.method.as_str().into(),
         scheme: if tls { "https" } else { "http" }.into(),
@@ -89,6 +95,8 @@ pub(crate) struct Announced {
     pub(crate) ordinal: Option<u32>,
     pub(crate) expected_timeout_ms: Option<u64>,
     pub(crate) grpc_timeout_ms: Option<u64>,
+    /// It is a mirror, of the proxy at this address.
+    pub(crate) mirrored_by: Option<IpAddr>,
 }
 
 /// The request to send upstream, with a key of its own if there is one; `None` if HTTP/1 cannot
@@ -114,6 +122,15 @@ pub(crate) fn to_request<B>(
     if let Some(millis) = announced.grpc_timeout_ms {
         let timeout = HeaderValue::from_str(&format!("{millis}m"));
         headers.insert(GRPC_TIMEOUT, timeout.ok()?);
+    }
+    if let Some(address) = announced.mirrored_by {
+        headers.insert(INTERNAL, HeaderValue::from_static("true"));
+        let before = headers.get_all(FORWARDED_FOR).iter();
+        let mut path: Vec<&[u8]> = before.map(HeaderValue::as_bytes).collect();
+        let address = address.to_string();
+        path.push(address.as_bytes());
+        let path = HeaderValue::from_bytes(&path.join(&b","[..]));
+        headers.insert(FORWARDED_FOR, path.ok()?);
     }
     if let Some(key) = key {
         headers.insert(REQUEST_ID, HeaderValue::from_str(&id_of(key)).ok()?);
@@ -150,8 +167,17 @@ fn end_to_end(map: &HeaderMap) -> Headers {
     Headers(lines.collect())
 }
 
+/// Of `te` nothing else goes on upstream (Envoy `sanitizeTEHeader`).
+fn accepts_trailers(map: &HeaderMap) -> bool {
+    tokens(map, header::TE).any(|token| token == "trailers")
+}
+
 fn connection_tokens(map: &HeaderMap) -> impl Iterator<Item = String> {
-    map.get_all(header::CONNECTION)
+    tokens(map, header::CONNECTION)
+}
+
+fn tokens(map: &HeaderMap, name: HeaderName) -> impl Iterator<Item = String> {
+    map.get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -173,7 +199,7 @@ mod tests {
                 .header("host", "reviews:9080")
                 .header("connection", "keep-alive, X-Hop")
                 .header("x-hop", "1")
-                .header("te", "trailers")
+                .header("te", "gzip, trailers")
                 .header("transfer-encoding", "chunked")
                 .header("x-kept", "1"),
         );
@@ -182,7 +208,8 @@ mod tests {
         assert_eq!(&*head.path, "/a?b=c");
         assert_eq!(&*head.scheme, "http");
         let names: Vec<&str> = head.headers.0.iter().map(|(name, _)| &**name).collect();
-        assert_eq!(names, ["x-kept"]);
+        assert_eq!(names, ["x-kept", "te"]);
+        assert_eq!(head.headers.get("te"), Some(&b"trailers"[..]));
     }
 
     #[test]
@@ -190,6 +217,20 @@ mod tests {
         assert_eq!(request_head(&parts(http::Request::get("/")), false), None);
         let connect = parts(http::Request::connect("reviews:9080"));
         assert_eq!(request_head(&connect, false), None);
+    }
+
+    #[test]
+    fn a_mirror_tells_whose_it_is() {
+        let request = http::Request::get("/").header("host", "a");
+        let parts = parts(request.header("x-forwarded-for", "192.0.2.1"));
+        let head = request_head(&parts, false).unwrap();
+        let announced = Announced {
+            mirrored_by: Some("10.0.0.1".parse().unwrap()),
+            ..Announced::default()
+        };
+        let sent = to_request(&head, announced, None, ()).unwrap();
+        assert_eq!(sent.headers()["x-envoy-internal"], "true");
+        assert_eq!(sent.headers()["x-forwarded-for"], "192.0.2.1,10.0.0.1");
     }
 
     #[test]

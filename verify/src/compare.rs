@@ -207,6 +207,10 @@ fn upstream_headers(hit: &Hit) -> Vec<(String, String)> {
     ];
     let mut headers = hit.headers.clone();
     headers.retain(|(name, _)| !NOT_COMPARED.contains(&&**name));
+    // A mirror names the machine that Envoy runs on.
+    if headers.iter().any(|(name, _)| name == "x-envoy-internal") {
+        headers.retain(|(name, _)| name != "x-forwarded-for");
+    }
     headers.sort();
     headers
 }

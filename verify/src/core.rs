@@ -251,12 +251,12 @@ impl Core {
             Action::Send {
                 attempt,
                 conn,
+                source,
                 head,
                 ordinal,
                 announce_ordinal,
                 expected_timeout_ms,
-                announce_grpc_timeout,
-                ..
+                grpc_timeout_ms,
             } => {
                 let mut headers = head.headers.clone();
                 let mut announce = |name: &str, value: String| {
@@ -268,9 +268,12 @@ impl Core {
                 if expected_timeout_ms > 0 {
                     let millis = expected_timeout_ms.to_string();
                     announce("x-envoy-expected-rq-timeout-ms", millis);
-                    if announce_grpc_timeout {
-                        announce("grpc-timeout", format!("{expected_timeout_ms}m"));
-                    }
+                }
+                if grpc_timeout_ms > 0 {
+                    announce("grpc-timeout", format!("{grpc_timeout_ms}m"));
+                }
+                if matches!(source, BodySource::Mirror(_)) {
+                    announce("x-envoy-internal", "true".to_owned());
                 }
                 self.arrive(attempt, conn, &head, &headers);
             }

@@ -1,6 +1,6 @@
 //! Command operators (`%REQ(name)%` and the like) in the values that routes add to headers.
 
-use crate::contract::Opened;
+use crate::contract::{Opened, Protocol};
 use crate::head::{RequestHead, ResponseHead};
 use std::borrow::Cow;
 
@@ -12,6 +12,8 @@ pub struct Context<'a> {
     pub opened: &'a Opened,
     /// Name of the chosen cluster.
     pub cluster: Option<&'a str>,
+    /// Name of the route.
+    pub route: &'a str,
 }
 
 /// One operator.
@@ -26,6 +28,8 @@ enum Operator<'a> {
         otherwise: Option<&'a str>,
     },
     ResponseCode,
+    Protocol,
+    RouteName,
     UpstreamCluster,
     RemoteAddress,
     RemoteIp,
@@ -35,8 +39,8 @@ enum Operator<'a> {
     LocalPort,
 }
 
-const SUPPORTED: &str = "REQ(name), RESP(name), RESPONSE_CODE, UPSTREAM_CLUSTER and \
-     DOWNSTREAM_[REMOTE|DIRECT_REMOTE|LOCAL]_[ADDRESS|ADDRESS_WITHOUT_PORT|PORT]";
+const SUPPORTED: &str = "REQ(name), RESP(name), RESPONSE_CODE, PROTOCOL, ROUTE_NAME, \
+     UPSTREAM_CLUSTER and DOWNSTREAM_[REMOTE|DIRECT_REMOTE|LOCAL]_[ADDRESS|ADDRESS_WITHOUT_PORT|PORT]";
 
 impl<'a> Operator<'a> {
     fn parse(command: &'a str, argument: Option<&'a str>) -> Result<Operator<'a>, String> {
@@ -59,6 +63,8 @@ impl<'a> Operator<'a> {
         }
         let operator = match command {
             "RESPONSE_CODE" => Operator::ResponseCode,
+            "PROTOCOL" => Operator::Protocol,
+            "ROUTE_NAME" => Operator::RouteName,
             "UPSTREAM_CLUSTER" => Operator::UpstreamCluster,
             "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
                 Operator::RemoteAddress
@@ -96,6 +102,11 @@ impl<'a> Operator<'a> {
                 let status = context.response.map_or(0, |head| head.status);
                 status.to_string().into_bytes()
             }
+            Operator::Protocol => match context.opened.protocol {
+                Protocol::Http1 => b"HTTP/1.1".into(),
+                Protocol::Http2 => b"HTTP/2".into(),
+            },
+            Operator::RouteName => context.route.into(),
             Operator::UpstreamCluster => context.cluster.unwrap_or("").into(),
             Operator::RemoteAddress => peer.to_string().into_bytes(),
             Operator::RemoteIp => peer.ip().to_string().into_bytes(),
@@ -224,13 +235,14 @@ mod tests {
             original_dst: "[::1]:35661".parse().unwrap(),
             direction: Direction::Outbound,
             tls: None,
-            protocol: crate::contract::Protocol::Http1,
+            protocol: Protocol::Http1,
         };
         let context = Context {
             request: &request,
             response: Some(&response),
             opened: &opened,
             cluster: Some("c"),
+            route: "r",
         };
         for (value, want) in [
             ("plain", "plain"),
@@ -247,6 +259,8 @@ mod tests {
             ("%RESP(x-q)%", "Q"),
             ("%RESPONSE_CODE%", "200"),
             ("%UPSTREAM_CLUSTER%", "c"),
+            ("%PROTOCOL%", "HTTP/1.1"),
+            ("%ROUTE_NAME%", "r"),
             ("%DOWNSTREAM_REMOTE_ADDRESS%", "127.0.0.1:37948"),
             ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "127.0.0.1"),
             ("%DOWNSTREAM_LOCAL_PORT%", "35661"),

@@ -13,11 +13,11 @@ mod timeouts;
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::{matches, path_of};
 pub(crate) use matching::{request_header_matches, response_header_matches};
-pub(crate) use rewrite::upstream_head;
+pub(crate) use rewrite::{location_of_direct_response, upstream_head};
 pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
 
-use crate::contract::Opened;
+use crate::contract::{Opened, Protocol};
 use crate::head::RequestHead;
 use crate::ids::ClusterId;
 use crate::time::Nanos;
@@ -223,7 +223,7 @@ pub fn route(
     stream: Stream<'_>,
 ) -> Decision {
     let mut decision = Decision {
-        head: external(head),
+        head: external(head, stream.opened.protocol),
         table: Arc::clone(&table.name),
         outcome: Outcome::BadPath,
         grpc: is_grpc(head),
@@ -240,6 +240,7 @@ pub fn route(
         Normalized::Changed(path) => {
             decision.head = Arc::new(RequestHead {
                 path: path.into(),
+                id: None,
                 ..(*decision.head).clone()
             });
         }
@@ -372,15 +373,33 @@ const INTERNAL_HEADERS: [&str; 16] = [
     "x-envoy-force-trace",
 ];
 
-/// The head as of a client from outside.
-fn external(head: &Arc<RequestHead>) -> Arc<RequestHead> {
+/// The head as of a client from outside. HTTP/1 tells no scheme but by `x-forwarded-proto`.
+fn external(head: &Arc<RequestHead>, protocol: Protocol) -> Arc<RequestHead> {
     let internal = |name: &str| name.starts_with("x-envoy-") && INTERNAL_HEADERS.contains(&name);
-    if !head.headers.0.iter().any(|(name, _)| internal(name)) {
+    let told = match protocol {
+        Protocol::Http1 => told_scheme(head).filter(|told| **told != *head.scheme),
+        Protocol::Http2 => None,
+    };
+    if told.is_none() && !head.headers.0.iter().any(|(name, _)| internal(name)) {
         return Arc::clone(head);
     }
-    let mut changed = (**head).clone();
+    let mut changed = RequestHead {
+        id: None,
+        ..(**head).clone()
+    };
     changed.headers.0.retain(|(name, _)| !internal(name));
+    if let Some(scheme) = told {
+        changed.scheme = scheme.into();
+    }
     Arc::new(changed)
+}
+
+/// The scheme that the only `x-forwarded-proto` names.
+fn told_scheme(head: &RequestHead) -> Option<&'static str> {
+    let mut told = head.headers.all("x-forwarded-proto");
+    let value = told.next().filter(|_| told.next().is_none())?;
+    let mut known = ["http", "https"].into_iter();
+    known.find(|scheme| value.eq_ignore_ascii_case(scheme.as_bytes()))
 }
 
 /// Which weighted cluster the stream's random value picks: the first whose cumulative weight

@@ -6,7 +6,7 @@ use super::matching::path_of;
 use crate::contract::Opened;
 use crate::head::{Headers, RequestHead, ResponseHead};
 use crate::xds::{
-    HeaderMutations, PathMatch, PathRewrite, Redirect, RedirectPath, Route, RouteAction,
+    HeaderMutations, Name, PathMatch, PathRewrite, Redirect, RedirectPath, Route, RouteAction,
     WeightedCluster,
 };
 use std::borrow::Cow;
@@ -45,6 +45,7 @@ pub(crate) fn upstream_head(
             response: None,
             opened,
             cluster: Some(&entry.cluster),
+            route: &route.name,
         };
         let values = values(mutations, &context);
         add(&mut changed.headers, mutations, &values);
@@ -90,6 +91,7 @@ pub fn response_head(
             response: Some(&changed),
             opened,
             cluster: entry.map(|entry| &*entry.cluster),
+            route: &matched.route.name,
         };
         let values = values(mutations, &context);
         add(&mut changed.headers, mutations, &values);
@@ -175,6 +177,14 @@ pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead)
         }
     };
     format!("{scheme}://{host}{port}{path}")
+}
+
+/// Where a direct response says that the thing is: at the request's own address.
+pub(crate) fn location_of_direct_response(status: u16, head: &RequestHead) -> Option<Name> {
+    if status != 201 && !(300..400).contains(&status) {
+        return None;
+    }
+    Some(format!("{}://{}{}", head.scheme, head.authority, head.path).into())
 }
 
 /// The host a redirect keeps: without its port where that is replaced, or was the default one of a

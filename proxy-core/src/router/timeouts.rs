@@ -14,7 +14,7 @@ pub struct Timeouts {
     /// Attempts have the route's time, whatever the per-try timeout.
     hedged: bool,
     /// `grpc-timeout` is kept in step.
-    pub(crate) tells_grpc: bool,
+    tells_grpc: bool,
 }
 
 impl Timeouts {
@@ -41,6 +41,12 @@ impl Timeouts {
             hedged: forward.hedge_on_per_try_timeout,
             tells_grpc,
         }
+    }
+
+    /// The `grpc-timeout` of an attempt with such an expected timeout, in milliseconds; 0: left as it
+    /// is.
+    pub(crate) fn grpc_ms(&self, expected_ms: u64) -> u64 {
+        if self.tells_grpc { expected_ms } else { 0 }
     }
 
     /// What an attempt begun `elapsed` after the end of the request is told

@@ -53,9 +53,12 @@ impl Worker {
             true => self.now - exchange.completed_at,
             false => Nanos::ZERO,
         };
+        let expected = matched.timeouts.expected_ms(elapsed);
         let state = &mut self.attempts[attempt];
         state.head = Some(head);
-        state.expected_timeout_ms = matched.timeouts.expected_ms(elapsed);
+        state.expected_timeout_ms = expected;
+        state.grpc_timeout_ms = matched.timeouts.grpc_ms(expected);
+        state.include_attempt_count = matched.include_attempt_count;
         self.queue_or_send(attempt, out);
         if first && !forward.mirrors.is_empty() {
             self.mirror_all(id_of_exchange, x, matched, forward, out);
@@ -125,6 +128,8 @@ impl Worker {
             duration: TimerId::NONE,
             head: None,
             expected_timeout_ms: 0,
+            grpc_timeout_ms: 0,
+            include_attempt_count: false,
             timed_out: false,
             next_hedged: NONE,
             previous: NONE,
@@ -190,15 +195,21 @@ impl Worker {
             return;
         };
         let attempt = self.new_attempt(Owner::Mirror(of), id, host);
-        self.attempts[attempt].head = Some(if mirror.shadow_suffix {
+        let state = &mut self.attempts[attempt];
+        state.head = Some(if mirror.shadow_suffix {
             shadow(&head)
         } else {
             head
         });
+        // A copy of what the first try was told; but the copy has the route's whole time.
+        let of_first_try = matched.timeouts.expected_ms(Nanos::ZERO);
+        state.grpc_timeout_ms = matched.timeouts.grpc_ms(of_first_try);
+        state.include_attempt_count = matched.include_attempt_count;
         if let Some(timeout) = matched.timeouts.route {
-            self.attempts[attempt].timer =
-                self.timers
-                    .start(self.now, timeout, Expiry::Attempt(attempt));
+            state.expected_timeout_ms = timeout.as_millis();
+            state.timer = self
+                .timers
+                .start(self.now, timeout, Expiry::Attempt(attempt));
         }
         self.queue_or_send(attempt, out);
     }

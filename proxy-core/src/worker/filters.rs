@@ -10,6 +10,7 @@ use crate::resilience::rate_limit::{Bucket, BucketOwner, BucketSize};
 use crate::router::{Decision, Outcome, RateLimitOf};
 use crate::telemetry::{Details, Flag};
 use crate::xds::{Fault, Fraction, LocalRateLimit, NetworkFilter};
+use std::sync::Arc;
 
 impl Worker {
     pub(super) fn run_filters(&mut self, x: u32, decision: &Decision, out: &mut Out) {
@@ -75,6 +76,7 @@ impl Worker {
             status: abort.grpc_status.map_or(abort.status, |_| 200),
             grpc_status: abort.grpc_status,
             header: None,
+            location: None,
             body: self.local_texts.of("fault filter abort"),
             details: Details::FaultFilterAbort,
         };
@@ -105,7 +107,7 @@ impl Worker {
         match &decision.outcome {
             Outcome::Matched(matched) => self.run_route(x, decision, matched, out),
             Outcome::TlsRequired { location, .. } => {
-                self.redirect(x, 301, location, Details::DirectResponse, out);
+                self.redirect(x, 301, Arc::clone(location), Details::DirectResponse, out);
             }
             _ => self.local_reply(x, 404, "", Details::RouteNotFound, Some(Flag::NR), out),
         }

@@ -67,11 +67,13 @@ impl Identity {
     }
 }
 
-/// What routing depends on besides the head and the tables: one chain of one version of a listener.
+/// What routing depends on besides the head and the tables: one chain of one version of a listener, and
+/// the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Scope {
     listener: Name,
     chain: Option<usize>,
+    protocol: Protocol,
     epoch: u64,
 }
 
@@ -264,6 +266,7 @@ impl Worker {
         let scope = Scope {
             listener: Arc::clone(&chain.listener.name),
             chain: chain.index(),
+            protocol: opened.protocol,
             epoch: self.epoch,
         };
         let scope = self.scopes.insert_full(scope).0 as u32;

@@ -171,30 +171,24 @@ impl Worker {
         let Some(head) = self.attempts[attempt].head.take() else {
             return;
         };
-        let (source, ordinal, announce_ordinal, announce_grpc_timeout) =
-            match self.attempts[attempt].owner {
-                Owner::Exchange(x) => {
-                    let exchange = &mut self.exchanges[x as usize];
-                    exchange.request_sent = true;
-                    let forward = exchange.decision.as_ref().and_then(|d| d.forward());
-                    (
-                        BodySource::Exchange(exchange.id),
-                        exchange.attempts,
-                        forward.is_some_and(|(matched, _)| matched.include_attempt_count),
-                        forward.is_some_and(|(matched, _)| matched.timeouts.tells_grpc),
-                    )
-                }
-                Owner::Mirror(of) => (BodySource::Mirror(of), 1, false, false),
-            };
+        let (source, ordinal) = match self.attempts[attempt].owner {
+            Owner::Exchange(x) => {
+                let exchange = &mut self.exchanges[x as usize];
+                exchange.request_sent = true;
+                (BodySource::Exchange(exchange.id), exchange.attempts)
+            }
+            Owner::Mirror(of) => (BodySource::Mirror(of), 1),
+        };
+        let state = &self.attempts[attempt];
         out.actions.push(Action::Send {
             attempt: attempt_id(attempt, self.attempts.generation(attempt)),
             conn: conn_id(conn, self.conns.generation(conn)),
             source,
             head,
             ordinal,
-            announce_ordinal,
-            expected_timeout_ms: self.attempts[attempt].expected_timeout_ms,
-            announce_grpc_timeout,
+            announce_ordinal: state.include_attempt_count,
+            expected_timeout_ms: state.expected_timeout_ms,
+            grpc_timeout_ms: state.grpc_timeout_ms,
         });
         if let Owner::Exchange(x) = self.attempts[attempt].owner {
             self.start_per_try(x);

@@ -2,7 +2,7 @@
 
 use super::Worker;
 use super::response::{Report, reset_flag};
-use super::state::{NONE, Stage};
+use super::state::{Form, NONE, Stage};
 use crate::contract::{Action, Body, Out};
 use crate::head::ResponseHead;
 use crate::router::{Outcome, response_head};
@@ -18,6 +18,7 @@ pub(super) struct LocalReply {
     pub(super) grpc_status: Option<u32>,
     /// A header that says `true`.
     pub(super) header: Option<&'static str>,
+    pub(super) location: Option<Name>,
     pub(super) body: Name,
     pub(super) details: Details,
 }
@@ -40,6 +41,7 @@ impl Worker {
             status,
             grpc_status: None,
             header: None,
+            location: None,
             body: self.local_texts.of(body),
             details,
         };
@@ -58,14 +60,15 @@ impl Worker {
             },
             grpc_status: None,
             header: overloaded.then_some("x-envoy-overloaded"),
+            location: None,
             body: self.local_texts.of_reset(reset, retried),
             details: Details::ResetBeforeResponse(reset),
         };
         self.answer(x, reply, out);
     }
 
-    /// Answers in the form the client expects. The route's changes come before the answer's own
-    /// headers.
+    /// Answers in the form the client expects. The route's changes come after the location and before
+    /// the answer's other headers.
     pub(super) fn answer(&mut self, x: u32, reply: LocalReply, out: &mut Out) {
         self.exchanges[x as usize].details = reply.details;
         let grpc = self.exchange_speaks_grpc(x).then(|| {
@@ -75,50 +78,61 @@ impl Worker {
             (code, &reply.body)
         });
         let status = grpc.map_or(reply.status, |_| 200);
-        let own = self
-            .local_heads
-            .of(status, reply.header, !reply.body.is_empty(), grpc);
-        let body = if grpc.is_some() || reply.body.is_empty() {
-            Body::Empty
-        } else {
-            Body::Local(reply.body)
+        let form = match grpc {
+            Some((code, message)) => Form::Grpc(code, Arc::clone(message)),
+            None if reply.body.is_empty() => Form::Empty,
+            None => Form::Text,
         };
-        let plain = self.local_heads.of_status(status);
+        let body = match form {
+            Form::Text => Body::Local(reply.body),
+            Form::Empty | Form::Grpc(..) => Body::Empty,
+        };
+        let plain = match &reply.location {
+            None => self.local_heads.of_status(status),
+            Some(location) => {
+                let mut head = ResponseHead::of_status(status);
+                head.headers.append("location".into(), location.as_bytes());
+                Arc::new(head)
+            }
+        };
         let mut head = self.mutated(x, Arc::clone(&plain));
-        if Arc::ptr_eq(&head, &plain) {
+        let own = self.local_heads.of(status, reply.header, &form);
+        if Arc::ptr_eq(&head, &plain) && reply.location.is_none() {
             head = own;
         } else {
-            let changed = Arc::make_mut(&mut head);
+            let headers = &mut Arc::make_mut(&mut head).headers;
+            if form == Form::Empty {
+                headers.remove("content-type");
+            }
             for (name, value) in &own.headers.0 {
-                changed.headers.set(Arc::clone(name), value.as_bytes());
+                // A text is of the type that the route gives it.
+                let given = form == Form::Text && **name == *"content-type";
+                if !given || headers.get(name).is_none() {
+                    headers.set(Arc::clone(name), value.as_bytes());
+                }
             }
         }
         self.respond(x, head, body, out);
     }
 
-    /// Sends the client elsewhere. The route's changes come after the location.
+    /// Sends the client elsewhere.
     pub(super) fn redirect(
         &mut self,
         x: u32,
         status: u16,
-        location: &str,
+        location: Name,
         details: Details,
         out: &mut Out,
     ) {
-        self.exchanges[x as usize].details = details;
-        let grpc = self.exchange_speaks_grpc(x);
-        let mut head = ResponseHead::of_status(if grpc { 200 } else { status });
-        head.headers.append("location".into(), location.as_bytes());
-        let mut head = self.mutated(x, Arc::new(head));
-        if grpc {
-            let body = self.local_texts.of("");
-            let form = self
-                .local_heads
-                .of(200, None, false, Some((grpc_status(status), &body)));
-            let headers = &mut Arc::make_mut(&mut head).headers;
-            headers.0.extend_from_slice(&form.headers.0);
-        }
-        self.respond(x, head, Body::Empty, out);
+        let reply = LocalReply {
+            status,
+            grpc_status: None,
+            header: None,
+            location: Some(location),
+            body: self.local_texts.of(""),
+            details,
+        };
+        self.answer(x, reply, out);
     }
 
     pub(super) fn exchange_speaks_grpc(&self, x: u32) -> bool {

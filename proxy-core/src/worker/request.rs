@@ -58,7 +58,8 @@ impl Worker {
                 self.local_reply(x, 400, "", Details::PathNormalizationFailed, None, out)
             }
             Outcome::EscapedPath { location } => {
-                self.redirect(x, 307, location, Details::PathNormalizationFailed, out);
+                let details = Details::PathNormalizationFailed;
+                self.redirect(x, 307, Arc::clone(location), details, out);
             }
             _ => self.run_filters(x, &decision, out),
         }
@@ -178,6 +179,7 @@ impl Worker {
                     status: *status,
                     grpc_status: None,
                     header: None,
+                    location: router::location_of_direct_response(*status, &decision.head),
                     body: Arc::clone(body),
                     details: Details::DirectResponse,
                 };
@@ -185,7 +187,8 @@ impl Worker {
             }
             RouteAction::Redirect(redirect) => {
                 let location = router::redirect_location(redirect, &matched.route, &decision.head);
-                self.redirect(x, redirect.status, &location, Details::DirectResponse, out);
+                let details = Details::DirectResponse;
+                self.redirect(x, redirect.status, location.into(), details, out);
             }
         }
     }
@@ -257,6 +260,7 @@ impl Worker {
             status: 503,
             grpc_status: None,
             header: Some(header),
+            location: None,
             body: self.local_texts.of(body),
             details,
         };

@@ -197,6 +197,10 @@ pub(super) struct Attempt {
     pub(super) head: Option<Arc<RequestHead>>,
     /// `x-envoy-expected-rq-timeout-ms`; 0: none.
     pub(super) expected_timeout_ms: u64,
+    /// `grpc-timeout`; 0: none.
+    pub(super) grpc_timeout_ms: u64,
+    /// Of the virtual host.
+    pub(super) include_attempt_count: bool,
     /// Its time ran out once, which was held against the host; a hedged retry was made or refused.
     pub(super) timed_out: bool,
     /// The next attempt of the exchange that goes on beside its retry.
@@ -263,55 +267,58 @@ pub(super) struct LocalHeads(Vec<LocalHead>);
 #[derive(Debug)]
 struct LocalHead {
     marker: Option<&'static str>,
-    has_text: bool,
-    grpc: Option<(u32, Name)>,
+    form: Form,
     head: Arc<ResponseHead>,
+}
+
+/// What a client gets of an answer's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// There is none.
+    Empty,
+    Text,
+    /// Status and message; no body.
+    Grpc(u32, Name),
 }
 
 impl LocalHeads {
     pub(super) fn of_status(&mut self, status: u16) -> Arc<ResponseHead> {
-        self.of(status, None, false, None)
+        self.of(status, None, &Form::Empty)
     }
 
-    /// With a header `marker: true`; and in the form of gRPC, with its status and message.
+    /// With a header `marker: true`, and those of the form.
     pub(super) fn of(
         &mut self,
         status: u16,
         marker: Option<&'static str>,
-        has_text: bool,
-        grpc: Option<(u32, &Name)>,
+        form: &Form,
     ) -> Arc<ResponseHead> {
         let same = |known: &&LocalHead| {
-            known.head.status == status
-                && known.marker == marker
-                && known.has_text == has_text
-                && known.grpc.as_ref().map(|(code, text)| (*code, text)) == grpc
+            known.head.status == status && known.marker == marker && known.form == *form
         };
         if let Some(known) = self.0.iter().find(same) {
             return Arc::clone(&known.head);
         }
         let mut head = ResponseHead::of_status(status);
+        let mut add = |name: &str, value: &[u8]| head.headers.append(name.into(), value);
         if let Some(name) = marker {
-            head.headers.append(name.into(), b"true");
+            add(name, b"true");
         }
-        if has_text && grpc.is_none() {
-            head.headers.append("content-type".into(), b"text/plain");
-        }
-        if let Some((code, message)) = grpc {
-            head.headers
-                .append("content-type".into(), b"application/grpc");
-            head.headers
-                .append("grpc-status".into(), code.to_string().as_bytes());
-            if !message.is_empty() {
-                head.headers
-                    .append("grpc-message".into(), grpc_message(message).as_bytes());
+        match form {
+            Form::Empty => {}
+            Form::Text => add("content-type", b"text/plain"),
+            Form::Grpc(code, message) => {
+                add("content-type", b"application/grpc");
+                add("grpc-status", code.to_string().as_bytes());
+                if !message.is_empty() {
+                    add("grpc-message", grpc_message(message).as_bytes());
+                }
             }
         }
         let head = Arc::new(head);
         self.0.push(LocalHead {
             marker,
-            has_text,
-            grpc: grpc.map(|(code, text)| (code, Arc::clone(text))),
+            form: form.clone(),
             head: Arc::clone(&head),
         });
         head

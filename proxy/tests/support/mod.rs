@@ -33,6 +33,10 @@ pub struct Net;
 impl Environment for Net {
     type Io = TokioIo<TcpStream>;
 
+    fn address(&self) -> IpAddr {
+        IpAddr::from([10, 0, 0, 1])
+    }
+
     fn now(&self) -> Nanos {
         let elapsed = turmoil::sim_elapsed().unwrap();
         Nanos(elapsed.as_nanos() as u64)

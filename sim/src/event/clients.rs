@@ -350,7 +350,7 @@ impl World<'_, '_> {
             CallFor::User { source, user } => {
                 ended.pod = None;
                 self.tally.traffic_ended(source, &ended);
-                self.user_thinks(source, user);
+                self.user_thinks(source, user, ended.duration);
             }
             CallFor::Job {
                 job,

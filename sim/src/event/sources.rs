@@ -5,9 +5,10 @@ use super::clients::CallFor;
 
 use super::World;
 use super::schedule::Event;
-use crate::plan::{Entry, PlanLoad, PlanTraffic};
+use crate::plan::{ANSWERED_AT_ONCE, Entry, PlanLoad, PlanTraffic};
 use crate::random::{Purpose, WorldDraws};
 use proxy_core::random::{hash_text, mix};
+use proxy_core::time::Nanos;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -153,11 +154,15 @@ impl World<'_, '_> {
         self.call(made_for, pod, key, head);
     }
 
-    pub(super) fn user_thinks(&mut self, source: u32, user: u32) {
+    /// The user has waited so long for the answer.
+    pub(super) fn user_thinks(&mut self, source: u32, user: u32, waited: Nanos) {
         let state = &self.sources[source as usize];
         if let PlanLoad::Closed { think, .. } = &state.plan.load {
             let key = mix(u64::from(user) << 40 | state.asked[user as usize]);
-            let wait = think.sample(state.draws, key, Purpose::Think);
+            let mut wait = think.sample(state.draws, key, Purpose::Think);
+            if wait + waited == Nanos::ZERO {
+                wait = ANSWERED_AT_ONCE;
+            }
             self.queue
                 .at(self.queue.now() + wait, Event::UserWakes { source, user });
         }

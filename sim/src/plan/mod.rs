@@ -18,6 +18,7 @@ pub use places::Place;
 pub use targets::{PlanService, Target};
 pub use timeline::{PlanChange, PlanEvent, PlanHappening};
 pub use topology::{PlanExternal, PlanPod, PlanWorkload};
+pub(crate) use traffic::ANSWERED_AT_ONCE;
 pub use traffic::{Entry, PlanLoad, PlanTraffic};
 
 use crate::distribution::Distribution;

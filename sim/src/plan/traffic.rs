@@ -60,6 +60,10 @@ pub enum PlanLoad {
     Closed { users: u32, think: Distribution },
 }
 
+/// What passes before a user asks again who neither thought nor waited: their own proxy refused at
+/// once. Otherwise they would ask for ever at the same instant.
+pub(crate) const ANSWERED_AT_ONCE: Nanos = Nanos::from_micros(100);
+
 /// Where requests enter.
 #[derive(Clone, Debug)]
 pub enum Entry {

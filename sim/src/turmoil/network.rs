@@ -89,6 +89,10 @@ impl Net {
 impl Environment for Net {
     type Io = Io;
 
+    fn address(&self) -> IpAddr {
+        self.world.ip_of(self.pod)
+    }
+
     fn now(&self) -> Nanos {
         self.world.now()
     }

@@ -4,7 +4,7 @@ use super::clients::{Lines, ask};
 use super::duration;
 use super::world::{Order, World};
 use crate::event::arrivals::Arrivals;
-use crate::plan::{Entry, PlanLoad, PlanTraffic};
+use crate::plan::{ANSWERED_AT_ONCE, Entry, PlanLoad, PlanTraffic};
 use crate::random::{Purpose, WorldDraws, pick};
 use proxy_core::random::{hash_text, mix};
 use proxy_core::time::Nanos;
@@ -174,9 +174,14 @@ async fn run_user(lines: Rc<Lines>, number: u32, user: u32, thinks_first: bool) 
             asked
         };
         let key = mix(source.name ^ mix(u64::from(user) << 40 | asked));
+        let asked_at = world.now();
         ask_once(&lines, number, key).await;
         let key = mix(u64::from(user) << 40 | (asked + 1));
-        sleep(duration(think.sample(source.draws, key, Purpose::Think))).await;
+        let mut wait = think.sample(source.draws, key, Purpose::Think);
+        if wait == Nanos::ZERO && world.now() == asked_at {
+            wait = ANSWERED_AT_ONCE;
+        }
+        sleep(duration(wait)).await;
     }
 }
 

@@ -468,9 +468,10 @@ impl World {
                 ordinal,
                 announce_ordinal,
                 expected_timeout_ms,
-                announce_grpc_timeout,
+                grpc_timeout_ms,
             } => {
                 let mut head = head;
+                let mirrored = matches!(source, BodySource::Mirror(_));
                 let lines = [
                     (
                         "x-envoy-attempt-count",
@@ -484,9 +485,11 @@ impl World {
                     ),
                     (
                         "grpc-timeout",
-                        announce_grpc_timeout,
-                        format!("{expected_timeout_ms}m"),
+                        grpc_timeout_ms > 0,
+                        format!("{grpc_timeout_ms}m"),
                     ),
+                    ("x-envoy-internal", mirrored, "true".to_owned()),
+                    ("x-forwarded-for", mirrored, "<local-ip>".to_owned()),
                 ];
                 for (name, _, value) in lines.into_iter().filter(|(_, sent, _)| *sent) {
                     let head = Arc::make_mut(&mut head);

@@ -1,9 +1,8 @@
 //! What was compared, for the table at the end and for the verdict.
 
-use crate::differences::{ALIKE, EXPLAINED, OPEN};
+use crate::differences::{ALIKE, EXPLAINED};
 use crate::golden::{Answers, differing, statistics};
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Below it two samples are not of one distribution.
@@ -18,7 +17,6 @@ pub struct Report {
     /// What nothing excuses.
     unexcused: Vec<String>,
     explained: usize,
-    used: BTreeSet<usize>,
 }
 
 #[derive(Default)]
@@ -58,8 +56,7 @@ impl Report {
     pub fn single(&mut self, item: usize, want: &Value, got: &Value) {
         let differing = differing(want, got);
         let show = |key: &String| format!("{key}\n    want {}\n    got  {}", want[key], got[key]);
-        let shown = differing.iter().map(|key| (key.clone(), show(key)));
-        self.answer(item, shown.collect());
+        self.answer(item, differing.iter().map(show).collect());
     }
 
     /// Many answers alike. `timed`: what is picked depends on timing.
@@ -70,10 +67,7 @@ impl Report {
             let row = self.row();
             row.least_p = Some(row.least_p.map_or(one.p, |least| least.min(one.p)));
             if one.p < LEAST_P && !(timed && one.gap <= LARGEST_GAP) {
-                shown.push((
-                    one.what.to_owned(),
-                    format!("{} p {:.1e}\n    {}", one.what, one.p, one.shown),
-                ));
+                shown.push(format!("{} p {:.1e}\n    {}", one.what, one.p, one.shown));
             }
         }
         self.answer(item, shown);
@@ -90,10 +84,7 @@ impl Report {
         let wanted = statistics(want);
         let differing = match wanted.iter().any(same) {
             true => Vec::new(),
-            false => vec![(
-                "statistics".to_owned(),
-                format!("statistics\n    want {wanted:?}\n    got  {got}"),
-            )],
+            false => vec![format!("statistics\n    want {wanted:?}\n    got  {got}")],
         };
         self.answer(item, differing);
     }
@@ -102,40 +93,32 @@ impl Report {
     pub fn refused(&mut self, items: usize, reason: &str) {
         self.note("refused");
         for item in 0..items {
-            self.answer(
-                item,
-                vec![("refused".to_owned(), format!("refused: {reason}"))],
-            );
+            self.answer(item, vec![format!("refused: {reason}")]);
         }
     }
 
-    /// Fields that differ, and how.
-    fn answer(&mut self, item: usize, differing: Vec<(String, String)>) {
+    /// What differs, and how.
+    fn answer(&mut self, item: usize, differing: Vec<String>) {
+        let case = self.row().case.clone();
+        let mut explained = EXPLAINED.iter();
+        let explained = explained.any(|(of, at, _)| *of == case && *at == item);
         if differing.is_empty() {
             self.row().agreed += 1;
+            if explained {
+                let stale = format!("{case} {item} agrees: nothing is to be explained");
+                self.unexcused.push(stale);
+            }
             return;
         }
         self.row().differing += 1;
-        let case = self.row().case.clone();
-        if EXPLAINED
-            .iter()
-            .any(|(of, at, _)| *of == case && *at == item)
-        {
+        if explained {
             self.explained += 1;
             return;
         }
-        for (field, shown) in differing {
-            let excuses = |(cases, fields, _): &(&[&str], &[&str], &str)| {
-                (cases.is_empty() || cases.contains(&&*case))
-                    && (fields.contains(&"*") || fields.contains(&&*field))
-            };
-            match OPEN.iter().position(excuses) {
-                Some(at) => {
-                    self.used.insert(at);
-                }
-                None => self.unexcused.push(format!("{case} {item} {shown}")),
-            }
-        }
+        let shown = differing
+            .iter()
+            .map(|shown| format!("{case} {item} {shown}"));
+        self.unexcused.extend(shown);
     }
 
     pub fn keys(&mut self, keys: usize, wrong: usize) {
@@ -175,10 +158,6 @@ impl Report {
             sum(|row| row.keys.map_or(0, |(keys, wrong)| keys - wrong)),
             sum(|row| row.keys.map_or(0, |(keys, _)| keys)),
         );
-        for at in &self.used {
-            let (cases, fields, why) = OPEN[*at];
-            let _ = writeln!(text, "open: {cases:?} {fields:?}: {why}");
-        }
         eprintln!("{text}");
         assert!(EXPLAINED.len() <= 3);
         let count = self.unexcused.len();
