@@ -68,7 +68,9 @@ fn requests_without_a_token_are_refused() {
     let refused = w.outcome(keys[2]);
     assert_eq!(refused, (429, "RL".into(), "local_rate_limited".into(), 20));
     assert_eq!(w.response(keys[2]).1, "local_rate_limited");
-    assert!(w.response(keys[2]).0.headers.0.is_empty());
+    assert_eq!(w.response(keys[2]).0.headers.0.len(), 1);
+    let type_ = w.header(keys[2], "content-type");
+    assert_eq!(type_.as_deref(), Some("text/plain"));
     settled(&w, keys.len());
 }
 

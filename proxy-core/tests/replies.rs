@@ -222,3 +222,52 @@ fn answers_are_changed_like_responses() {
     assert_eq!(w.short(moved), (302, "-".into()));
     assert_eq!(w.header(moved, "location"), None);
 }
+
+/// Envoy 1.40's answers.
+#[test]
+fn types_and_locations_of_direct_responses() {
+    let direct = |prefix: &str, status, body: &str| {
+        let body = body.into();
+        route(prefix, RouteAction::DirectResponse { status, body })
+    };
+    let typed = |prefix: &str, body: &str| Route {
+        response_headers: HeaderMutations {
+            remove: vec![],
+            add: vec![HeaderValue {
+                name: "content-type".into(),
+                value: "application/json".into(),
+                append: false,
+            }],
+        },
+        ..direct(prefix, 200, body)
+    };
+    let mut w = World::with_routes(vec![
+        direct("/201", 201, "made"),
+        direct("/302", 302, "there"),
+        direct("/200", 200, "text"),
+        direct("/204", 204, ""),
+        typed("/typed", "{}"),
+        typed("/bare", ""),
+    ]);
+    let (text, json) = (Some("text/plain"), Some("application/json"));
+    let cases = [
+        ("/201", "http", Some("http://a.example/201"), text),
+        ("/201", "HTTPS", Some("https://a.example/201"), text),
+        ("/201", "ftp", Some("http://a.example/201"), text),
+        ("/302?x=1", "https", Some("https://a.example/302?x=1"), text),
+        ("/200", "https", None, text),
+        ("/204", "http", None, None),
+        ("/typed", "http", None, json),
+        ("/bare", "http", None, None),
+    ];
+    let ask = |(path, proto, ..): &(&str, &str, _, _)| {
+        w.request(0, head(path, &[("x-forwarded-proto", proto)]))
+    };
+    let keys: Vec<u64> = cases.iter().map(ask).collect();
+    w.run(10);
+    for (key, (path, proto, location, type_)) in keys.into_iter().zip(cases) {
+        let got = (w.header(key, "location"), w.header(key, "content-type"));
+        let got = (got.0.as_deref(), got.1.as_deref());
+        assert_eq!(got, (location, type_), "{path} {proto}");
+    }
+}

@@ -3,7 +3,9 @@
 use crate::mapping::label;
 use crate::seen::{Asked, Hit, Seen};
 use control_plane::Resources;
-use proxy_core::contract::{Action, Body, ConnectFailure, Input, MainInput, Opened, Protocol};
+use proxy_core::contract::{
+    Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened, Protocol,
+};
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
 use proxy_core::proxy::{Outs, Proxy};
