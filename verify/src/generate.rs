@@ -112,7 +112,9 @@ impl Generated {
         }
     }
 
-    fn push(&mut self, request: Request) {
+    fn push(&mut self, mut request: Request) {
+        // No request line holds a space.
+        request.path = request.path.replace(' ', "%20");
         if !self.requests.contains(&request) {
             self.requests.push(request);
         }

@@ -24,12 +24,9 @@ pub(crate) fn upstream_head(
     let RouteAction::Forward(forward) = &route.action else {
         return Arc::clone(head);
     };
-    let authority = forward
-        .host_rewrite
-        .as_ref()
-        .or(entry.host_rewrite.as_ref());
     let unchanged = levels.iter().all(|m| m.is_empty())
-        && authority.is_none()
+        && forward.host_rewrite.is_none()
+        && entry.host_rewrite.is_none()
         && forward.path_rewrite == PathRewrite::None;
     if unchanged {
         return Arc::clone(head);
@@ -50,10 +47,14 @@ pub(crate) fn upstream_head(
         let values = values(mutations, &context);
         add(&mut changed.headers, mutations, &values);
     }
-    if let Some(authority) = authority {
+    // Envoy notes what the route replaces, not what a weighted cluster does, which comes first.
+    if let Some(authority) = &entry.host_rewrite {
+        changed.authority = Arc::clone(authority);
+    }
+    if let Some(authority) = &forward.host_rewrite {
         changed
             .headers
-            .set("x-envoy-original-host".into(), head.authority.as_bytes());
+            .set("x-envoy-original-host".into(), changed.authority.as_bytes());
         changed.authority = Arc::clone(authority);
     }
     let path = rewritten_path(&head.path, &route.matches.path, &forward.path_rewrite);

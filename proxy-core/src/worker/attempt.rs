@@ -201,8 +201,10 @@ impl Worker {
         } else {
             head
         });
-        // A copy of what the first try was told; but the copy has the route's whole time.
+        // A copy of what the first try was told; but where the route limits the time, the copy has all
+        // of it.
         let of_first_try = matched.timeouts.expected_ms(Nanos::ZERO);
+        state.expected_timeout_ms = of_first_try;
         state.grpc_timeout_ms = matched.timeouts.grpc_ms(of_first_try);
         state.include_attempt_count = matched.include_attempt_count;
         if let Some(timeout) = matched.timeouts.route {

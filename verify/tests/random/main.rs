@@ -130,3 +130,7 @@ fn sets_agree() {
     }
     assert_eq!(bad, 0);
 }
+#[test]
+fn print_set() {
+    if let Ok(n) = std::env::var("PRINT_SET") { println!("{}", text(&set(n.parse().unwrap()))); }
+}

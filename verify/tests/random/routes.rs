@@ -348,7 +348,7 @@ fn percentage() -> Json {
 fn rewrite() -> Json {
     let uri = of(["/", "/new", "/new/"]);
     let pattern = of([
-        json!({"match": "/([a-z]+)", "rewrite": "/<\\1>"}),
+        json!({"match": "/([a-z]+)", "rewrite": "/_\\1_"}),
         json!({"match": "^/p(.*)$", "rewrite": "\\1/\\0"}),
         json!({"match": "x", "rewrite": ""}),
     ]);
