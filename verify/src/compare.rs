@@ -8,9 +8,16 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Keys tried until the core decides everything random as Envoy did.
-const KEYS: u64 = 2_000;
+const KEYS: u64 = 50_000;
 /// So many outcomes that the core had before, one after another, and it is taken to have no more.
-const NOTHING_NEW: u32 = 400;
+const NOTHING_NEW: u32 = 10_000;
+
+/// Milliseconds by which the two sides may differ in what is left of a route's time for a later try.
+const LATER_TRIES: u64 = 200;
+const TIME_LEFT: &str = "x-envoy-expected-rq-timeout-ms";
+
+/// Of one message.
+type HeaderLines = Vec<(String, String)>;
 
 /// What is compared of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -134,21 +141,15 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
         hits.join(", ")
     });
     if !core.hits.is_empty() || !envoy.hits.is_empty() {
-        let headers = |seen: &Seen| -> Vec<String> {
-            let mut all: Vec<String> = seen
-                .hits
-                .iter()
-                .map(|hit| lines(&upstream_headers(hit)))
-                .collect();
-            all.sort();
-            all
-        };
-        all.text(
-            Field::UpstreamHeaders,
-            &headers(core),
-            &headers(envoy),
-            |all| all.join(" | "),
-        );
+        let theirs = all_upstream_headers(envoy);
+        let mut mine = all_upstream_headers(core);
+        if later_tries_alike(&mine, &theirs) {
+            mine.clone_from(&theirs);
+        }
+        all.text(Field::UpstreamHeaders, &mine, &theirs, |all| {
+            let hits: Vec<String> = all.iter().map(|headers| lines(headers)).collect();
+            hits.join(" | ")
+        });
     }
     all.0
 }
@@ -196,8 +197,36 @@ fn response_headers(seen: &Seen) -> Vec<(String, String)> {
     headers
 }
 
+fn all_upstream_headers(seen: &Seen) -> Vec<HeaderLines> {
+    let mut all: Vec<HeaderLines> = seen.hits.iter().map(upstream_headers).collect();
+    all.sort();
+    all
+}
+
+/// Whether both are the same but for the time that is left for tries after the first, which depends
+/// on how long the tries before took.
+fn later_tries_alike(core: &[HeaderLines], envoy: &[HeaderLines]) -> bool {
+    let left = |headers: &HeaderLines| -> Option<u64> {
+        let value = |name| headers.iter().find(|(own, _)| own == name);
+        let (_, count) = value("x-envoy-attempt-count")?;
+        let (_, left) = value(TIME_LEFT).filter(|_| count != "1")?;
+        left.parse().ok()
+    };
+    let others = |headers: &HeaderLines| -> HeaderLines {
+        let others = headers.iter().filter(|(name, _)| name != TIME_LEFT);
+        others.cloned().collect()
+    };
+    let alike = |mine: &HeaderLines, theirs: &HeaderLines| match (left(mine), left(theirs)) {
+        (Some(one), Some(other)) => {
+            one.abs_diff(other) <= LATER_TRIES && others(mine) == others(theirs)
+        }
+        _ => mine == theirs,
+    };
+    core.len() == envoy.len() && core.iter().zip(envoy).all(|(one, other)| alike(one, other))
+}
+
 /// Without what frames the message, and the host, which is compared on its own.
-fn upstream_headers(hit: &Hit) -> Vec<(String, String)> {
+fn upstream_headers(hit: &Hit) -> HeaderLines {
     const NOT_COMPARED: [&str; 5] = [
         "host",
         "content-length",

@@ -4,7 +4,7 @@ use crate::mapping::label;
 use crate::seen::{Asked, Hit, Seen};
 use control_plane::Resources;
 use proxy_core::contract::{
-    Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened, Protocol,
+    Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened, Protocol, ResetReason,
 };
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
@@ -30,7 +30,7 @@ pub(crate) struct Core {
     sequence: u64,
     asked: u32,
     upstreams: Rc<BTreeSet<SocketAddr>>,
-    conns: BTreeMap<ConnId, SocketAddr>,
+    conns: BTreeMap<ConnId, (SocketAddr, Protocol)>,
     tables: Vec<Arc<RouteTable>>,
     current: Current,
     took: Nanos,
@@ -238,9 +238,14 @@ impl Core {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Connect { conn, address, .. } => {
+            Action::Connect {
+                conn,
+                address,
+                protocol,
+                ..
+            } => {
                 if self.upstreams.contains(&address) {
-                    self.conns.insert(conn, address);
+                    self.conns.insert(conn, (address, protocol));
                     self.after(HOP, Input::Connected { conn });
                 } else {
                     let reason = ConnectFailure::Refused;
@@ -281,8 +286,9 @@ impl Core {
             }
             Action::Respond { head, body, .. } => {
                 let local = match body {
-                    Body::Local(text) => Some(text),
-                    Body::Empty | Body::Relay(_) => None,
+                    Body::Local(text) if ![204, 304].contains(&head.status) => Some(text),
+                    // Those statuses go without a body, whatever there is.
+                    Body::Local(_) | Body::Empty | Body::Relay(_) => None,
                 };
                 self.current.answer = Some((head, local));
             }
@@ -293,7 +299,7 @@ impl Core {
     }
 
     fn arrive(&mut self, attempt: AttemptId, conn: ConnId, head: &RequestHead, headers: &Headers) {
-        let Some(&endpoint) = self.conns.get(&conn) else {
+        let Some(&(endpoint, protocol)) = self.conns.get(&conn) else {
             return;
         };
         self.current.hits.push(Hit {
@@ -306,7 +312,12 @@ impl Core {
         let script = self.current.script;
         let delay = HOP + HOP;
         if script.is_some_and(|script| script.reset) {
-            return self.after(delay, Input::ConnClosed { conn });
+            let reason = ResetReason::RemoteReset;
+            let reset = match protocol {
+                Protocol::Http2 => Input::Reset { attempt, reason },
+                _ => Input::ConnClosed { conn },
+            };
+            return self.after(delay, reset);
         }
         let status = script.map_or(200, |script| script.status);
         let head = Arc::new(ResponseHead::of_status(status));

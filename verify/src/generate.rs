@@ -4,8 +4,8 @@ use crate::regex;
 use crate::seen::SCRIPT;
 use control_plane::{Request, RequestDirection, RequestProtocol, Resources};
 use proxy_core::xds::{
-    FilterChain, HeaderMatch, HttpProtocol, Listener, NetworkFilter, PathMatch, Route, RouteAction,
-    RouteSource, RouteTable, StringMatch, ValueMatch, VirtualHost,
+    FilterChain, HeaderMatch, Listener, NetworkFilter, PathMatch, Route, RouteAction, RouteSource,
+    RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -223,19 +223,9 @@ impl Generated {
                 .iter()
                 .any(|entry| detects_outliers(resources, &entry.cluster))
         {
-            let broken = forward
-                .clusters
-                .iter()
-                .all(|entry| is_http1(resources, &entry.cluster));
-            // A stream of HTTP/2 is broken off in another way than a connection.
-            let scripts: &[&str] = if broken {
-                &["503", "404", "reset"]
-            } else {
-                &["503", "404"]
-            };
-            for script in scripts {
+            for script in ["503", "404", "reset"] {
                 let mut request = meets.clone();
-                set(&mut request, SCRIPT, Some((*script).to_owned()));
+                set(&mut request, SCRIPT, Some(script.to_owned()));
                 self.push(request);
             }
         }
@@ -246,11 +236,6 @@ impl Generated {
 fn detects_outliers(resources: &Resources, name: &str) -> bool {
     let mut clusters = resources.clusters.iter();
     clusters.any(|one| *one.name == *name && one.outlier_detection.is_some())
-}
-
-fn is_http1(resources: &Resources, name: &str) -> bool {
-    let mut clusters = resources.clusters.iter();
-    clusters.any(|one| *one.name == *name && one.http_protocol != HttpProtocol::Http2)
 }
 
 /// A host that `domain` takes.

@@ -358,11 +358,16 @@ impl Side<'_> {
             differs: (core != envoy).then_some((core, envoy)),
         };
         let cluster = envoy.cluster.clone();
-        let known = |name: &String| mine.clusters.iter().any(|share| *share.name == **name);
-        let expected = match &cluster {
-            Some(name) if known(name) => Some(name.clone()),
-            _ => mine.clusters.first().map(|share| share.name.to_string()),
+        // Of a cluster that is not there Envoy does not say which.
+        let there = |name: &str| {
+            let mut clusters = self.prepared.mapped.clusters.iter();
+            clusters.any(|one| *one.name == *name)
         };
+        let expected = mine.clusters.iter().map(|share| {
+            let name = there(&share.name).then(|| share.name.to_string());
+            (name != cluster, name)
+        });
+        let expected = expected.min().and_then(|(_, name)| name);
         let mut compared = vec![differ(Field::Cluster, text(expected), text(cluster))];
         if let Some(endpoint) = mine.endpoint {
             let theirs = text(envoy.endpoint.map(|address| address.to_string()));

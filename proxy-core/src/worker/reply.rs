@@ -171,9 +171,10 @@ impl Worker {
             return head;
         };
         // Until the router comes to pick a host the request is as it was received.
-        let request = match exchange.attempts {
-            0 => &decision.head,
-            _ => &matched.upstream_heads[exchange.weighted_choice as usize],
+        let picked = exchange.attempts > 0 || exchange.details == Details::NoHealthyUpstream;
+        let request = match picked {
+            false => &decision.head,
+            true => &matched.upstream_heads[exchange.weighted_choice as usize],
         };
         let mut head = response_head(&head, matched, entry, request, &downstream.opened);
         // Cookies go with upstream responses only.

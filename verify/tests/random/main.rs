@@ -132,5 +132,7 @@ fn sets_agree() {
 }
 #[test]
 fn print_set() {
-    if let Ok(n) = std::env::var("PRINT_SET") { println!("{}", text(&set(n.parse().unwrap()))); }
+    if let Ok(n) = std::env::var("PRINT_SET") {
+        println!("{}", text(&set(n.parse().unwrap())));
+    }
 }
