@@ -29,6 +29,7 @@ pub(crate) struct Core {
     events: BTreeMap<(Nanos, u64), Input>,
     sequence: u64,
     asked: u32,
+    told: Resources,
     upstreams: Rc<BTreeSet<SocketAddr>>,
     conns: BTreeMap<ConnId, (SocketAddr, Protocol)>,
     tables: Vec<Arc<RouteTable>>,
@@ -48,7 +49,16 @@ struct Current {
 impl Core {
     /// Told all of `resources`, and up for a while.
     pub(crate) fn new(resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {
-        let identity = Identity::new(1, "verify".into(), 1);
+        Core::seeded(1, resources, upstreams)
+    }
+
+    /// The same with balancers that begin elsewhere.
+    pub(crate) fn other(&self, seed: u64) -> Core {
+        Core::seeded(seed, &self.told, Rc::clone(&self.upstreams))
+    }
+
+    fn seeded(seed: u64, resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {
+        let identity = Identity::new(seed, "verify".into(), 1);
         let mut core = Core {
             proxy: Proxy::new(&identity),
             outs: Outs::new(1),
@@ -56,6 +66,7 @@ impl Core {
             events: BTreeMap::new(),
             sequence: 0,
             asked: 0,
+            told: resources.clone(),
             upstreams,
             conns: BTreeMap::new(),
             tables: tables(resources),

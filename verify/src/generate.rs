@@ -2,7 +2,7 @@
 
 use crate::regex;
 use crate::seen::SCRIPT;
-use control_plane::{Request, RequestDirection, RequestProtocol, Resources};
+use control_plane::{Request, RequestDirection, RequestProtocol, Resources, explain};
 use proxy_core::xds::{
     FilterChain, HeaderMatch, Listener, NetworkFilter, PathMatch, Route, RouteAction, RouteSource,
     RouteTable, StringMatch, ValueMatch, VirtualHost,
@@ -216,26 +216,32 @@ impl Generated {
             method: "POST".into(),
             ..meets.clone()
         });
-        if let RouteAction::Forward(forward) = &route.action
-            && forward.retry.is_some()
-            && !forward
-                .clusters
-                .iter()
-                .any(|entry| detects_outliers(resources, &entry.cluster))
-        {
+        if matches!(&route.action, RouteAction::Forward(forward) if forward.retry.is_some()) {
             for script in ["503", "404", "reset"] {
                 let mut request = meets.clone();
                 set(&mut request, SCRIPT, Some(script.to_owned()));
-                self.push(request);
+                if !counts_failures(resources, &request) {
+                    self.push(request);
+                }
             }
         }
     }
 }
 
-/// Failures would change what the cluster does with others.
-fn detects_outliers(resources: &Resources, name: &str) -> bool {
-    let mut clusters = resources.clusters.iter();
-    clusters.any(|one| *one.name == *name && one.outlier_detection.is_some())
+/// Whether failures would change what becomes of other requests.
+fn counts_failures(resources: &Resources, request: &Request) -> bool {
+    let Some(route) = explain(resources, request).matched else {
+        return false;
+    };
+    let RouteAction::Forward(forward) = &route.action else {
+        return false;
+    };
+    let asked = forward.clusters.iter().map(|entry| &entry.cluster);
+    let mut asked = asked.chain(forward.mirrors.iter().map(|mirror| &mirror.cluster));
+    asked.any(|name| {
+        let mut clusters = resources.clusters.iter();
+        clusters.any(|one| one.name == *name && one.outlier_detection.is_some())
+    })
 }
 
 /// A host that `domain` takes.

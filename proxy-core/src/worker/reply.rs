@@ -165,6 +165,8 @@ impl Worker {
             RouteAction::Forward(forward) => {
                 forward.clusters.get(exchange.weighted_choice as usize)
             }
+            // Only their own answers are theirs, not those of filters.
+            _ if exchange.details != Details::DirectResponse => return head,
             RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } => None,
         };
         let Some(downstream) = self.downstream(exchange.downstream) else {

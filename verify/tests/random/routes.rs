@@ -349,7 +349,7 @@ fn rewrite() -> Json {
     let uri = of(["/", "/new", "/new/"]);
     let pattern = of([
         json!({"match": "/([a-z]+)", "rewrite": "/_\\1_"}),
-        json!({"match": "^/p(.*)$", "rewrite": "\\1/\\0"}),
+        json!({"match": "^/p(.*)$", "rewrite": "/\\1/\\0"}),
         json!({"match": "x", "rewrite": ""}),
     ]);
     weighted(vec![
