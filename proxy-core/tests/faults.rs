@@ -132,3 +132,36 @@ fn aborts_of_grpc() {
         assert_eq!(w.response(r).1, if code.is_some() { "" } else { message });
     }
 }
+
+/// A redirect's header changes are for the redirect, not for the fault that came before it.
+#[test]
+fn aborts_of_redirects_are_left_as_they_are() {
+    for (abort_ppm, status, marked) in [(1_000_000, 418, None), (0, 301, Some("yes".to_owned()))] {
+        let action = RouteAction::Redirect(Redirect {
+            status: 301,
+            scheme: None,
+            host: Some("b.example".into()),
+            port: None,
+            path: RedirectPath::Keep,
+        });
+        let mut route = route("/", action);
+        route.fault = Some(Fault {
+            delay: None,
+            abort: Some(FaultAbort {
+                status: 418,
+                grpc_status: None,
+                fraction_ppm: abort_ppm,
+            }),
+            max_active_faults: None,
+        });
+        route.response_headers.add.push(HeaderValue {
+            name: "x-mark".into(),
+            value: "yes".into(),
+            append: true,
+        });
+        let mut w = World::with_routes(vec![route]);
+        let r = w.get(0, "/");
+        w.run(100);
+        assert_eq!((w.log(r).status, w.header(r, "x-mark")), (status, marked));
+    }
+}

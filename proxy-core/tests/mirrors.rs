@@ -44,3 +44,30 @@ fn one_mirror_per_stream_and_none_of_local_answers() {
     assert_eq!(w.sent_to(9).len(), 3, "nothing for the refused one");
     settled(&w, 4);
 }
+
+/// Where the route has a limit a copy has all of that time; otherwise it is told what the first try
+/// was.
+#[test]
+fn copies_are_told_their_time() {
+    for (limit, of_copy) in [(None, 300), (Some(ms(1000)), 1000)] {
+        let retry = RetryPolicy {
+            per_try_timeout: Some(ms(300)),
+            ..retries(1, "5xx")
+        };
+        let forward = Forward {
+            timeout: limit,
+            mirrors: vec![Mirror {
+                cluster: "c".into(),
+                fraction: Fraction::ALWAYS,
+                shadow_suffix: false,
+            }],
+            ..with_retry(retry)
+        };
+        let mut w = World::of(cluster(), 1, forward);
+        w.get(0, "/");
+        w.run(1000);
+        let mut told = w.expected_timeouts();
+        told.sort();
+        assert_eq!(told, [300, of_copy]);
+    }
+}

@@ -151,6 +151,65 @@ fn redirects_and_rewrites() {
     assert_eq!((&*sent.path, &*sent.authority), ("/in/x?q=1", "in.example"));
 }
 
+/// A route says which host it replaced, a weighted cluster does not; and it comes first.
+#[test]
+fn only_the_route_tells_the_host_it_replaces() {
+    for (of_route, of_entry, want, original) in [
+        (None, Some("entry.example"), "entry.example", None),
+        (
+            Some("route.example"),
+            None,
+            "route.example",
+            Some("a.example"),
+        ),
+        (
+            Some("route.example"),
+            Some("entry.example"),
+            "route.example",
+            Some("entry.example"),
+        ),
+    ] {
+        let mut forward = Forward {
+            host_rewrite: of_route.map(Into::into),
+            ..to_c()
+        };
+        forward.clusters[0].host_rewrite = of_entry.map(Into::into);
+        let mut w = World::of(cluster(), 1, forward);
+        w.get(0, "/");
+        w.run(100);
+        let sent = &w.sent[0].3;
+        let noted = sent.headers.get("x-envoy-original-host");
+        assert_eq!(
+            (&*sent.authority, noted),
+            (want, original.map(str::as_bytes))
+        );
+    }
+}
+
+/// Header values about the request in the answer to one for which there is no host: by then the
+/// request is as it would have been sent.
+#[test]
+fn without_a_host_values_are_of_the_request_to_be_sent() {
+    let removed: Vec<std::sync::Arc<str>> = vec!["x-user".into()];
+    for (remove, want) in [(removed, None), (vec![], Some("me"))] {
+        for hosts in [vec![], vec![(1, 0)]] {
+            let route = Route {
+                request_headers: HeaderMutations {
+                    remove: remove.clone(),
+                    add: vec![],
+                },
+                response_headers: add("x-was", "%REQ(x-user)%"),
+                ..route("/", RouteAction::Forward(to_c()))
+            };
+            let mut w = World::with_routes(vec![route]);
+            w.cluster(cluster(), hosts);
+            let r = w.request(0, head("/", &[("x-user", "me")]));
+            w.run(100);
+            assert_eq!(w.header(r, "x-was").as_deref(), want);
+        }
+    }
+}
+
 /// Envoy's one value per stream: weights are exact functions of it, and a fault's answer already
 /// carries the changes of the entry it chose.
 #[test]

@@ -112,7 +112,7 @@ fn sets_agree() {
         let report = verify::configs(
             chunk,
             &Settings {
-                sample_size: 0,
+                sample_size: std::env::var("SAMPLE").ok().and_then(|t| t.parse().ok()).unwrap_or(0),
                 ..Settings::new(envoy.clone())
             },
         );
