@@ -2,7 +2,7 @@
 //! tried against (see docs/testing.md). Needs an Envoy: MESHSIM_ENVOY, or `envoy` in PATH; skipped
 //! aloud otherwise.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use control_plane::{ControlPlane, Objects, PushSettings};
 use source::{Level, SourceFile};

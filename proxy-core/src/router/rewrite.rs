@@ -35,7 +35,7 @@ pub(crate) fn upstream_head(
         id: None,
         ..(**head).clone()
     };
-    for mutations in levels {
+    for (level, mutations) in levels.into_iter().enumerate() {
         remove(&mut changed.headers, mutations);
         let context = Context {
             request: &changed,
@@ -46,16 +46,16 @@ pub(crate) fn upstream_head(
         };
         let values = values(mutations, &context);
         add(&mut changed.headers, mutations, &values);
-    }
-    // Envoy notes what the route replaces, not what a weighted cluster does, which comes first.
-    if let Some(authority) = &entry.host_rewrite {
-        changed.authority = Arc::clone(authority);
+        // The entry's host is there for all that follows, and leaves no trace of the one before.
+        if let (0, Some(authority)) = (level, &entry.host_rewrite) {
+            changed.authority = Arc::clone(authority);
+        }
     }
     if let Some(authority) = &forward.host_rewrite {
+        let before = std::mem::replace(&mut changed.authority, Arc::clone(authority));
         changed
             .headers
-            .set("x-envoy-original-host".into(), changed.authority.as_bytes());
-        changed.authority = Arc::clone(authority);
+            .set("x-envoy-original-host".into(), before.as_bytes());
     }
     let path = rewritten_path(&head.path, &route.matches.path, &forward.path_rewrite);
     if let Some(path) = path {
@@ -331,6 +331,27 @@ mod tests {
         );
         assert_eq!(up.headers.get("x-old"), None);
         assert_eq!(up.headers.get("x-new"), Some(&b"r"[..]));
+    }
+
+    /// Envoy 1.40's answer.
+    #[test]
+    fn the_host_of_a_weighted_entry_leaves_no_trace() {
+        for (of_route, host, original) in [
+            (None, "entry", None),
+            (Some("route".into()), "route", Some(&b"entry"[..])),
+        ] {
+            let mut forward = Forward {
+                host_rewrite: of_route,
+                ..Forward::to("c".into())
+            };
+            forward.clusters[0].host_rewrite = Some("entry".into());
+            let route = route(PathMatch::Prefix("/".into()), forward.clone());
+            let none = HeaderMutations::default();
+            let entry = &forward.clusters[0];
+            let up = upstream_head(&head("/"), [&none; 3], &route, entry, &opened());
+            assert_eq!(&*up.authority, host);
+            assert_eq!(up.headers.get("x-envoy-original-host"), original);
+        }
     }
 
     #[test]
