@@ -9,23 +9,29 @@ mod mesh;
 mod policies;
 mod routes;
 
-use control_plane::{ControlPlane, Objects, PushSettings};
+use control_plane::{ControlPlane, Objects, ProxyKind, PushSettings};
 use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config as RunnerConfig, RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
 use source::SourceFile;
 use std::collections::BTreeMap;
-use verify::{Config, Settings};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use verify::{Agreement, Config, Field, Report, Settings};
 
-/// In the full run.
-const SETS: u64 = 500;
+const ALL_SETS: u64 = 500;
+/// Of them, unless more is asked for.
+const FEW_SETS: u64 = 50;
+/// In the full run, of each request that may go several ways.
+const SAMPLE_SIZE: u64 = 200;
+const CONFIGS_PER_ENVOY: usize = 50;
 
 /// Set number `number`, always the same.
 fn set(number: u64) -> Vec<Value> {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&number.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(RunnerConfig::default(), rng);
+    let mut runner = TestRunner::new_with_rng(Default::default(), rng);
     mesh::mesh().new_tree(&mut runner).unwrap().current()
 }
 
@@ -39,100 +45,154 @@ fn load(name: &str, text: &str) -> Objects {
     let mut diagnostics = Vec::new();
     let objects = Objects::read(&SourceFile::new(name, text), &mut diagnostics);
     objects.check_references(&mut diagnostics);
-    assert!(
-        diagnostics.is_empty(),
-        "{}",
-        source::render(&diagnostics, false)
-    );
+    let told = source::render(&diagnostics, false);
+    assert!(diagnostics.is_empty(), "{told}");
     objects
 }
 
-#[test]
-fn every_field_is_in_many_sets() {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for number in 0..SETS {
-        let set = set(number);
-        load(&format!("set-{number}"), &text(&set));
-        for field in coverage::fields(&set) {
-            *counts.entry(field).or_default() += 1;
-        }
-    }
-    for (field, count) in &counts {
-        println!("{field:<60} {:>5.1} %", *count as f64 / SETS as f64 * 100.0);
-    }
-}
-
-/// What the proxies of the sets are told.
-fn configs(numbers: std::ops::Range<u64>) -> Vec<Config> {
-    let mut configs = Vec::new();
-    for number in numbers {
-        let name = format!("set-{number}");
-        let objects = load(&name, &text(&set(number)));
-        configs.extend(proxies(&name, &objects, &mesh::PROXIES));
-    }
-    configs
-}
-
-fn proxies(name: &str, objects: &Objects, proxies: &[&str]) -> Vec<Config> {
+/// The client's sidecar, and the gateway if there is one.
+fn configs(name: &str, objects: &Objects) -> Vec<Config> {
     let pods = objects.pods();
-    let mut configs = Vec::new();
-    for proxy in proxies {
-        let proxy = objects
-            .proxy(proxy)
-            .unwrap_or_else(|d| panic!("{}", d.message));
+    let asked = pods
+        .iter()
+        .filter(|pod| pod.proxy == ProxyKind::Gateway || *pod.name == *"client");
+    let config = |pod: &control_plane::Pod| {
+        let proxy = pod.identity();
         let mut plane = ControlPlane::new(PushSettings::default(), objects.clone(), pods.clone());
-        configs.push(Config {
+        Config {
             name: format!("{name}, {}", proxy.name),
             resources: plane.resources(&proxy),
             proxy,
             requests: Vec::new(),
-        });
+        }
+    };
+    asked.map(config).collect()
+}
+
+fn envoy() -> Option<PathBuf> {
+    let named = std::env::var_os("MESHSIM_ENVOY").map(PathBuf::from);
+    let found = named.or_else(verify::find_envoy);
+    if found.is_none() {
+        println!("SKIPPED: {}", verify::HOW_TO_GET);
     }
-    configs
+    found
+}
+
+/// What all reports say together.
+#[derive(Default)]
+struct Total {
+    requests: u32,
+    samples: usize,
+    counts: BTreeMap<Field, [u32; 2]>,
+    agrees: bool,
+}
+
+impl Total {
+    fn of(configs: &[Config], envoy: PathBuf, sample_size: u64) -> Total {
+        let settings = Settings {
+            sample_size,
+            ..Settings::new(envoy)
+        };
+        let mut total = Total {
+            agrees: true,
+            ..Total::default()
+        };
+        for some in configs.chunks(CONFIGS_PER_ENVOY) {
+            total.add(&verify::configs(some, &settings).unwrap());
+        }
+        println!(
+            "{} requests and {} samples to {} proxies",
+            total.requests,
+            total.samples,
+            configs.len()
+        );
+        for (field, [compared, differed]) in &total.counts {
+            println!("{:<32} {compared:>9} {differed:>9}", field.name());
+        }
+        total
+    }
+
+    fn add(&mut self, report: &Report) {
+        self.requests += report.requests;
+        self.samples += report.samples.len();
+        for &Agreement {
+            field,
+            compared,
+            differed,
+            ..
+        } in &report.agreement
+        {
+            let counts = self.counts.entry(field).or_default();
+            counts[0] += compared;
+            counts[1] += differed;
+        }
+        if !report.agrees() {
+            self.agrees = false;
+            println!("{report}");
+        }
+    }
 }
 
 #[test]
-fn sets_agree() {
-    let Some(envoy) = std::env::var_os("MESHSIM_ENVOY")
-        .map(std::path::PathBuf::from)
-        .or_else(verify::find_envoy)
-    else {
-        println!("SKIPPED: {}", verify::HOW_TO_GET);
-        return;
-    };
-    let range = std::env::var("MESHSIM_SETS").ok();
-    let range = range
-        .as_deref()
-        .and_then(|t| t.split_once(".."))
-        .map(|(a, b)| a.parse().unwrap()..b.parse().unwrap());
-    let all = configs(range.unwrap_or(0..20));
-    let mut bad = 0;
-    for chunk in all.chunks(50) {
-        let started = std::time::Instant::now();
-        let report = verify::configs(
-            chunk,
-            &Settings {
-                sample_size: std::env::var("SAMPLE").ok().and_then(|t| t.parse().ok()).unwrap_or(0),
-                ..Settings::new(envoy.clone())
-            },
-        );
-        match report {
-            Ok(report) => {
-                println!("{report}");
-                bad += report.differences.len();
-            }
-            Err(e) => {
-                println!("FAIL {e}");
-                bad += 1;
-            }
-        }
-        println!("{:?}", started.elapsed());
+fn every_field_is_in_many_sets() {
+    let sets: Vec<Vec<Value>> = (0..ALL_SETS).map(set).collect();
+    for (number, set) in sets.iter().enumerate() {
+        load(&format!("set-{number}"), &text(set));
     }
-    assert_eq!(bad, 0);
+    let (table, wrong) = coverage::table(&sets);
+    println!("{table}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// `MESHSIM_SETS=FROM..TO` asks about those, and prints what they are if they differ.
 #[test]
-fn print_set() {
-    if let Ok(n) = std::env::var("PRINT_SET") {
-        println!("{}", text(&set(n.parse().unwrap())));
+fn sets_agree() {
+    let Some(envoy) = envoy() else { return };
+    let slow = std::env::var_os("MESHSIM_SLOW").is_some();
+    let (count, sample_size) = if slow {
+        (ALL_SETS, SAMPLE_SIZE)
+    } else {
+        (FEW_SETS, 0)
+    };
+    let named = std::env::var("MESHSIM_SETS").ok().map(|text| range(&text));
+    let numbers = named.clone().unwrap_or(0..count);
+    let mut all = Vec::new();
+    for number in numbers.clone() {
+        let name = format!("set-{number}");
+        all.extend(configs(&name, &load(&name, &text(&set(number)))));
+    }
+    let total = Total::of(&all, envoy, sample_size);
+    if !total.agrees && named.is_some() {
+        numbers.for_each(|number| println!("# set {number}\n{}", text(&set(number))));
+    }
+    assert!(total.agrees);
+    assert!(u64::from(total.requests) >= 40 * all.len() as u64 / 2);
+}
+
+fn range(text: &str) -> Range<u64> {
+    let bounds = text.split_once("..");
+    let parsed = bounds.and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    parsed.unwrap_or_else(|| panic!("MESHSIM_SETS is `{text}`, not FROM..TO"))
+}
+
+/// What was once different, a file each, in one small mesh.
+#[test]
+fn regressions_agree() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regressions");
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let mesh = read(&folder.join("mesh.yaml"));
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.is_dir());
+    cases.sort();
+    let mut all = Vec::new();
+    for case in cases {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let text = format!("{mesh}\n---\n{}", read(&case.join("config.yaml")));
+        all.extend(configs(&name, &load(&name, &text)));
+    }
+    assert!(!all.is_empty());
+    if let Some(envoy) = envoy() {
+        assert!(Total::of(&all, envoy, 0).agrees);
     }
 }

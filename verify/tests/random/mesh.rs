@@ -7,9 +7,6 @@ use crate::routes::{self, Bound};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// The proxies that are asked.
-pub const PROXIES: [&str; 2] = ["default/client", "istio-system/edge-0"];
-
 /// All objects of one mesh.
 pub fn mesh() -> BoxedStrategy<Vec<Value>> {
     let rules = vec![

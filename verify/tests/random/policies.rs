@@ -72,9 +72,12 @@ fn blocks() -> Json {
         maybe(40, "connectionPool", connection_pool()),
         maybe(35, "outlierDetection", outlier_detection()),
         maybe(
-            12,
+            20,
             "tls",
-            object(vec![always("mode", of(["DISABLE", "ISTIO_MUTUAL"]))]),
+            object(vec![
+                always("mode", of(["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"])),
+                maybe(50, "sni", of(["sni.example"])),
+            ]),
         ),
     ])
 }

@@ -289,7 +289,16 @@ fn destinations() -> Json {
 }
 
 fn headers() -> Json {
-    let values = || of(["v", "", "a, b", "%REQ(x-user)%", "100%% %PROTOCOL%"]);
+    let values = || {
+        of([
+            "v",
+            "",
+            "a, b",
+            "%REQ(x-user)%",
+            "%REQ(:authority)%",
+            "100%% %PROTOCOL%",
+        ])
+    };
     let changes = |host: bool| {
         let mut set = vec![maybe(60, "x-one", values()), maybe(30, "X-User", values())];
         if host {
