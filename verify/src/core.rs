@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// One way over loopback, and what an upstream takes.
 const HOP: Nanos = Nanos(50_000);
 
+/// Seeds besides the first.
+const OTHERS: std::ops::RangeInclusive<u64> = 2..=6;
+
 /// A proxy of its own for one configuration.
 pub(crate) struct Core {
     proxy: Proxy,
@@ -52,9 +55,10 @@ impl Core {
         Core::seeded(1, resources, upstreams)
     }
 
-    /// The same with balancers that begin elsewhere.
-    pub(crate) fn other(&self, seed: u64) -> Core {
-        Core::seeded(seed, &self.told, Rc::clone(&self.upstreams))
+    /// The same with balancers that begin elsewhere. Where endpoints take turns, a request and its
+    /// copies may draw the same lots for ever, and others at Envoy.
+    pub(crate) fn others(&self) -> impl Iterator<Item = Core> {
+        OTHERS.map(|seed| Core::seeded(seed, &self.told, Rc::clone(&self.upstreams)))
     }
 
     fn seeded(seed: u64, resources: &Resources, upstreams: Rc<BTreeSet<SocketAddr>>) -> Core {

@@ -13,7 +13,7 @@ use crate::seen::{Asked, SAMPLE, SCRIPT, Seen};
 use crate::upstream::Upstreams;
 use crate::{Config, Failure, Settings, generate};
 use control_plane::{Request, Resources, explain};
-use proxy_core::xds::Discovery;
+use proxy_core::xds::{Discovery, RouteAction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -47,8 +47,8 @@ pub(crate) async fn run(configs: &[Config], settings: &Settings) -> Result<Repor
         .map(|one| Core::new(&one.mapped, Rc::clone(&addresses)))
         .collect();
     if settings.sample_size > 0 {
-        for (one, core) in prepared.iter_mut().zip(&mut cores) {
-            one.samples = samples(&one.asked, core);
+        for ((one, core), config) in prepared.iter_mut().zip(&mut cores).zip(configs) {
+            one.samples = samples(&one.asked, &config.resources, core);
         }
     }
     let folder = Folder::new()?;
@@ -196,7 +196,7 @@ fn listen(
 }
 
 /// One request for each set of ways that requests may take.
-fn samples(asked: &[Asked], core: &mut Core) -> Vec<Asked> {
+fn samples(asked: &[Asked], resources: &Resources, core: &mut Core) -> Vec<Asked> {
     let mut known = BTreeSet::new();
     let mut samples = Vec::new();
     for one in asked
@@ -204,6 +204,7 @@ fn samples(asked: &[Asked], core: &mut Core) -> Vec<Asked> {
         .filter(|one| !one.is_tcp() && one.head.headers.get(SCRIPT).is_none())
     {
         if let Some(ways) = sample::ways(core, one)
+            && !copies_in_turn(resources, &one.request)
             && known.insert(ways)
         {
             let mut sample = one.clone();
@@ -216,6 +217,17 @@ fn samples(asked: &[Asked], core: &mut Core) -> Vec<Asked> {
         }
     }
     samples
+}
+
+/// Whether copies go where the request goes. Then, where endpoints take turns, it meets the same ones
+/// again and again; which, no share tells.
+fn copies_in_turn(resources: &Resources, request: &Request) -> bool {
+    let matched = explain(resources, request).matched;
+    let Some(RouteAction::Forward(forward)) = matched.as_ref().map(|route| &route.action) else {
+        return false;
+    };
+    let mut mirrors = forward.mirrors.iter().map(|mirror| &mirror.cluster);
+    mirrors.any(|name| forward.clusters.iter().any(|entry| entry.cluster == *name))
 }
 
 /// The answers, by the request's id; none where the connection was closed.
