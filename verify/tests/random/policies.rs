@@ -1,6 +1,7 @@
 //! DestinationRules.
 
 use crate::json::{Json, always, both, just, list, maybe, object, of, one_member, weighted};
+use proptest::strategy::Strategy;
 use serde_json::json;
 
 /// A rule for `host` with `subsets` by their names and labels.
@@ -48,7 +49,6 @@ pub fn rule(
 }
 
 fn all(items: Vec<Json>) -> Json {
-    use proptest::strategy::Strategy;
     items.prop_map(serde_json::Value::from).boxed()
 }
 

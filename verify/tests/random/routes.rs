@@ -3,6 +3,7 @@
 use crate::json::{
     Json, Member, always, both, just, list, maybe, object, of, one_member, weighted,
 };
+use proptest::strategy::Strategy;
 use serde_json::{Value, json};
 
 /// The Gateway that rules may be bound to, besides `mesh`.
@@ -93,11 +94,11 @@ pub fn connections() -> Json {
     };
     let tcp = object(vec![
         maybe(70, "match", list(1..=2, object(tcp))),
-        always("route", list(1..=2, to(3306)).prop_weights()),
+        always("route", weighing(list(1..=2, to(3306)))),
     ]);
     let tls = object(vec![
         always("match", list(1..=2, object(tls))),
-        always("route", list(1..=2, to(8443)).prop_weights()),
+        always("route", weighing(list(1..=2, to(8443)))),
     ]);
     object(vec![
         always(
@@ -116,16 +117,11 @@ pub fn connections() -> Json {
     ])
 }
 
-/// Several destinations are not all without a weight.
-trait Weights {
-    fn prop_weights(self) -> Json;
-}
-
-impl Weights for Json {
-    fn prop_weights(self) -> Json {
-        use proptest::strategy::Strategy;
-        let weighs = |to: &Value| to["weight"].as_u64().unwrap_or(0) > 0;
-        self.prop_map(move |mut list| {
+/// Destinations of which, if there are several, not all are without a weight.
+fn weighing(destinations: Json) -> Json {
+    let weighs = |to: &Value| to["weight"].as_u64().unwrap_or(0) > 0;
+    destinations
+        .prop_map(move |mut list| {
             if let Value::Array(items) = &mut list
                 && items.len() > 1
                 && !items.iter().any(weighs)
@@ -135,7 +131,6 @@ impl Weights for Json {
             list
         })
         .boxed()
-    }
 }
 
 fn route(delegates: bool) -> Json {
@@ -285,7 +280,7 @@ fn destinations() -> Json {
         maybe(70, "weight", of([0, 1, 7, 33, 50, 200])),
         maybe(30, "headers", headers()),
     ]);
-    list(1..=3, to).prop_weights()
+    weighing(list(1..=3, to))
 }
 
 fn headers() -> Json {
