@@ -16,7 +16,7 @@ mod ours;
 mod peers;
 mod routing;
 
-use proxy_core::{ids, random, time, xds};
+use proxy_core::{contract, ids, messages, random, time, xds};
 use std::time::Instant;
 
 /// Makes so many choices.

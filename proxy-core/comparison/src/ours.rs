@@ -2,7 +2,7 @@
 
 use crate::Batch;
 use crate::cluster::{ClusterState, Selection};
-use crate::ids::EndpointId;
+use crate::ids::{ClusterId, EndpointId};
 use crate::random::{Draws, mix};
 use crate::routing;
 use crate::time::Nanos;
@@ -59,7 +59,9 @@ fn cluster(name: &str, endpoints: u32) -> ClusterState {
         lb_policy: policy(name, endpoints),
         ..Cluster::new("c".into(), Discovery::Static(assignment.clone()))
     };
-    let mut state = ClusterState::new(config.into(), 0);
+    let draws = Draws::new(1, "comparison");
+    let place = ("".into(), None);
+    let mut state = ClusterState::new(ClusterId(0), config.into(), 0, draws, place, Nanos::ZERO);
     let mut next = 0;
     state.assign(&assignment, Nanos::ZERO, |_| {
         next += 1;
@@ -71,7 +73,6 @@ fn cluster(name: &str, endpoints: u32) -> ClusterState {
 /// Picks a host for one request after another and keeps the books of those in flight.
 pub fn picking(name: &str, endpoints: u32, route: bool) -> Batch {
     let mut cluster = cluster(name, endpoints);
-    let draws = Draws::new(1, "comparison");
     let counts_requests = matches!(name, "least request" | "peak EWMA");
     let (hashed, timed) = (name == "consistent", name == "peak EWMA");
     let mut in_flight_hosts: VecDeque<u32> = VecDeque::new();
@@ -87,11 +88,13 @@ pub fn picking(name: &str, endpoints: u32, route: bool) -> Batch {
                 now: Nanos(key * 1000),
                 key,
                 attempt: 0,
+                criteria: None,
                 hash: hashed.then(|| xxh64(&mix(key).to_le_bytes(), 0)),
                 tried: &[],
                 max_repicks: 0,
+                previous_priorities: None,
             };
-            let Some(host) = black_box(cluster.select(&draws, selection)) else {
+            let Some(host) = black_box(cluster.select(selection)) else {
                 continue;
             };
             if !counts_requests {
