@@ -46,7 +46,7 @@ fn measure(contestants: &mut [Batch]) -> Vec<f64> {
 }
 
 fn main() {
-    println!("ns a request; in brackets: times meshsim's route + pick");
+    println!("ns a request; in brackets: times meshsim's pick, times its route + pick");
     println!(
         "{:>14} {:>9} {:>6} {:>12}  peers",
         "policy", "endpoints", "pick", "route + pick"
@@ -69,7 +69,8 @@ fn main() {
             let ns = measure(&mut contestants);
             print!("{policy:>14} {endpoints:>9} {:>6.1} {:>12.1}", ns[0], ns[1]);
             for (peer, ns_each) in peers.iter().zip(&ns[2..]) {
-                print!("  {peer} {ns_each:.1} ({:.1})", ns_each / ns[1]);
+                let (picks, routes_and_picks) = (ns_each / ns[0], ns_each / ns[1]);
+                print!("  {peer} {ns_each:.1} ({picks:.2}, {routes_and_picks:.2})");
             }
             println!();
         }

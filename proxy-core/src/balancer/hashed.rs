@@ -1,10 +1,10 @@
 //! Consistent hashing: what ring hash and Maglev have in common (Envoy `thread_aware_lb_impl.cc`).
 
+use super::HostsView;
 use super::locality::Locality;
 use super::maglev::Maglev;
 use super::mersenne::Mt19937;
 use super::ring_hash::Ring;
-use super::{Choice, HostsView};
 use crate::xds::{ConsistentHashing, LbPolicy};
 
 /// A host with its hash key and its share of the whole.
@@ -89,8 +89,7 @@ impl Hashed {
         Some(Hashed { table, bound })
     }
 
-    pub(crate) fn pick(&mut self, view: &HostsView<'_>, choice: &Choice<'_>) -> Option<u32> {
-        let (hash, walk) = (choice.hash?, choice.walk);
+    pub(crate) fn pick(&mut self, view: &HostsView<'_>, hash: u64, walk: u32) -> Option<u32> {
         let first = match &self.table {
             Table::Ring(ring) => ring.pick(hash, walk),
             Table::Maglev(table) => table.pick(hash, walk),

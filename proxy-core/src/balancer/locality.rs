@@ -4,7 +4,7 @@
 use super::edf::Edf;
 use super::priority::Availability;
 use super::source::Source;
-use super::{Choice, Health, HostsView, Level, PriorityPolicy, UpdateContext};
+use super::{Health, HostsView, Level, PriorityPolicy, UpdateContext};
 use crate::cluster::Host;
 use crate::random::{Draws, Purpose};
 use crate::xds::{Cluster, LocalityLb, Name, ZoneAware};
@@ -198,7 +198,7 @@ impl Localities {
         health: Health,
         view: &HostsView<'_>,
         draws: &Draws,
-        choice: &Choice<'_>,
+        (key, round): (u64, u64),
     ) -> Option<Option<&mut Source>> {
         let locality = match &mut self.routing {
             Routing::Weighted(schedules) => {
@@ -211,8 +211,8 @@ impl Localities {
                 direct,
                 residual,
             }) => {
-                let n = choice.round << 2;
-                if !draws.percent(*enabled_percent, choice.key, Purpose::Zone, n) {
+                let n = round << 2;
+                if !draws.percent(*enabled_percent, key, Purpose::Zone, n) {
                     None
                 } else if *local_panic {
                     if view.config.fail_traffic_on_panic {
@@ -220,7 +220,7 @@ impl Localities {
                     }
                     None
                 } else {
-                    let draw = |i| draws.draw(choice.key, Purpose::Zone, n + i);
+                    let draw = |i| draws.draw(key, Purpose::Zone, n + i);
                     Some(zone(*direct, residual, draw))
                 }
             }

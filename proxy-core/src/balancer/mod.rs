@@ -240,37 +240,36 @@ impl Balancer {
         }
     }
 
-    /// One of the hosts; `None`: no healthy upstream.
+    /// One of the hosts; `None`: no healthy upstream. Most picks need little of what `view` gathers.
     #[inline(always)]
-    pub(crate) fn pick(
+    pub(crate) fn pick<'a>(
         &mut self,
-        view: &HostsView<'_>,
+        view: impl Fn() -> HostsView<'a>,
         draws: &Draws,
         choice: &mut Choice<'_>,
     ) -> Option<u32> {
-        let hashed = view.config.lb_policy.hashes();
         let (priority, health) = match choice.previous_priorities.as_deref_mut() {
-            Some(previous) if !hashed => {
+            Some(previous) if choice.hash.is_none() => {
                 let counts = self.priorities.iter().map(|p| p.counts);
                 let hash = draws.draw(choice.key, Purpose::Priority, choice.round);
-                previous.choose(hash, choice.tried, &self.loads, counts, view.hosts)?
+                previous.choose(hash, choice.tried, &self.loads, counts, view().hosts)?
             }
             _ if self.loads.first_takes_all() => (0, Health::Healthy),
             _ => self.loads.choose(choice.hash(draws))?,
         };
         let panics = self.loads.panics(priority);
         let hosts = &mut self.priorities[priority];
-        if hashed {
+        if let Some(hash) = choice.hash {
             let source = if panics {
                 &mut hosts.all
             } else {
                 &mut hosts.healthy
             };
             let localities = hosts.localities.as_ref().map(|l| l.named());
-            return source.pick_hashed(localities, view, choice);
+            return source.pick_hashed(localities, &view(), (hash, choice.walk));
         }
         let source = if panics {
-            if view.config.fail_traffic_on_panic {
+            if view().config.fail_traffic_on_panic {
                 return None;
             }
             &mut hosts.all
@@ -281,12 +280,12 @@ impl Balancer {
             };
             match &mut hosts.localities {
                 Some(localities) => localities
-                    .choose(health, view, draws, choice)?
+                    .choose(health, &view(), draws, (choice.key, choice.round))?
                     .unwrap_or(whole),
                 None => whole,
             }
         };
-        source.pick(view, draws, choice, self.seed)
+        source.pick(view, draws, (choice.key, choice.round), self.seed)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::edf::Edf;
 use super::locality::Locality;
-use super::{Choice, Hashed, HostsView};
+use super::{Hashed, HostsView};
 use crate::random::{Draws, Purpose};
 use crate::time::Nanos;
 use crate::xds::LbPolicy;
@@ -68,23 +68,23 @@ impl Source {
     }
 
     /// The host next in turn, by the policy.
-    #[inline]
-    pub(crate) fn pick(
+    #[inline(always)]
+    pub(crate) fn pick<'a>(
         &mut self,
-        view: &HostsView<'_>,
+        view: impl Fn() -> HostsView<'a>,
         draws: &Draws,
-        choice: &Choice<'_>,
+        (key, round): (u64, u64),
         seed: u64,
     ) -> Option<u32> {
         if self.picker.is_none() {
-            self.build(view, seed, false);
+            self.build(&view(), seed, false);
         }
         let hosts = &self.hosts[..];
         let len = hosts.len() as u64;
         if len == 0 {
             return None;
         }
-        let draw = |n: u64| draws.draw(choice.key, Purpose::Host, choice.round << 16 | n);
+        let draw = move |n: u64| draws.draw(key, Purpose::Host, round << 16 | n);
         match self.picker.as_mut()? {
             Picker::Rotation => {
                 let host = hosts[(self.next % len) as usize];
@@ -92,20 +92,27 @@ impl Source {
                 Some(host)
             }
             Picker::LeastOfSome(choice_count) => {
+                let active = view().active;
                 let mut best = hosts[(draw(0) % len) as usize];
                 for n in 1..*choice_count {
                     let other = hosts[(draw(n) % len) as usize];
-                    if view.active[other as usize] < view.active[best as usize] {
+                    if active[other as usize] < active[best as usize] {
                         best = other;
                     }
                 }
                 Some(best)
             }
-            Picker::Schedule(edf) => edf.pick(|host| view.live_weight(host)),
-            Picker::LeastOfAll => Some(least_of_all(hosts, view.active, draw)),
+            Picker::Schedule(edf) => {
+                let view = view();
+                edf.pick(|host| view.live_weight(host))
+            }
+            Picker::LeastOfAll => Some(least_of_all(hosts, view().active, draw)),
             // The priority's own draw picks the host as well.
-            Picker::Random => Some(hosts[(choice.hash(draws) % len) as usize]),
-            Picker::PeakEwma(decay) => Some(lighter_of_two(hosts, view, *decay, draw)),
+            Picker::Random => {
+                let drawn = draws.draw(key, Purpose::Priority, round);
+                Some(hosts[(drawn % len) as usize])
+            }
+            Picker::PeakEwma(decay) => Some(lighter_of_two(hosts, &view(), *decay, draw)),
             Picker::Hashed(_) | Picker::Provided => None,
         }
     }
@@ -115,14 +122,14 @@ impl Source {
         &mut self,
         localities: Option<&[Locality]>,
         view: &HostsView<'_>,
-        choice: &Choice<'_>,
+        (hash, walk): (u64, u32),
     ) -> Option<u32> {
         if self.picker.is_none() {
             let table = Hashed::build(&self.hosts, localities, view)?;
             self.picker = Some(Picker::Hashed(Box::new(table)));
         }
         match &mut self.picker {
-            Some(Picker::Hashed(table)) => table.pick(view, choice),
+            Some(Picker::Hashed(table)) => table.pick(view, hash, walk),
             _ => None,
         }
     }
@@ -204,15 +211,8 @@ mod tests {
         source.update((0..n as u32).collect(), 5);
         let mut counts = vec![0; n];
         for key in 0..picks {
-            let choice = Choice {
-                key,
-                round: 0,
-                hash: None,
-                walk: 0,
-                tried: &[],
-                previous_priorities: None,
-            };
-            counts[source.pick(&view, &draws, &choice, 5).unwrap() as usize] += 1;
+            let picked = source.pick(|| view, &draws, (key, 0), 5).unwrap();
+            counts[picked as usize] += 1;
         }
         counts
     }

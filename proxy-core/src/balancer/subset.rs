@@ -230,6 +230,7 @@ impl SubsetBalancers {
     }
 
     /// One of the hosts that `criteria` ask for, or of those to fall back to.
+    #[inline(never)]
     pub(crate) fn pick(
         &mut self,
         view: &HostsView<'_>,
@@ -303,7 +304,7 @@ fn pick_in(
     draws: &Draws,
     choice: &mut Choice<'_>,
 ) -> Option<u32> {
-    balancer.pick(view, draws, choice)
+    balancer.pick(|| *view, draws, choice)
 }
 
 /// Selectors with their keys in order. A selector whose keys all begin an earlier one counts as seen

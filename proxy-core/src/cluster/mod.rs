@@ -244,7 +244,16 @@ impl ClusterState {
         if self.stale {
             self.tell_balancers(selection.now);
         }
-        let mut chosen = self.select_once(&mut selection, 0)?;
+        let chosen = self.select_once(&mut selection, 0)?;
+        match selection.max_repicks {
+            0 => Some(chosen),
+            _ => self.avoid_tried(chosen, selection),
+        }
+    }
+
+    /// `chosen`, or what comes of further picks as long as it was tried before.
+    #[cold]
+    fn avoid_tried(&mut self, mut chosen: u32, mut selection: Selection<'_>) -> Option<u32> {
         let mut repick = 0;
         while repick < selection.max_repicks
             && selection.tried.contains(&self.hosts[chosen as usize].id)
@@ -264,7 +273,8 @@ impl ClusterState {
                 .hash
                 .unwrap_or_else(|| self.draws.draw(key, Purpose::MissingHash, attempt))
         });
-        let view = HostsView {
+        // Put together where they are needed, which for the usual policies is almost nowhere.
+        let view = || HostsView {
             now: selection.now,
             config: &self.config,
             hosts: &self.hosts,
@@ -273,19 +283,20 @@ impl ClusterState {
             latencies: &self.latencies,
             cluster_active: self.counts.requests,
         };
-        let mut choice = Choice {
+        let previous_priorities = selection.previous_priorities.as_deref_mut();
+        let choice = || Choice {
             key,
             round,
             hash,
             walk: repick,
             tried: selection.tried,
-            previous_priorities: selection.previous_priorities.as_deref_mut(),
+            previous_priorities,
         };
         match &mut self.balancing {
-            Balancing::Whole(balancer) => balancer.pick(&view, &self.draws, &mut choice),
+            Balancing::Whole(balancer) => balancer.pick(view, &self.draws, &mut choice()),
             Balancing::Subsets(subsets) => {
                 let criteria = selection.criteria.unwrap_or_default();
-                subsets.pick(&view, &self.draws, criteria, &mut choice)
+                subsets.pick(&view(), &self.draws, criteria, &mut choice())
             }
         }
     }
