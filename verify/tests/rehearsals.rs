@@ -1,9 +1,12 @@
-//! Timelines played on a real Envoy and through the core, side by side; and, without an Envoy, whether
-//! a core that decides otherwise would be noticed.
+//! Timelines played on a real Envoy and through the core, side by side; and, without an Envoy, beside
+//! what it did when that was recorded, and whether a core that decides otherwise would be noticed.
 
 #![allow(clippy::panic)]
 
+mod recording;
+
 use proxy_core::time::Nanos;
+use recording::Recording;
 use sim::{Overrides, Plan};
 use std::path::{Path, PathBuf};
 use verify::rehearse::runs::run_core;
@@ -68,7 +71,8 @@ fn envoy() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// A busy machine may disturb a rehearsal; then it is played again.
+/// A busy machine may disturb a rehearsal; then it is played again. `MESHSIM_RECORD` has what Envoy did
+/// kept for those who have none.
 fn on_envoy(name: &str) {
     let Some(envoy) = envoy() else {
         eprintln!("SKIPPED {name}: there is no Envoy in MESHSIM_ENVOY or PATH");
@@ -81,6 +85,9 @@ fn on_envoy(name: &str) {
         report = rehearsal.to_string();
         if rehearsal.agreement.is_full() {
             println!("{report}");
+            if std::env::var_os("MESHSIM_RECORD").is_some() {
+                Recording::of(&rehearsal).write(&recorded(name));
+            }
             return;
         }
         assert!(rehearsal.was_disturbed(), "{report}");
@@ -102,6 +109,29 @@ fn every_timeline_is_played() {
         .collect();
     there.sort();
     assert_eq!(there, NAMES);
+}
+
+fn recorded(name: &str) -> PathBuf {
+    folder().join(name).join("envoy.json")
+}
+
+#[test]
+fn recordings_agree() {
+    for name in NAMES {
+        let plan = plan(name, &[]);
+        let script = Script::of(&plan, "client-0.default", plan.seed)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.0));
+        let recording = Recording::read(&recorded(name));
+        let agreement = judge(
+            &plan,
+            &script,
+            plan.seed,
+            &recording.run(),
+            recording.slowest,
+        );
+        let differing: Vec<_> = agreement.differing().collect();
+        assert!(differing.is_empty(), "{name}: {differing:#?}");
+    }
 }
 
 /// What a proxy with other draws makes of the script, in the place of Envoy.

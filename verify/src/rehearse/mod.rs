@@ -62,9 +62,18 @@ pub struct Rehearsal {
     pub sent_late: Nanos,
     /// and answers of stand-ins on average.
     pub answered_late: Nanos,
+    /// What Envoy did.
+    #[serde(skip)]
+    pub envoy: Run,
 }
 
 impl Rehearsal {
+    /// What passes may have taken longer than in the scenario: a real proxy, and what stands in around
+    /// it, take time that the scenario does not know of.
+    pub fn slowest(&self) -> Nanos {
+        slowest(self.answered_late)
+    }
+
     /// Whether the machine was too busy for a difference to mean anything.
     pub fn was_disturbed(&self) -> bool {
         self.sent_late > SENT_LATE || self.answered_late > ANSWERED_LATE
@@ -82,8 +91,14 @@ pub struct Agreement {
 impl Agreement {
     /// Whether every figure agrees.
     pub fn is_full(&self) -> bool {
+        self.differing().next().is_none()
+    }
+
+    /// What does not agree.
+    pub fn differing(&self) -> impl Iterator<Item = &Figure> {
         let windows = self.windows.iter().flat_map(|window| &window.figures);
-        windows.chain(&self.ejections).all(Figure::agrees)
+        let figures = windows.chain(&self.ejections);
+        figures.filter(|figure| !figure.agrees())
     }
 }
 
@@ -113,18 +128,22 @@ pub fn rehearse(
     Ok(Rehearsal {
         scenario: plan.name.clone(),
         seed,
-        // A real proxy, and what stands in around it, take time that the scenario does not know of.
         agreement: judge(
             plan,
             &script,
             seed,
             &played.run,
-            PASS + played.answered_late * 2,
+            slowest(played.answered_late),
         ),
         proxy: script.proxy,
         sent_late: played.sent_late,
         answered_late: played.answered_late,
+        envoy: played.run,
     })
+}
+
+fn slowest(answered_late: Nanos) -> Nanos {
+    PASS + answered_late * 2
 }
 
 /// Holds `envoy`, what another proxy made of `script`, against the core's runs. Passes through their

@@ -7,6 +7,7 @@ use proxy_core::ids::ClusterId;
 use proxy_core::proxy::{Step, Witness};
 use proxy_core::time::Nanos;
 use proxy_core::xds::Name;
+use serde::{Deserialize, Serialize};
 use sim::{Observers, Plan};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ pub struct Run {
 }
 
 /// One request as the proxy logged it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
     /// When it reached the proxy.
     pub at: Nanos,
@@ -34,7 +35,7 @@ pub struct Exchange {
 }
 
 /// Outlier detection took a host out or let it back.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ejection {
     pub at: Nanos,
     pub cluster: Name,
