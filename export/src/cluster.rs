@@ -106,10 +106,11 @@ fn balancing(cluster: &Cluster, message: &mut Message) -> Result<(), Unsupported
             let mut config = Message::default();
             config.set("choice_count", *choice_count);
             config.set("active_request_bias", runtime(*active_request_bias));
-            if *full_scan {
-                config.set("selection_method", "FULL_SCAN");
-            }
             config.set_some("slow_start_config", slow);
+            if *full_scan {
+                message.set("load_balancing_policy", scanning(cluster, config)?);
+                return Ok(());
+            }
             message.set("least_request_lb_config", config);
             "LEAST_REQUEST"
         }
@@ -148,6 +149,28 @@ fn balancing(cluster: &Cluster, message: &mut Message) -> Result<(), Unsupported
     Ok(())
 }
 
+/// `envoy.config.cluster.v3.LoadBalancingPolicy`: only the extension can look at every host.
+fn scanning(cluster: &Cluster, mut config: Message) -> Result<Value, Unsupported> {
+    if cluster.subsets.is_some() {
+        return Err(Unsupported {
+            resource: format!("cluster {}", cluster.name),
+            reason: "Envoy looks at every host (FULL_SCAN) only in clusters without subsets",
+        });
+    }
+    config.set("selection_method", "FULL_SCAN");
+    let mut locality = Message::default();
+    locality_lb(cluster, &mut locality);
+    config.set("locality_lb_config", locality);
+    let policy = typed(
+        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+        config.into(),
+    );
+    Ok(json!({ "policies": [{ "typed_extension_config": {
+        "name": "envoy.load_balancing_policies.least_request",
+        "typed_config": policy,
+    }}]}))
+}
+
 fn slow_start(config: &SlowStart) -> Value {
     json!({
         "slow_start_window": duration(config.window),
@@ -170,6 +193,20 @@ fn common_lb_config(cluster: &Cluster) -> Value {
         "ignore_new_hosts_until_first_hc",
         cluster.ignore_new_hosts_until_first_health_check,
     );
+    locality_lb(cluster, &mut message);
+    if let LbPolicy::RingHash { hashing, .. } | LbPolicy::Maglev { hashing, .. } =
+        &cluster.lb_policy
+        && *hashing != ConsistentHashing::default()
+    {
+        let mut config = Message::default();
+        config.set_flag("use_hostname_for_hashing", hashing.use_hostname);
+        config.set_some("hash_balance_factor", hashing.hash_balance_factor_percent);
+        message.set("consistent_hashing_lb_config", config);
+    }
+    message.into()
+}
+
+fn locality_lb(cluster: &Cluster, message: &mut Message) {
     match &cluster.locality_lb {
         LocalityLb::None if cluster.fail_traffic_on_panic => {
             message.set(
@@ -183,16 +220,6 @@ fn common_lb_config(cluster: &Cluster) -> Value {
             message.set("zone_aware_lb_config", zone_aware(cluster, zone));
         }
     }
-    if let LbPolicy::RingHash { hashing, .. } | LbPolicy::Maglev { hashing, .. } =
-        &cluster.lb_policy
-        && *hashing != ConsistentHashing::default()
-    {
-        let mut config = Message::default();
-        config.set_flag("use_hostname_for_hashing", hashing.use_hostname);
-        config.set_some("hash_balance_factor", hashing.hash_balance_factor_percent);
-        message.set("consistent_hashing_lb_config", config);
-    }
-    message.into()
 }
 
 fn zone_aware(cluster: &Cluster, zone: &ZoneAware) -> Value {

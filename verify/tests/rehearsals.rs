@@ -1,7 +1,7 @@
 //! Timelines played on a real Envoy and through the core, side by side; and, without an Envoy, beside
 //! what it did when that was recorded, and whether a core that decides otherwise would be noticed.
 
-#![allow(clippy::panic)]
+#![allow(clippy::panic, clippy::expect_used)]
 
 mod recording;
 

@@ -1,10 +1,17 @@
 //! One mesh in which every decision has a part, beside a real Envoy: what changes of the core are
 //! tried against (see docs/testing.md). Needs an Envoy: MESHSIM_ENVOY, or `envoy` in PATH; skipped
 //! aloud otherwise.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mesh.yaml`, `rules.yaml` | the mesh, and rules of every kind |
+//! | `loads.yaml`, `loads.rs` | clusters whose endpoints differ in health, weight and priority |
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use control_plane::{ControlPlane, Objects, PushSettings};
+mod loads;
+
+use control_plane::{ControlPlane, Objects, ProxyIdentity, PushSettings, Request, Resources};
 use source::{Level, SourceFile};
 use std::path::PathBuf;
 use verify::{Config, Settings};
@@ -12,12 +19,9 @@ use verify::{Config, Settings};
 /// What each service is asked, so that every kind of hash has something to hash.
 const KEYS: std::ops::Range<u32> = 0..24;
 
-fn config() -> Config {
+fn objects(texts: &[(&str, &str)]) -> Objects {
     let mut objects = Objects::default();
-    for (name, text) in [
-        ("mesh.yaml", include_str!("teeth/mesh.yaml")),
-        ("rules.yaml", include_str!("teeth/rules.yaml")),
-    ] {
+    for (name, text) in texts {
         let mut diagnostics = Vec::new();
         objects.apply(&Objects::read(
             &SourceFile::new(name, text),
@@ -29,12 +33,26 @@ fn config() -> Config {
             .collect();
         assert!(wrong.is_empty(), "{}", source::render(&wrong, false));
     }
+    objects
+}
+
+/// The client, and what it is told.
+fn client(objects: &Objects) -> (ProxyIdentity, Resources) {
     let proxy = objects
         .proxy("client-0")
         .unwrap_or_else(|e| panic!("{}", e.message));
     let pods = objects.pods();
     let mut plane = ControlPlane::new(PushSettings::default(), objects.clone(), pods);
     let resources = plane.resources(&proxy);
+    (proxy, resources)
+}
+
+fn rules() -> Config {
+    let objects = objects(&[
+        ("mesh.yaml", include_str!("mesh.yaml")),
+        ("rules.yaml", include_str!("rules.yaml")),
+    ]);
+    let (proxy, resources) = client(&objects);
     let mut requests = verify::requests(&resources, proxy.ip);
     for key in KEYS {
         for url in [
@@ -44,7 +62,7 @@ fn config() -> Config {
             format!("http://query/?user=k%20{key}&x"),
             format!("http://source/{key}"),
         ] {
-            let mut request = control_plane::Request::to_url(&url).unwrap();
+            let mut request = Request::to_url(&url).unwrap();
             request.add_header(&format!("x-user: user-{key}")).unwrap();
             if key % 3 > 0 {
                 request
@@ -56,7 +74,7 @@ fn config() -> Config {
         }
     }
     Config {
-        name: "teeth".into(),
+        name: "rules".into(),
         proxy,
         resources,
         requests,
@@ -71,10 +89,10 @@ fn every_decision_agrees() {
         return;
     };
     let settings = Settings {
-        sample_size: 1500,
+        sample_size: 1000,
         ..Settings::new(envoy)
     };
-    let report = verify::configs(&[config()], &settings).unwrap();
+    let report = verify::configs(&[rules(), loads::config()], &settings).unwrap();
     println!("{report}");
     assert!(report.agrees());
 }

@@ -1,0 +1,206 @@
+//! Clusters whose endpoints differ in health, weight and priority, in more ways than rules can say.
+
+use crate::{client, objects};
+use control_plane::{Request, Resources};
+use proxy_core::xds::EndpointHealth::{self, Degraded, Draining, Healthy, Unhealthy};
+use proxy_core::xds::{
+    Cluster, Endpoint, LbPolicy, LoadAssignment, LocalityEndpoints, LocalityLb, RingHashFunction,
+};
+use std::sync::Arc;
+use verify::Config;
+
+/// Requests to each of the clusters that hash.
+const KEYS: std::ops::Range<u32> = 0..24;
+
+/// Pods of one locality and priority: last number of the address, health, weight.
+struct Tier(u32, u32, &'static str, &'static [(u8, EndpointHealth, u32)]);
+
+const NEAR: &str = "r1/z1";
+const BESIDE: &str = "r1/z2";
+const FAR: &str = "r2/z3";
+
+/// Priority, weight, place and pods.
+fn tiers(service: &str) -> Vec<Tier> {
+    let one = |pods| vec![Tier(0, 1, NEAR, pods)];
+    match service {
+        // 40 percent near, half of the rest takes all of the rest.
+        "tiers" | "tiers-ring" | "tiers-maglev" => vec![
+            Tier(
+                0,
+                1,
+                NEAR,
+                &[
+                    (1, Healthy, 1),
+                    (3, Unhealthy, 1),
+                    (2, Unhealthy, 1),
+                    (5, Draining, 1),
+                ],
+            ),
+            Tier(1, 1, FAR, &[(4, Healthy, 1)]),
+        ],
+        "tiers-degraded" => vec![
+            Tier(
+                0,
+                1,
+                NEAR,
+                &[
+                    (1, Healthy, 1),
+                    (3, Degraded, 1),
+                    (2, Unhealthy, 1),
+                    (5, Unhealthy, 1),
+                ],
+            ),
+            Tier(1, 1, FAR, &[(4, Healthy, 1)]),
+        ],
+        "weighted-tiers" => vec![
+            Tier(0, 1, NEAR, &[(1, Healthy, 1), (3, Unhealthy, 5)]),
+            Tier(1, 1, FAR, &[(4, Healthy, 3), (2, Healthy, 2)]),
+        ],
+        "panic-tiers" => vec![
+            Tier(
+                0,
+                1,
+                NEAR,
+                &[
+                    (1, Healthy, 1),
+                    (3, Unhealthy, 1),
+                    (2, Unhealthy, 1),
+                    (5, Unhealthy, 1),
+                ],
+            ),
+            Tier(1, 1, FAR, &[(4, Unhealthy, 1)]),
+        ],
+        "places" => vec![
+            Tier(0, 30, NEAR, &[(1, Healthy, 1), (3, Unhealthy, 1)]),
+            Tier(0, 50, BESIDE, &[(2, Healthy, 1), (5, Healthy, 2)]),
+            Tier(0, 20, FAR, &[(4, Unhealthy, 1)]),
+        ],
+        "places-degraded" => vec![
+            Tier(0, 30, NEAR, &[(1, Healthy, 1), (3, Degraded, 1)]),
+            Tier(0, 50, BESIDE, &[(2, Degraded, 1), (5, Unhealthy, 2)]),
+        ],
+        "places-ring" | "places-maglev" => vec![
+            Tier(0, 3, NEAR, &[(1, Healthy, 1), (3, Healthy, 4)]),
+            Tier(0, 5, BESIDE, &[(2, Healthy, 1), (5, Unhealthy, 1)]),
+        ],
+        "degraded" => one(&[
+            (1, Healthy, 1),
+            (2, Degraded, 1),
+            (3, Degraded, 1),
+            (4, Unhealthy, 1),
+        ]),
+        "all-down" => one(&[(1, Unhealthy, 1), (2, Unhealthy, 1)]),
+        "panic" | "fail-on-panic" => one(&[
+            (1, Healthy, 1),
+            (2, Unhealthy, 1),
+            (3, Unhealthy, 1),
+            (4, Degraded, 1),
+        ]),
+        _ => one(&[(1, Healthy, 1), (2, Healthy, 4), (3, Healthy, 2)]),
+    }
+}
+
+/// What no rule can set.
+fn change(service: &str, cluster: &mut Cluster) {
+    let least_request = |active_request_bias, full_scan| LbPolicy::LeastRequest {
+        choice_count: 2,
+        active_request_bias,
+        full_scan,
+    };
+    match service {
+        "panic" => cluster.healthy_panic_threshold_percent = 60,
+        "fail-on-panic" => {
+            cluster.healthy_panic_threshold_percent = 60;
+            cluster.fail_traffic_on_panic = true;
+        }
+        "panic-tiers" => cluster.healthy_panic_threshold_percent = 50,
+        "scan" => cluster.lb_policy = least_request(1.0, true),
+        "biased" => cluster.lb_policy = least_request(0.5, false),
+        "places" | "places-degraded" | "places-ring" | "places-maglev" => {
+            cluster.locality_lb = LocalityLb::Weighted;
+        }
+        "murmur" => {
+            if let LbPolicy::RingHash { function, .. } = &mut cluster.lb_policy {
+                *function = RingHashFunction::Murmur2;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn assignment(service: &str, before: &LoadAssignment) -> LoadAssignment {
+    let port = before.localities[0].endpoints[0].address.port();
+    let tiers = tiers(service).into_iter();
+    let localities = tiers.map(|Tier(priority, weight, locality, pods)| {
+        let endpoint = |&(pod, health, weight): &(u8, EndpointHealth, u32)| Endpoint {
+            health,
+            weight,
+            ..Endpoint::new(([10, 0, 0, pod], port).into())
+        };
+        LocalityEndpoints {
+            locality: locality.into(),
+            priority,
+            weight,
+            endpoints: pods.iter().map(endpoint).collect(),
+        }
+    });
+    LoadAssignment {
+        weighted_priority_health: service == "weighted-tiers",
+        ..LoadAssignment::new(before.cluster.clone(), localities.collect())
+    }
+}
+
+/// The short name of an outbound cluster's service.
+fn service(cluster: &str) -> Option<&str> {
+    cluster.strip_prefix("outbound|80||")?.split('.').next()
+}
+
+fn changed(resources: Resources) -> Resources {
+    let clusters = resources.clusters.into_iter().map(|cluster| {
+        let mut cluster = Arc::unwrap_or_clone(cluster);
+        let name = cluster.name.clone();
+        if let Some(service) = service(&name) {
+            change(service, &mut cluster);
+        }
+        Arc::new(cluster)
+    });
+    let endpoints = resources
+        .endpoints
+        .into_iter()
+        .map(|before| match service(&before.cluster) {
+            Some(service) => Arc::new(assignment(service, &before)),
+            None => before,
+        });
+    Resources {
+        clusters: clusters.collect(),
+        endpoints: endpoints.collect(),
+        ..resources
+    }
+}
+
+pub fn config() -> Config {
+    let objects = objects(&[
+        ("mesh.yaml", include_str!("mesh.yaml")),
+        ("loads.yaml", include_str!("loads.yaml")),
+    ]);
+    let (proxy, resources) = client(&objects);
+    let mut requests = Vec::new();
+    for service in resources
+        .clusters
+        .iter()
+        .filter_map(|cluster| service(&cluster.name))
+    {
+        for key in KEYS {
+            let mut request = Request::to_url(&format!("http://{service}/{key}")).unwrap();
+            request.add_header(&format!("x-user: user-{key}")).unwrap();
+            request.resolve(&objects, &proxy);
+            requests.push(request);
+        }
+    }
+    Config {
+        name: "loads".into(),
+        proxy,
+        resources: changed(resources),
+        requests,
+    }
+}
