@@ -222,7 +222,7 @@ impl ControlPlane {
             return;
         }
         for (key, old) in &mut self.shared {
-            if old.listens_on_endpoints {
+            if old.follows_pods {
                 *old = Arc::new(shared(&self.mesh, key, &self.pods));
                 continue;
             }

@@ -77,6 +77,26 @@ impl VirtualServiceRule {
         self.delegated.as_ref().unwrap_or(&self.spec().http)
     }
 
+    /// Host and port of every destination of the rules that are not for other namespaces only.
+    pub(crate) fn destinations_from<'r>(
+        &'r self,
+        namespace: &'r Name,
+    ) -> impl Iterator<Item = (Name, Option<u16>)> + 'r {
+        let meant = move |rule: &&HttpRoute| {
+            let sources = rule.matches.iter().map(|one| &one.statics.source_namespace);
+            let mut stated = sources.flatten().peekable();
+            stated.peek().is_none() || stated.any(|source| source == namespace)
+        };
+        let spec = self.spec();
+        let l4 = spec.tls.iter().chain(&spec.tcp);
+        self.http()
+            .iter()
+            .filter(meant)
+            .flat_map(HttpRoute::destinations)
+            .chain(l4.flat_map(|rule| rule.route.iter().map(|(to, _)| to)))
+            .map(|to| (full_name(&to.host.text, self.namespace()), to.port))
+    }
+
     pub(crate) fn namespace(&self) -> &Name {
         &self.object.reference.namespace
     }

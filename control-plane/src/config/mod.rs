@@ -24,7 +24,7 @@ pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use traffic_policy::{
-    ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
+    ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
     TrafficPolicy, merge_levels,
 };
 pub(crate) use virtual_service::{L4Match, L4Route, VirtualService, parse_cidr};

@@ -1,10 +1,10 @@
 //! Clusters: one for each port of each service, and one for each subset of its DestinationRule.
 
-use super::endpoints::EndpointSource;
+use super::endpoints::{EndpointSource, PodIndex};
 use super::{Scope, cluster_name};
 use crate::config::{
-    ConnectionPool, HashTable, LoadBalancer, MutualTls, Simple, Subset, TlsMode, TrafficPolicy,
-    has_labels, merge_levels,
+    ClientTls, ConnectionPool, HashTable, LoadBalancer, MutualTls, Simple, Subset, TlsMode,
+    TrafficPolicy, has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
@@ -19,12 +19,20 @@ use proxy_core::xds::{
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// All clusters a proxy can send to, and the sources of those that get their endpoints by EDS.
-pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSource>) {
-    let mut clusters = Vec::new();
-    let mut sources = Vec::new();
+/// All clusters a proxy can send to.
+#[derive(Default)]
+pub(crate) struct Outbound {
+    pub(crate) clusters: Vec<Arc<Cluster>>,
+    /// Of the clusters that get their endpoints by EDS.
+    pub(crate) sources: Vec<EndpointSource>,
+    /// Some cluster's transport follows from the pods behind its service.
+    pub(crate) follows_pods: bool,
+}
+
+pub(crate) fn outbound(scope: &Scope<'_>, pods: &PodIndex) -> Outbound {
+    let mut made = Outbound::default();
     let mut seen = BTreeSet::new();
-    for service in &scope.services {
+    for service in scope.services.iter().chain(&scope.destinations) {
         // ServiceEntries of a namespace that are alike pool the ports of a host.
         let chosen = scope.by_host.get(&service.host);
         if !chosen.is_some_and(|chosen| pools(chosen, service)) {
@@ -42,14 +50,16 @@ pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSou
                 source.subset = subset
                     .map(|subset| subset.labels.clone())
                     .unwrap_or_default();
-                let policy_of = policy.map(|policy| &**policy);
-                let Some(cluster) = cluster(scope, &mut source, policy_of, subset) else {
+                let policy = policy.map(|policy| &**policy);
+                let Some(cluster) = cluster(scope, &mut source, policy, subset, pods) else {
                     return;
                 };
+                made.follows_pods |=
+                    service.selector.is_some() && asks_endpoints(service, own(policy, subset));
                 if cluster.discovery == Discovery::Eds {
-                    sources.push(source);
+                    made.sources.push(source);
                 }
-                clusters.push(Arc::new(cluster));
+                made.clusters.push(Arc::new(cluster));
             };
             make(None);
             for subset in policy.iter().flat_map(|policy| &policy.subsets) {
@@ -57,11 +67,12 @@ pub(crate) fn outbound(scope: &Scope<'_>) -> (Vec<Arc<Cluster>>, Vec<EndpointSou
             }
         }
     }
-    clusters.push(Arc::new(black_hole()));
+    made.clusters.push(Arc::new(black_hole()));
     if scope.kind != ProxyKind::Gateway {
-        clusters.push(Arc::new(passthrough("PassthroughCluster")));
+        let passthrough = passthrough("PassthroughCluster");
+        made.clusters.push(Arc::new(passthrough));
     }
-    (clusters, sources)
+    made
 }
 
 fn pools(chosen: &Service, other: &Service) -> bool {
@@ -102,19 +113,21 @@ fn cluster(
     source: &mut EndpointSource,
     policy: Option<&Policy>,
     subset: Option<&Subset>,
+    pods: &PodIndex,
 ) -> Option<Cluster> {
     let (service, port) = (&source.service, &source.port);
     let (external, port_number) = (service.external, port.number);
     let subset_policy = subset.and_then(|subset| subset.policy.as_ref());
     let rule_policy = policy.and_then(|policy| policy.policy.as_ref());
     let effective = merge_levels(rule_policy, subset_policy, port.number);
-    let passes_through = matches!(
-        effective.load_balancer,
-        Some(LoadBalancer::Simple(Simple::Passthrough))
-    );
-    let discovery = match discovery(scope, service, port, &source.subset)? {
-        _ if passes_through => original_dst(port),
-        found => found,
+    // A subset cannot take back what holds for the whole service.
+    let whole = merge_levels(rule_policy, None, port.number);
+    let mut levels = [Some(&whole), Some(&effective), subset_policy]
+        .into_iter()
+        .flatten();
+    let discovery = match levels.any(passes_through) {
+        true => original_dst(service, port),
+        false => discovery(scope, service, port, &source.subset)?,
     };
     let name = cluster_name(
         port.number,
@@ -128,16 +141,14 @@ fn cluster(
         Protocol::Auto if scope.kind != ProxyKind::Gateway => HttpProtocol::UseDownstream,
         _ => HttpProtocol::Http1,
     };
-    let authentication = &scope.mesh.rules.authentication;
-    let refused = authentication.of_namespace(&service.namespace) == MutualTls::Disable;
-    cluster.transport = match service.external || refused {
-        true => Transport::Plaintext,
-        false => Transport::AutoMutualTls,
-    };
     apply(&mut cluster, &effective);
     if let Discovery::OriginalDst { .. } = cluster.discovery {
         cluster.lb_policy = LbPolicy::ClusterProvided;
     }
+    cluster.transport = match &effective.tls {
+        Some(tls) => stated_transport(tls),
+        None => inferred_transport(scope, source, own(policy, subset), &cluster.discovery, pods),
+    };
     source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;
     // Endpoints go by the first level that states a mode, whatever became of the cluster.
     let levels = [subset_policy, rule_policy];
@@ -156,9 +167,60 @@ fn cluster(
     Some(cluster)
 }
 
-fn original_dst(port: &ServicePort) -> Discovery {
+/// The traffic policy of the level that is asked for, without those it inherits from.
+fn own<'p>(policy: Option<&'p Policy>, subset: Option<&'p Subset>) -> Option<&'p TrafficPolicy> {
+    match subset {
+        Some(subset) => subset.policy.as_ref(),
+        None => policy.and_then(|policy| policy.policy.as_ref()),
+    }
+}
+
+fn passes_through(policy: &TrafficPolicy) -> bool {
+    let wanted = LoadBalancer::Simple(Simple::Passthrough);
+    policy.load_balancer == Some(wanted)
+}
+
+/// Whether mutual TLS depends on what the endpoints speak together: no one of them is told from the
+/// others where the client picks the address.
+fn asks_endpoints(service: &Service, own: Option<&TrafficPolicy>) -> bool {
+    let direct = service.discovery == ServiceDiscovery::Passthrough;
+    !service.external && (direct || own.is_some_and(passes_through))
+}
+
+fn stated_transport(tls: &ClientTls) -> Transport {
+    match tls.mode {
+        TlsMode::Disable => Transport::Plaintext,
+        TlsMode::IstioMutual => Transport::IstioMutualTls,
+        TlsMode::Simple | TlsMode::Mutual => Transport::Tls {
+            sni: tls.sni.clone(),
+        },
+    }
+}
+
+/// Where no rule states one (Istio's automatic mutual TLS).
+fn inferred_transport(
+    scope: &Scope<'_>,
+    source: &EndpointSource,
+    own: Option<&TrafficPolicy>,
+    discovery: &Discovery,
+    pods: &PodIndex,
+) -> Transport {
+    let service = &source.service;
+    let authentication = &scope.mesh.rules.authentication;
+    let refused = || authentication.of_namespace(&service.namespace) == MutualTls::Disable;
+    let spoken = || !asks_endpoints(service, own) || source.all_speak_mutual_tls(pods);
+    match discovery {
+        _ if service.external || refused() || !spoken() => Transport::Plaintext,
+        Discovery::OriginalDst { .. } => Transport::IstioMutualTls,
+        _ => Transport::AutoMutualTls,
+    }
+}
+
+/// Only a ServiceEntry's `targetPort` replaces the port that the client chose.
+fn original_dst(service: &Service, port: &ServicePort) -> Discovery {
+    let replaces = service.discovery == ServiceDiscovery::Passthrough && !service.kubernetes;
     let target = match port.target {
-        Target::Number(target) if target != port.number => Some(target),
+        Target::Number(target) if replaces && target != port.number => Some(target),
         _ => None,
     };
     Discovery::OriginalDst { port: target }
@@ -196,10 +258,7 @@ fn discovery(
         ServiceDiscovery::Listed => Discovery::Eds,
         // Gateways know the endpoints of headless services.
         ServiceDiscovery::Passthrough if scope.kind == ProxyKind::Gateway => Discovery::Eds,
-        ServiceDiscovery::Passthrough if service.kubernetes => {
-            Discovery::OriginalDst { port: None }
-        }
-        ServiceDiscovery::Passthrough => original_dst(port),
+        ServiceDiscovery::Passthrough => original_dst(service, port),
         ServiceDiscovery::Dns => {
             let (host, port) = dns()?;
             Discovery::StrictDns { host, port }
@@ -241,15 +300,6 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
     if let Some(outlier) = &policy.outlier_detection {
         cluster.outlier_detection = Some(outlier.detection.clone());
         cluster.healthy_panic_threshold_percent = outlier.min_health_percent;
-    }
-    if let Some(tls) = &policy.tls {
-        cluster.transport = match tls.mode {
-            TlsMode::Disable => Transport::Plaintext,
-            TlsMode::IstioMutual => Transport::IstioMutualTls,
-            TlsMode::Simple | TlsMode::Mutual => Transport::Tls {
-                sni: tls.sni.clone(),
-            },
-        };
     }
 }
 

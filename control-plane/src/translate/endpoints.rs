@@ -203,6 +203,13 @@ impl EndpointSource {
         found
     }
 
+    /// Whether there are endpoints, whatever their subset, and each takes Istio's mutual TLS.
+    pub(crate) fn all_speak_mutual_tls(&self, pods: &PodIndex) -> bool {
+        let whole = EndpointSource::new(&self.service, &self.port, "");
+        let instances = whole.instances(pods, None);
+        !instances.is_empty() && instances.iter().all(|instance| instance.mutual_tls)
+    }
+
     fn entry_port(&self, ports: &[(Name, u16)]) -> u16 {
         let named = ports.iter().find(|(name, _)| *name == self.port.name);
         match (named, &self.port.target) {

@@ -83,13 +83,16 @@ pub(crate) struct Shared {
     pub(crate) routes: Vec<Arc<RouteTable>>,
     /// Some listeners follow from the endpoints of headless services.
     pub(crate) listens_on_endpoints: bool,
+    /// Some clusters or listeners follow from the pods, not only their endpoints.
+    pub(crate) follows_pods: bool,
 }
 
 /// Translates for all proxies with that key.
 pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
     let scope = Scope::new(mesh, key);
-    let (clusters, sources) = clusters::outbound(&scope);
-    let endpoints = sources
+    let made = clusters::outbound(&scope, pods);
+    let endpoints = made
+        .sources
         .iter()
         .map(|source| Arc::new(source.assignment(pods, &mesh.rules.authentication, key)))
         .collect();
@@ -102,12 +105,13 @@ pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
             service.headless() && service.ports.iter().any(|port| !port.protocol.is_http())
         });
     Shared {
-        clusters,
-        sources,
+        clusters: made.clusters,
+        sources: made.sources,
         endpoints,
         listeners,
         routes,
         listens_on_endpoints,
+        follows_pods: made.follows_pods || listens_on_endpoints,
     }
 }
 
@@ -145,6 +149,9 @@ pub(crate) struct Scope<'m> {
     pub(crate) labels: Vec<(Name, Name)>,
     /// Exported to the namespace by name first, then those of everybody; oldest first.
     pub(crate) services: Vec<Arc<Service>>,
+    /// Hidden services of the own namespace that VirtualServices send to, with the ports they name:
+    /// they have clusters and nothing else.
+    pub(crate) destinations: Vec<Arc<Service>>,
     /// The one that is meant by a host.
     pub(crate) by_host: BTreeMap<Name, Arc<Service>>,
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
@@ -163,7 +170,7 @@ impl<'m> Scope<'m> {
             .cloned()
             .collect();
         services.sort_by_key(|service| service.export_to == ExportTo::Everyone);
-        let by_host: BTreeMap<Name, Arc<Service>> = services
+        let mut by_host: BTreeMap<Name, Arc<Service>> = services
             .iter()
             .filter_map(|service| {
                 let found = mesh.registry.visible(&service.host, namespace)?;
@@ -189,12 +196,20 @@ impl<'m> Scope<'m> {
             ProxyKind::Gateway => BTreeMap::new(),
             _ => wildcard_owners(&virtual_services, &by_host),
         };
+        let destinations = match key.kind {
+            ProxyKind::Gateway => Vec::new(),
+            _ => destinations(&mesh.registry, namespace, &virtual_services, &by_host),
+        };
+        for service in &destinations {
+            by_host.insert(service.host.clone(), Arc::clone(service));
+        }
         Scope {
             mesh,
             kind: key.kind,
             namespace: namespace.clone(),
             labels: key.labels.clone(),
             services,
+            destinations,
             by_host,
             virtual_services,
             wildcard_owner,
@@ -259,6 +274,39 @@ fn wildcard_owners(
             Some((host.clone(), Arc::clone(found.1)))
         })
         .collect()
+}
+
+/// The services of `namespace` that it cannot see and that `rules` nevertheless send to.
+fn destinations(
+    registry: &Registry,
+    namespace: &Name,
+    rules: &[Arc<VirtualServiceRule>],
+    seen: &BTreeMap<Name, Arc<Service>>,
+) -> Vec<Arc<Service>> {
+    let hidden: Vec<&Arc<Service>> = registry
+        .services
+        .iter()
+        .filter(|service| service.namespace == *namespace && !seen.contains_key(&service.host))
+        .collect();
+    if hidden.is_empty() {
+        return Vec::new();
+    }
+    let named: Vec<(Name, Option<u16>)> = rules
+        .iter()
+        .filter(|rule| rule.spec().in_mesh())
+        .flat_map(|rule| rule.destinations_from(namespace))
+        .collect();
+    let trimmed = |service: &Arc<Service>| {
+        let of_service = named.iter().filter(|(host, _)| *host == service.host);
+        let wanted: Vec<Option<u16>> = of_service.map(|(_, port)| *port).collect();
+        let mut trimmed = Service::clone(service);
+        // A destination without a port may mean any.
+        trimmed
+            .ports
+            .retain(|port| wanted.contains(&None) || wanted.contains(&Some(port.number)));
+        (!wanted.is_empty() && !trimmed.ports.is_empty()).then(|| Arc::new(trimmed))
+    };
+    hidden.into_iter().filter_map(trimmed).collect()
 }
 
 /// Istio's name of a cluster.
