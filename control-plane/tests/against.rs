@@ -8,7 +8,7 @@ use control_plane::{
 };
 use export::{Comparison, against};
 use serde_json::Value;
-use source::SourceFile;
+use source::{Dialect, Node, SourceFile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -57,23 +57,26 @@ fn identity(proxy: &Value) -> ProxyIdentity {
     }
 }
 
-fn resources(dump: &Path) -> Resources {
+fn resources(dump: &Path) -> (Resources, ProxyIdentity) {
     let folder = dump.parent().unwrap();
     let answers = std::fs::read_to_string(folder.join("answers.json")).unwrap();
     let answers: Value = serde_json::from_str(&answers).unwrap();
     let file = dump.file_name().unwrap().to_string_lossy();
     let name = file.strip_suffix(".config_dump.json").unwrap();
+    // Of pods of one name in two namespaces the last one's dump was kept.
     let mut proxies = answers["proxies"].as_array().unwrap().iter();
-    let proxy = proxies.find(|proxy| proxy["name"] == name).unwrap();
+    let proxy = proxies.rfind(|proxy| proxy["name"] == name).unwrap();
     let objects = objects(folder, answers["mesh"].as_str().unwrap());
     let pods = objects.pods();
-    ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity(proxy))
+    let proxy = identity(proxy);
+    let resources = ControlPlane::new(PushSettings::default(), objects, pods).resources(&proxy);
+    (resources, proxy)
 }
 
 fn compare(dumps: &[PathBuf]) -> Comparison {
     let mut all = Comparison::default();
     for dump in dumps {
-        let ours = resources(dump);
+        let (ours, proxy) = resources(dump);
         let ours = export::Resources {
             clusters: &ours.clusters,
             endpoints: &ours.endpoints,
@@ -82,7 +85,7 @@ fn compare(dumps: &[PathBuf]) -> Comparison {
         };
         let text = std::fs::read_to_string(dump).unwrap();
         let mut comparison = against(&ours, &serde_json::from_str(&text).unwrap());
-        let later = later_kinds(dump.parent().unwrap());
+        let later = later_kind(dump.parent().unwrap(), &proxy);
         for one in &mut comparison.differences {
             // Recorded without the EndpointSlices of the gateway's own Service.
             let unrecorded =
@@ -90,6 +93,7 @@ fn compare(dumps: &[PathBuf]) -> Comparison {
             let recorder = unrecorded.then_some("left out by the recording");
             one.class = one.class.or(recorder).or(later);
         }
+        eprintln!("{} {:?}", dump.display(), comparison.classes());
         if std::env::var_os("SHOW").is_some() {
             for one in comparison.unexplained() {
                 eprintln!(
@@ -109,16 +113,46 @@ fn compare(dumps: &[PathBuf]) -> Comparison {
     all
 }
 
-/// Kinds whose translation is still to come: they change what every proxy sees.
-fn later_kinds(case: &Path) -> Option<&'static str> {
-    let read = |name| std::fs::read_to_string(case.join(name)).unwrap_or_default();
-    let text = read("kubernetes.yaml") + &read("istio.yaml");
-    let kinds = [
-        ("gateway.networking.k8s.io", "uses the Gateway API"),
-        ("kind: Sidecar", "uses Sidecar"),
-    ];
-    let found = kinds.into_iter().find(|(sign, _)| text.contains(sign));
-    found.map(|(_, class)| class)
+/// A kind whose translation is still to come and that changes what this proxy is told.
+fn later_kind(case: &Path, proxy: &ProxyIdentity) -> Option<&'static str> {
+    let documents = ["kubernetes.yaml", "istio.yaml"]
+        .into_iter()
+        .flat_map(|name| {
+            let text = std::fs::read_to_string(case.join(name)).unwrap_or_default();
+            source::parse(&SourceFile::new(name, &text), Dialect::Kubernetes).0
+        });
+    let documents: Vec<Node> = documents.collect();
+    let text = |node: &Node, path: &[&str]| node.at(path)?.as_str().map(str::to_owned);
+    let of_kind = |kind: &str| {
+        let kind = kind.to_owned();
+        documents
+            .iter()
+            .filter(move |node| text(node, &["kind"]) == Some(kind.clone()))
+    };
+    // Gateways have none.
+    let mut sidecars = of_kind("Sidecar").filter(|_| proxy.kind == ProxyKind::Sidecar);
+    let chosen = |node: &Node| {
+        let namespace = text(node, &["metadata", "namespace"]).unwrap();
+        let selector = node.at(&["spec", "workloadSelector", "labels"]);
+        let selector = selector.and_then(Node::as_map);
+        let wanted = selector.map_or(&[][..], |map| &map.entries);
+        let has = |wanted: &source::node::Entry| {
+            let value = wanted.value.as_str();
+            proxy
+                .labels
+                .iter()
+                .any(|(key, own)| **key == *wanted.key && Some(&**own) == value)
+        };
+        [&*proxy.namespace, "istio-system"].contains(&&*namespace) && wanted.iter().all(has)
+    };
+    if sidecars.any(chosen) {
+        return Some("uses Sidecar");
+    }
+    let api = |node: &&Node| {
+        text(node, &["apiVersion"])
+            .is_some_and(|version| version.starts_with("gateway.networking.k8s.io"))
+    };
+    documents.iter().find(api).map(|_| "uses the Gateway API")
 }
 
 fn report(dumps: usize, all: &Comparison) {

@@ -6,7 +6,9 @@ use control_plane::{
     ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Resources,
 };
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Cluster, Forward, LocalityLb, RetryBudget, RouteAction, SlowStart};
+use proxy_core::xds::{
+    Cluster, Forward, HttpProtocol, LocalityLb, RetryBudget, RouteAction, SlowStart,
+};
 use source::SourceFile;
 
 const SHOP: &str = "
@@ -103,7 +105,7 @@ fn labels_decide_before_distance() {
 fn warm_up_budgets_and_streams() {
     let got = resources(
         "loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 5s, minimumPercent: 25, aggression: 1.5}}, \
-         retryBudget: {percent: 50}, connectionPool: {http: {maxConcurrentStreams: 7}}",
+         retryBudget: {percent: 50}, connectionPool: {http: {h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 7}}",
         "",
     );
     let got = cluster(&got);
@@ -118,7 +120,10 @@ fn warm_up_budgets_and_streams() {
         min_retry_concurrency: 3,
     };
     assert_eq!(got.circuit_breakers.retry_budget, Some(budget));
-    assert_eq!(got.max_concurrent_streams, 7);
+    assert_eq!(
+        (got.http_protocol, got.max_concurrent_streams),
+        (HttpProtocol::Http2, 7)
+    );
     // Random picks are not weighted.
     let random = resources("loadBalancer: {simple: RANDOM, warmupDurationSecs: 5s}", "");
     assert_eq!(cluster(&random).slow_start, None);
@@ -128,6 +133,48 @@ fn warm_up_budgets_and_streams() {
         (slow_start.aggression, slow_start.min_weight_percent),
         (1.0, 10.0)
     );
+}
+
+#[test]
+fn a_server_takes_no_upgrade_of_its_clients() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.0.1, ports: [{port: 80, name: http}], selector: {app: web}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, labels: {app: web}}
+spec: {containers: []}
+status: {podIP: 10.0.0.1}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web}
+spec: {host: web, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE, http2MaxRequests: 9}}}}
+";
+    let mut diagnostics = Vec::new();
+    let objects = Objects::read(&SourceFile::new("web.yaml", text), &mut diagnostics);
+    assert_eq!(source::render(&diagnostics, false), "");
+    let pods = objects.pods();
+    let identity = ProxyIdentity {
+        kind: ProxyKind::Sidecar,
+        ..pods[0].identity()
+    };
+    let got = ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity);
+    for (name, protocol) in [
+        ("inbound|80||", HttpProtocol::Http1),
+        (
+            "outbound|80||web.default.svc.cluster.local",
+            HttpProtocol::Http2,
+        ),
+    ] {
+        let mut clusters = got.clusters.iter();
+        let cluster = clusters.find(|cluster| &*cluster.name == name).unwrap();
+        assert_eq!(cluster.http_protocol, protocol, "{name}");
+        assert_eq!(cluster.circuit_breakers.max_requests, 9, "{name}");
+    }
 }
 
 #[test]

@@ -273,7 +273,7 @@ fn leave_out_idle_balancing(cluster: &mut Value) {
 }
 
 /// Listeners by name, reduced to how they tell connections apart: each chain's conditions and where
-/// it leads.
+/// it leads. The order of chains decides nothing.
 fn chains(listeners: impl Iterator<Item = Value>) -> BTreeMap<String, Value> {
     let reduced = listeners.map(|listener| {
         let chains = listener["filter_chains"].as_array().into_iter().flatten();

@@ -104,8 +104,10 @@ pub(crate) fn normal(path: &str, value: &Value) -> Option<Value> {
                 .iter()
                 .map(|item| normal(path, item).unwrap_or(json!({})));
             let mut items: Vec<Value> = items.collect();
-            if key == "lb_endpoints" || key == "endpoints" {
-                items.sort_by_key(Value::to_string);
+            match key {
+                "lb_endpoints" | "endpoints" => items.sort_by_key(Value::to_string),
+                "chains" => items.sort_by_key(|chain| chain["match"].to_string()),
+                _ => {}
             }
             return (!items.is_empty()).then_some(Value::Array(items));
         }

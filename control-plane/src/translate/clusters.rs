@@ -294,6 +294,10 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
         cluster.slow_start = policy.warmup;
     }
     if let Some(pool) = &policy.connection_pool {
+        let upgrades = pool.h2_upgrade && !pool.use_client_protocol;
+        if upgrades && cluster.http_protocol == HttpProtocol::Http1 {
+            cluster.http_protocol = HttpProtocol::Http2;
+        }
         apply_pool(cluster, pool);
     }
     cluster.circuit_breakers.retry_budget = policy.retry_budget;
@@ -313,11 +317,10 @@ pub(super) fn apply_pool(cluster: &mut Cluster, pool: &ConnectionPool) {
     cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
     cluster.idle_timeout = pool.idle_timeout.or(cluster.idle_timeout);
     cluster.max_requests_per_connection = pool.max_requests_per_connection.unwrap_or(0);
-    let streams = pool.max_concurrent_streams;
-    cluster.max_concurrent_streams = streams.unwrap_or(cluster.max_concurrent_streams);
     if pool.use_client_protocol {
         cluster.http_protocol = HttpProtocol::UseDownstream;
-    } else if pool.h2_upgrade && cluster.http_protocol == HttpProtocol::Http1 {
-        cluster.http_protocol = HttpProtocol::Http2;
+    } else if cluster.http_protocol == HttpProtocol::Http2 {
+        let streams = pool.max_concurrent_streams;
+        cluster.max_concurrent_streams = streams.unwrap_or(cluster.max_concurrent_streams);
     }
 }
