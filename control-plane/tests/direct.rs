@@ -189,8 +189,8 @@ spec:
     };
     let host = "hidden.default.svc.cluster.local";
     let [one, two] = [80, 81].map(|port| format!("outbound|{port}||{host}"));
-    assert_eq!(names("default", ", port: {number: 81}"), [two.clone()]);
-    assert_eq!(names("default", ""), [one, two]);
+    assert_eq!(names("default", ""), [&*one, &*two]);
+    assert_eq!(names("default", ", port: {number: 81}"), [two]);
     assert_eq!(names("prod", ""), [""; 0]);
     assert_eq!(names("default", ", port: {number: 99}"), [""; 0]);
 }
