@@ -121,10 +121,9 @@ fn cluster(
     let rule_policy = policy.and_then(|policy| policy.policy.as_ref());
     let effective = merge_levels(rule_policy, subset_policy, port.number);
     // A subset cannot take back what holds for the whole service.
-    let whole = merge_levels(rule_policy, None, port.number);
-    let mut levels = [Some(&whole), Some(&effective), subset_policy]
-        .into_iter()
-        .flatten();
+    let whole = subset.map(|_| merge_levels(rule_policy, None, port.number));
+    let levels = [whole.as_ref(), Some(&effective), subset_policy];
+    let mut levels = levels.into_iter().flatten();
     let discovery = match levels.any(passes_through) {
         true => original_dst(service, port),
         false => discovery(scope, service, port, &source.subset)?,
