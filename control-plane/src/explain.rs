@@ -313,7 +313,11 @@ impl Explanation {
         }
         let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
         let request = matched.upstream_heads.first().unwrap_or(&decision.head);
-        let changed = response_head(&plain, matched, entry, request, opened);
+        let code = match &route.action {
+            RouteAction::Forward(_) => plain.status,
+            _ => 0,
+        };
+        let changed = response_head(&plain, code, matched, entry, request, opened);
         for (name, value) in &changed.headers.0 {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             self.response_headers.push((name.clone(), text));

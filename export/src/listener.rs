@@ -130,7 +130,7 @@ fn connection_manager(manager: &HttpConnectionManager, chain: &FilterChain) -> V
     message.set("path_with_escaped_slashes_action", action);
     let idle = manager.stream_idle_timeout.unwrap_or_default();
     message.set("stream_idle_timeout", duration(idle));
-    message.set("use_remote_address", false);
+    message.set("use_remote_address", manager.use_remote_address);
     message.set("http_filters", http_filters(manager));
     typed(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

@@ -207,7 +207,7 @@ fn requests_lose_what_only_internal_clients_may_say() {
         .iter()
         .map(|(name, _)| &**name)
         .collect();
-    assert_eq!(names, ["x-envoy-original-path"]);
+    assert_eq!(names, ["x-envoy-original-path", "x-forwarded-proto"]);
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(crate) fn bootstrap(
     let listeners = listeners.ok_or_else(|| Failure::Config("no listeners".to_owned()))?;
     for listener in listeners.iter_mut() {
         listener["bind_to_port"] = json!(false);
+        keep_request_ids(listener);
     }
     for (config, own) in entries.iter().enumerate() {
         let name = |name: &str| json!(format!("{}{name}", prefix(config)));
@@ -84,6 +85,17 @@ pub(crate) fn bootstrap(
         }
     }
     Ok(bootstrap)
+}
+
+/// At the edge of a mesh requests get new ids, unless told otherwise; ours are told apart by them.
+fn keep_request_ids(listener: &mut Value) {
+    let chains = listener["filter_chains"].as_array_mut();
+    for filter in chains.into_iter().flatten() {
+        let config = &mut filter["filters"][0]["typed_config"];
+        if config["use_remote_address"] == json!(true) {
+            config["preserve_external_request_id"] = json!(true);
+        }
+    }
 }
 
 /// Makes the listener take connections that begin with a PROXY header.

@@ -30,6 +30,7 @@ pub enum Field {
     Flags,
     Details,
     Attempts,
+    Tries,
     ResponseHeaders,
     Body,
     Upstream,
@@ -48,6 +49,7 @@ impl Field {
             Field::Flags => "response flags",
             Field::Details => "response code details",
             Field::Attempts => "attempts",
+            Field::Tries => "endpoint of each try",
             Field::ResponseHeaders => "response headers",
             Field::Body => "body of local replies",
             Field::Upstream => "method, host and path upstream",
@@ -137,6 +139,11 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
         &envoy.attempts,
         u32::to_string,
     );
+    if core.attempts > 1 || envoy.attempts > 1 {
+        all.text(Field::Tries, &tries(core), &tries(envoy), |all| {
+            all.join(", ")
+        });
+    }
     let theirs = response_headers(envoy);
     all.text(
         Field::ResponseHeaders,
@@ -184,6 +191,15 @@ impl Comparison {
         let differs = (core != envoy).then(|| (text(core), text(envoy)));
         self.0.push(Compared { field, differs });
     }
+}
+
+/// Where each try went that says which it is.
+fn tries(seen: &Seen) -> Vec<String> {
+    let own = seen.hits.iter().filter(|hit| !hit.is_copy());
+    let told = own.filter_map(|hit| Some(format!("{}: {}", hit.ordinal()?, hit.endpoint)));
+    let mut tries: Vec<String> = told.collect();
+    tries.sort();
+    tries
 }
 
 fn request_line(hit: &Hit) -> String {
@@ -243,18 +259,13 @@ fn later_tries_alike(core: &[HeaderLines], envoy: &[HeaderLines]) -> bool {
 
 /// Without what frames the message, and the host, which is compared on its own.
 fn upstream_headers(hit: &Hit) -> HeaderLines {
-    const NOT_COMPARED: [&str; 5] = [
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "x-forwarded-proto",
-    ];
+    const NOT_COMPARED: [&str; 4] = ["host", "content-length", "transfer-encoding", "connection"];
     let mut headers = hit.headers.clone();
     headers.retain(|(name, _)| !NOT_COMPARED.contains(&&**name));
-    // A mirror names the machine that Envoy runs on.
-    if headers.iter().any(|(name, _)| name == "x-envoy-internal") {
-        headers.retain(|(name, _)| name != "x-forwarded-for");
+    // A mirror names the machine that Envoy runs on, a gateway the client.
+    let client = |(name, _): &(String, String)| name == "x-envoy-external-address";
+    if hit.is_copy() || headers.iter().any(client) {
+        headers.retain(|line| line.0 != "x-forwarded-for" && !client(line));
     }
     headers.sort();
     headers

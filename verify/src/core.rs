@@ -317,6 +317,10 @@ impl Core {
         let Some(&(endpoint, protocol)) = self.conns.get(&conn) else {
             return;
         };
+        let script = self.current.script.as_ref();
+        let Some(step) = script.map(|script| script.step(&self.current.hits).clone()) else {
+            return;
+        };
         self.current.hits.push(Hit {
             endpoint,
             method: head.method.to_string(),
@@ -324,9 +328,8 @@ impl Core {
             path: head.path.to_string(),
             headers: texts(headers),
         });
-        let script = self.current.script;
-        let delay = HOP + HOP;
-        if script.is_some_and(|script| script.reset) {
+        let delay = HOP + HOP + step.after;
+        if step.reset {
             let reason = ResetReason::RemoteReset;
             let reset = match protocol {
                 Protocol::Http2 => Input::Reset { attempt, reason },
@@ -334,14 +337,18 @@ impl Core {
             };
             return self.after(delay, reset);
         }
-        let status = script.map_or(200, |script| script.status);
-        let head = Arc::new(ResponseHead::of_status(status));
+        let mut head = ResponseHead::of_status(step.status);
+        for (name, value) in &step.headers {
+            head.headers.set(name.as_str().into(), value.as_bytes());
+        }
+        let head = Arc::new(head);
+        let ends = true;
         self.after(
             delay,
             Input::ResponseHead {
                 attempt,
                 head,
-                ends: true,
+                ends,
             },
         );
     }

@@ -3,6 +3,7 @@
 use control_plane::{Request, RequestDirection, RequestProtocol, Resources};
 use proxy_core::contract::Direction;
 use proxy_core::head::{HeaderText, Headers, RequestHead};
+use proxy_core::time::Nanos;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,19 +95,57 @@ pub(crate) fn direction(request: &Request, resources: &Resources) -> Direction {
     }
 }
 
-/// What an upstream does: `STATUS` or `reset`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Script {
+/// What upstreams do, try after try; the last step goes on. As text, steps are separated by commas:
+/// `reset`, or a status, each with `@MILLISECONDS` to wait and `;NAME=VALUE` for headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Script(Vec<Step>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
     pub(crate) status: u16,
     pub(crate) reset: bool,
+    pub(crate) after: Nanos,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Script {
+    /// 200 where the text says nothing else.
     pub(crate) fn parse(text: Option<&str>) -> Script {
-        Script {
-            status: text.and_then(|text| text.parse().ok()).unwrap_or(200),
-            reset: text == Some("reset"),
+        Script(
+            text.unwrap_or_default()
+                .split(',')
+                .map(Step::parse)
+                .collect(),
+        )
+    }
+
+    /// What to do once `before` have arrived.
+    pub(crate) fn step<'a>(&self, before: impl IntoIterator<Item = &'a Hit>) -> &Step {
+        let tries = before.into_iter().filter(|hit| !hit.is_copy()).count();
+        &self.0[tries.min(self.0.len() - 1)]
+    }
+}
+
+impl Step {
+    fn parse(text: &str) -> Step {
+        let mut parts = text.split(';');
+        let first = parts.next().unwrap_or_default();
+        let (what, after) = first.split_once('@').unwrap_or((first, "0"));
+        let header = |part: &str| {
+            let (name, value) = part.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        Step {
+            status: what.parse().unwrap_or(200),
+            reset: what == "reset",
+            after: Nanos::from_millis(after.parse().unwrap_or(0)),
+            headers: parts.filter_map(header).collect(),
         }
+    }
+
+    /// Says all with its head.
+    pub(crate) fn is_trailers_only(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == "grpc-status")
     }
 }
 
@@ -139,4 +178,20 @@ pub(crate) struct Hit {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) endpoint: SocketAddr,
+}
+
+impl Hit {
+    /// Of a mirrored request.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.headers
+            .iter()
+            .any(|(name, _)| name == "x-envoy-internal")
+    }
+
+    /// Which try it is, if that is told.
+    pub(crate) fn ordinal(&self) -> Option<&str> {
+        let mut lines = self.headers.iter();
+        let (_, value) = lines.find(|(name, _)| name == "x-envoy-attempt-count")?;
+        Some(value)
+    }
 }

@@ -3,7 +3,7 @@
 use crate::Failure;
 use crate::seen::{Hit, SCRIPT, Script, id_of};
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, spawn_local};
 
@@ -103,21 +104,34 @@ async fn answer(
     };
     let id = id_of(&hit.headers).unwrap_or_default().to_owned();
     let script = Script::parse(text(SCRIPT).as_deref());
-    {
+    let step = {
         let notes = &mut *notes.borrow_mut();
         if id.starts_with(crate::seen::SAMPLE) {
             *notes.counts.entry((id, address)).or_default() += 1;
+            script.step([]).clone()
         } else {
-            notes.hits.entry(id).or_default().push(hit);
+            let hits = notes.hits.entry(id).or_default();
+            let step = script.step(&*hits).clone();
+            hits.push(hit);
+            step
         }
-    }
+    };
     let _ = body.collect().await;
-    if script.reset {
+    tokio::time::sleep(Duration::from_nanos(step.after.0)).await;
+    if step.reset {
         return Err(std::io::Error::other("as the script says"));
     }
-    let mut response = Response::new(Full::new(Bytes::from_static(b"upstream")));
-    *response.status_mut() = StatusCode::from_u16(script.status).unwrap_or(StatusCode::OK);
-    Ok(response)
+    let body: &'static [u8] = match step.is_trailers_only() {
+        true => b"",
+        false => b"upstream",
+    };
+    let mut response = Response::builder().status(step.status);
+    for (name, value) in &step.headers {
+        response = response.header(name, value);
+    }
+    response
+        .body(Full::new(Bytes::from_static(body)))
+        .map_err(std::io::Error::other)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -258,7 +258,10 @@ fn manager_chain(table: &Name, matches: FilterChainMatch, terminates_tls: bool) 
         name: "".into(),
         matches,
         terminates_tls,
-        filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Rds(table.clone()))),
+        filter: NetworkFilter::Http(HttpConnectionManager {
+            use_remote_address: true,
+            ..HttpConnectionManager::new(RouteSource::Rds(table.clone()))
+        }),
     }
 }
 

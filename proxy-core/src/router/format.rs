@@ -9,6 +9,8 @@ use std::borrow::Cow;
 pub struct Context<'a> {
     pub request: &'a RequestHead,
     pub response: Option<&'a ResponseHead>,
+    /// Of an upstream's answer; 0 before, and in the proxy's own answers.
+    pub response_code: u16,
     pub opened: &'a Opened,
     /// Name of the chosen cluster.
     pub cluster: Option<&'a str>,
@@ -98,10 +100,7 @@ impl<'a> Operator<'a> {
                 let found = get(name).or_else(|| get(otherwise.as_ref()?));
                 found.map_or(Vec::new(), |value| value.to_vec())
             }
-            Operator::ResponseCode => {
-                let status = context.response.map_or(0, |head| head.status);
-                status.to_string().into_bytes()
-            }
+            Operator::ResponseCode => context.response_code.to_string().into_bytes(),
             Operator::Protocol => match context.opened.protocol {
                 Protocol::Http1 => b"HTTP/1.1".into(),
                 Protocol::Http2 => b"HTTP/2".into(),
@@ -240,6 +239,7 @@ mod tests {
         let context = Context {
             request: &request,
             response: Some(&response),
+            response_code: 200,
             opened: &opened,
             cluster: Some("c"),
             route: "r",
@@ -272,6 +272,7 @@ mod tests {
         }
         let before_it = Context {
             response: None,
+            response_code: 0,
             ..context
         };
         assert_eq!(&*formatted("%RESPONSE_CODE%", &before_it), b"0");

@@ -53,6 +53,8 @@ pub struct Decision {
     pub one_off: bool,
 }
 
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
 /// What routing has to know of a stream besides its head.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream<'a> {
@@ -223,7 +225,7 @@ pub fn route(
     stream: Stream<'_>,
 ) -> Decision {
     let mut decision = Decision {
-        head: external(head, stream.opened.protocol),
+        head: external(manager, head, stream),
         table: Arc::clone(&table.name),
         outcome: Outcome::BadPath,
         grpc: is_grpc(head),
@@ -254,10 +256,12 @@ pub fn route(
     }
     decision.outcome = match table.find(&decision.head, stream.value) {
         None => Outcome::NoVirtualHost,
-        Some(found) if found.host.require_tls && !stream.secure => Outcome::TlsRequired {
-            virtual_host: Arc::clone(&found.host.name),
-            location: tls_location(&decision.head),
-        },
+        Some(found) if found.host.require_tls && forwarded_proto(&decision.head) != b"https" => {
+            Outcome::TlsRequired {
+                virtual_host: Arc::clone(&found.host.name),
+                location: tls_location(&decision.head),
+            }
+        }
         Some(found) => route_within(&found, stream, &mut decision),
     };
     decision
@@ -373,14 +377,30 @@ const INTERNAL_HEADERS: [&str; 16] = [
     "x-envoy-force-trace",
 ];
 
-/// The head as of a client from outside. HTTP/1 tells no scheme but by `x-forwarded-proto`.
-fn external(head: &Arc<RequestHead>, protocol: Protocol) -> Arc<RequestHead> {
-    let internal = |name: &str| name.starts_with("x-envoy-") && INTERNAL_HEADERS.contains(&name);
-    let told = match protocol {
-        Protocol::Http1 => told_scheme(head).filter(|told| **told != *head.scheme),
-        Protocol::Http2 => None,
+/// The head as of a client from outside: without the headers that are Envoy's own, and with
+/// `x-forwarded-proto`, which tells HTTP/1 the scheme.
+fn external(
+    manager: &HttpConnectionManager,
+    head: &Arc<RequestHead>,
+    stream: Stream<'_>,
+) -> Arc<RequestHead> {
+    let connection: &[u8] = if stream.secure { b"https" } else { b"http" };
+    let mut told = head.headers.all(FORWARDED_PROTO);
+    let (first, more) = (told.next(), told.next().is_some());
+    let proto = match first {
+        Some(told) if !manager.use_remote_address => told,
+        _ => connection,
     };
-    if told.is_none() && !head.headers.0.iter().any(|(name, _)| internal(name)) {
+    let known = ["http", "https"]
+        .into_iter()
+        .find(|scheme| proto.eq_ignore_ascii_case(scheme.as_bytes()) && !more);
+    let scheme = match stream.opened.protocol {
+        Protocol::Http2 if !manager.use_remote_address => None,
+        _ => known.filter(|scheme| **scheme != *head.scheme),
+    };
+    let internal = |name: &str| name.starts_with("x-envoy-") && INTERNAL_HEADERS.contains(&name);
+    let forwarded = first == Some(proto);
+    if scheme.is_none() && forwarded && !head.headers.0.iter().any(|(name, _)| internal(name)) {
         return Arc::clone(head);
     }
     let mut changed = RequestHead {
@@ -388,18 +408,18 @@ fn external(head: &Arc<RequestHead>, protocol: Protocol) -> Arc<RequestHead> {
         ..(**head).clone()
     };
     changed.headers.0.retain(|(name, _)| !internal(name));
-    if let Some(scheme) = told {
+    if !forwarded {
+        changed.headers.set(FORWARDED_PROTO.into(), proto);
+    }
+    if let Some(scheme) = scheme {
         changed.scheme = scheme.into();
     }
     Arc::new(changed)
 }
 
-/// The scheme that the only `x-forwarded-proto` names.
-fn told_scheme(head: &RequestHead) -> Option<&'static str> {
-    let mut told = head.headers.all("x-forwarded-proto");
-    let value = told.next().filter(|_| told.next().is_none())?;
-    let mut known = ["http", "https"].into_iter();
-    known.find(|scheme| value.eq_ignore_ascii_case(scheme.as_bytes()))
+/// What [`external`] left.
+pub(crate) fn forwarded_proto(head: &RequestHead) -> &[u8] {
+    head.headers.get(FORWARDED_PROTO).unwrap_or_default()
 }
 
 /// Which weighted cluster the stream's random value picks: the first whose cumulative weight

@@ -40,6 +40,7 @@ pub(crate) fn upstream_head(
         let context = Context {
             request: &changed,
             response: None,
+            response_code: 0,
             opened,
             cluster: Some(&entry.cluster),
             route: &route.name,
@@ -68,9 +69,10 @@ pub(crate) fn upstream_head(
 }
 
 /// The response as the client gets it, if the route changes it. `request`: as it was when the
-/// response was made; `entry`: the chosen cluster.
+/// response was made; `entry`: the chosen cluster; `response_code`: of an upstream's answer.
 pub fn response_head(
     head: &Arc<ResponseHead>,
+    response_code: u16,
     matched: &Matched,
     entry: Option<&WeightedCluster>,
     request: &RequestHead,
@@ -90,6 +92,7 @@ pub fn response_head(
         let context = Context {
             request,
             response: Some(&changed),
+            response_code,
             opened,
             cluster: entry.map(|entry| &*entry.cluster),
             route: &matched.route.name,
@@ -199,11 +202,13 @@ fn host_of_request<'a>(head: &'a RequestHead, scheme: &str, port: Option<u16>) -
     let Some((host, old_port)) = colon.map(|at| authority.split_at(at)) else {
         return authority;
     };
-    let default = match &*head.scheme {
-        "https" => ":443",
-        _ => ":80",
+    let proto = super::forwarded_proto(head);
+    let default = match proto {
+        b"https" => Some(":443"),
+        b"http" => Some(":80"),
+        _ => None,
     };
-    if port.is_some() || (*scheme != *head.scheme && old_port == default) {
+    if port.is_some() || (scheme.as_bytes() != proto && Some(old_port) == default) {
         host
     } else {
         authority
@@ -469,10 +474,11 @@ mod tests {
                 "http://a/p#f?q=1",
             ),
         ] {
-            let head = RequestHead {
+            let mut head = RequestHead {
                 authority: authority.into(),
                 ..(*head("/v1/x?q=1")).clone()
             };
+            head.headers.set("x-forwarded-proto".into(), b"http");
             assert_eq!(redirect_location(&redirect, &route, &head), want);
         }
     }

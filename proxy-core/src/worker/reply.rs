@@ -178,7 +178,11 @@ impl Worker {
             false => &decision.head,
             true => &matched.upstream_heads[exchange.weighted_choice as usize],
         };
-        let mut head = response_head(&head, matched, entry, request, &downstream.opened);
+        let code = match exchange.details {
+            Details::ViaUpstream => head.status,
+            _ => 0,
+        };
+        let mut head = response_head(&head, code, matched, entry, request, &downstream.opened);
         // Cookies go with upstream responses only.
         if exchange.details == Details::ViaUpstream && !exchange.cookies.is_empty() {
             let changed = Arc::make_mut(&mut head);

@@ -63,6 +63,9 @@ pub struct HttpConnectionManager {
     /// Of a stream without any progress; `None`: no limit.
     pub stream_idle_timeout: Option<Nanos>,
     pub local_rate_limit: Option<LocalRateLimit>,
+    /// Clients are at the edge of the mesh: what they say of the protocol they came by is not
+    /// believed. Istio sets it at gateways.
+    pub use_remote_address: bool,
 }
 
 impl HttpConnectionManager {
@@ -75,6 +78,7 @@ impl HttpConnectionManager {
             escaped_slashes: EscapedSlashes::Keep,
             stream_idle_timeout: None,
             local_rate_limit: None,
+            use_remote_address: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Clusters whose endpoints differ in health, weight and priority, in more ways than rules can say.
 
-use crate::{client, objects};
+use crate::{objects, proxy, service};
 use control_plane::{Request, Resources};
 use proxy_core::xds::EndpointHealth::{self, Degraded, Draining, Healthy, Unhealthy};
 use proxy_core::xds::{
@@ -150,11 +150,6 @@ fn assignment(service: &str, before: &LoadAssignment) -> LoadAssignment {
     }
 }
 
-/// The short name of an outbound cluster's service.
-fn service(cluster: &str) -> Option<&str> {
-    cluster.strip_prefix("outbound|80||")?.split('.').next()
-}
-
 fn changed(resources: Resources) -> Resources {
     let clusters = resources.clusters.into_iter().map(|cluster| {
         let mut cluster = Arc::unwrap_or_clone(cluster);
@@ -178,29 +173,31 @@ fn changed(resources: Resources) -> Resources {
     }
 }
 
-pub fn config() -> Config {
+/// So many configurations share the services: the requests of one are sent one after another.
+const SHARES: usize = 6;
+
+pub fn configs() -> Vec<Config> {
     let objects = objects(&[
         ("mesh.yaml", include_str!("mesh.yaml")),
         ("loads.yaml", include_str!("loads.yaml")),
     ]);
-    let (proxy, resources) = client(&objects);
-    let mut requests = Vec::new();
-    for service in resources
-        .clusters
-        .iter()
-        .filter_map(|cluster| service(&cluster.name))
-    {
+    let (proxy, resources) = proxy(&objects, "client-0");
+    let mut requests = vec![Vec::new(); SHARES];
+    let clusters = resources.clusters.iter();
+    for (at, service) in clusters.filter_map(|c| service(&c.name)).enumerate() {
         for key in KEYS {
             let mut request = Request::to_url(&format!("http://{service}/{key}")).unwrap();
             request.add_header(&format!("x-user: user-{key}")).unwrap();
             request.resolve(&objects, &proxy);
-            requests.push(request);
+            requests[at % SHARES].push(request);
         }
     }
-    Config {
-        name: "loads".into(),
-        proxy,
-        resources: changed(resources),
+    let resources = changed(resources);
+    let config = |(share, requests)| Config {
+        name: format!("loads {share}"),
+        proxy: proxy.clone(),
+        resources: resources.clone(),
         requests,
-    }
+    };
+    requests.into_iter().enumerate().map(config).collect()
 }

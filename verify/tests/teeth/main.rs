@@ -6,10 +6,14 @@
 //! |---|---|
 //! | `mesh.yaml`, `rules.yaml` | the mesh, and rules of every kind |
 //! | `loads.yaml`, `loads.rs` | clusters whose endpoints differ in health, weight and priority |
+//! | `tries.yaml`, `tries.rs` | what fails, is tried again, ejected, limited and refused |
+//! | `gateway.yaml`, `gateway.rs` | a gateway: wildcards, redirects, paths in need of cleaning |
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod gateway;
 mod loads;
+mod tries;
 
 use control_plane::{ControlPlane, Objects, ProxyIdentity, PushSettings, Request, Resources};
 use source::{Level, SourceFile};
@@ -18,6 +22,9 @@ use verify::{Config, Settings};
 
 /// What each service is asked, so that every kind of hash has something to hash.
 const KEYS: std::ops::Range<u32> = 0..24;
+
+/// Configurations with the rules.
+const PARTS: usize = 4;
 
 fn objects(texts: &[(&str, &str)]) -> Objects {
     let mut objects = Objects::default();
@@ -36,10 +43,10 @@ fn objects(texts: &[(&str, &str)]) -> Objects {
     objects
 }
 
-/// The client, and what it is told.
-fn client(objects: &Objects) -> (ProxyIdentity, Resources) {
+/// A proxy, and what it is told.
+fn proxy(objects: &Objects, name: &str) -> (ProxyIdentity, Resources) {
     let proxy = objects
-        .proxy("client-0")
+        .proxy(name)
         .unwrap_or_else(|e| panic!("{}", e.message));
     let pods = objects.pods();
     let mut plane = ControlPlane::new(PushSettings::default(), objects.clone(), pods);
@@ -47,12 +54,18 @@ fn client(objects: &Objects) -> (ProxyIdentity, Resources) {
     (proxy, resources)
 }
 
-fn rules() -> Config {
+/// The short name of an outbound cluster's service.
+fn service(cluster: &str) -> Option<&str> {
+    cluster.strip_prefix("outbound|80||")?.split('.').next()
+}
+
+/// In a few parts: the requests of one are sent one after another.
+fn rules() -> Vec<Config> {
     let objects = objects(&[
         ("mesh.yaml", include_str!("mesh.yaml")),
         ("rules.yaml", include_str!("rules.yaml")),
     ]);
-    let (proxy, resources) = client(&objects);
+    let (proxy, resources) = proxy(&objects, "client-0");
     let mut requests = verify::requests(&resources, proxy.ip);
     for key in KEYS {
         for url in [
@@ -73,12 +86,14 @@ fn rules() -> Config {
             requests.push(request);
         }
     }
-    Config {
-        name: "rules".into(),
-        proxy,
-        resources,
-        requests,
-    }
+    let part = requests.len().div_ceil(PARTS);
+    let config = |(number, requests): (usize, &[Request])| Config {
+        name: format!("rules {number}"),
+        proxy: proxy.clone(),
+        resources: resources.clone(),
+        requests: requests.into(),
+    };
+    requests.chunks(part).enumerate().map(config).collect()
 }
 
 #[test]
@@ -92,7 +107,11 @@ fn every_decision_agrees() {
         sample_size: 1000,
         ..Settings::new(envoy)
     };
-    let report = verify::configs(&[rules(), loads::config()], &settings).unwrap();
+    let mut configs = rules();
+    configs.extend(loads::configs());
+    configs.extend(tries::configs());
+    configs.extend(gateway::configs());
+    let report = verify::configs(&configs, &settings).unwrap();
     println!("{report}");
     assert!(report.agrees());
 }

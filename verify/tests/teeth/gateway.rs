@@ -1,0 +1,194 @@
+//! A gateway: wildcards, a long list of routes, redirects, headers made of parts, and paths in need of
+//! cleaning in each way there is.
+
+use crate::{objects, proxy};
+use control_plane::{Request, Resources};
+use proxy_core::xds::{EscapedSlashes, HttpConnectionManager, NetworkFilter};
+use std::sync::Arc;
+use verify::Config;
+
+/// Paths that some normalisation changes, and ones near them.
+const PATHS: &[&str] = &[
+    "/path/a/./b",
+    "/path/a/../b",
+    "/path/../one",
+    "/path/a/..",
+    "/path/a/.",
+    "/path/.../a",
+    "/path/a.b/.c",
+    "/../path/a",
+    "/path//a///b",
+    "//path/a",
+    "/path/a%2Fb%2fc",
+    "/path/a%5Cb",
+    "/path/a\\b",
+    "/path/%61%2d%2E%5f%7E%41",
+    "/path/%2e%2e/one",
+    "/path/%00a",
+    "/path/a%",
+    "/path/a%2",
+    "/path/a%zz%4x",
+    "/path/%25%20%3f%C3%A9",
+    "/path/a?b=/../c//d%2F",
+    "/path/a#b",
+    "/path/a?b#c",
+    "/path/%2e/%2E%2e",
+    "/%70ath/a",
+    "/path/a%2F..%2Fb",
+];
+
+const SHOP: &[&str] = &[
+    "/one",
+    "/one?q",
+    "/One",
+    "/onex",
+    "/two/",
+    "/two/x",
+    "/two",
+    "/three/1",
+    "/three/x",
+    "/three",
+    "/four",
+    "/FOUR",
+    "/five/x",
+    "/FIVE/six",
+    "/five/six",
+    "/fiv",
+    "/keep/x?q=1",
+    "/https/x",
+    "/derived",
+    "/asked?q=2",
+    "/asked",
+    "/replaced?q=3",
+    "/formatted/x",
+    "/seven",
+    "/eight",
+    "/nine",
+    "/ten",
+    "/direct",
+    "/last/x",
+    "/lost",
+    "/",
+];
+
+const AUTHORITIES: &[&str] = &[
+    "shop.example",
+    "shop.example:80",
+    "shop.example:8080",
+    "SHOP.example",
+    "x.a.example",
+    "x.y.a.example",
+    "x.b.example",
+    "y-x.b.example",
+    "x.c.a.example",
+    "c.a.example",
+    "a.example",
+    "example",
+    "other.test",
+    "secure.test",
+    "secure.test:80",
+    "[::1]",
+    "[::1]:80",
+];
+
+fn requests() -> Vec<Request> {
+    let mut requests = Vec::new();
+    let mut ask = |authority: &str, path: &str, headers: &[(&str, &str)]| {
+        let mut request = Request {
+            authority: authority.into(),
+            path: path.into(),
+            address: Some(([10, 0, 0, 200], 8080).into()),
+            ..Request::default()
+        };
+        let own = headers
+            .iter()
+            .map(|&(name, value)| (name.into(), value.into()));
+        request.headers.extend(own);
+        requests.push(request);
+    };
+    for path in SHOP {
+        ask(
+            "shop.example",
+            path,
+            &[("x-user", "somebody"), ("x-gone", "yes")],
+        );
+        for proto in ["https", "http", "HTTPS", "ftp"] {
+            ask("shop.example:80", path, &[("x-forwarded-proto", proto)]);
+        }
+    }
+    for authority in AUTHORITIES {
+        ask(authority, "/one?q", &[]);
+        ask(authority, "/one?q", &[("x-forwarded-proto", "https")]);
+    }
+    let told = [
+        ("x-envoy-retry-on", "5xx"),
+        ("x-verify-upstream", "503,200"),
+    ];
+    ask("shop.example", "/path/a", &told);
+    let told = [
+        ("x-envoy-upstream-rq-timeout-ms", "50"),
+        ("x-verify-upstream", "200@200"),
+    ];
+    ask("shop.example", "/path/a", &told);
+    for path in PATHS {
+        ask("shop.example", path, &[]);
+    }
+    requests
+}
+
+fn change_managers(
+    resources: &Resources,
+    change: impl Fn(&mut HttpConnectionManager),
+) -> Resources {
+    let mut resources = resources.clone();
+    for listener in &mut resources.listeners {
+        let listener = Arc::make_mut(listener);
+        let chains = listener.filter_chains.iter_mut();
+        for chain in chains.chain(&mut listener.default_filter_chain) {
+            if let NetworkFilter::Http(manager) = &mut chain.filter {
+                change(manager);
+            }
+        }
+    }
+    resources
+}
+
+pub fn configs() -> Vec<Config> {
+    let objects = objects(&[
+        ("mesh.yaml", include_str!("mesh.yaml")),
+        ("gateway.yaml", include_str!("gateway.yaml")),
+    ]);
+    let (proxy, resources) = proxy(&objects, "edge-0");
+    let config = |name: &str, resources| Config {
+        name: name.into(),
+        proxy: proxy.clone(),
+        resources,
+        requests: requests(),
+    };
+    let cleaned = |name, normalize, merge, slashes| {
+        let resources = change_managers(&resources, |manager| {
+            manager.normalize_path = normalize;
+            manager.merge_slashes = merge;
+            manager.escaped_slashes = slashes;
+        });
+        config(name, resources)
+    };
+    vec![
+        config("gateway", resources.clone()),
+        cleaned("paths as they come", false, false, EscapedSlashes::Keep),
+        cleaned("slashes merged", true, true, EscapedSlashes::Keep),
+        cleaned(
+            "slashes decoded",
+            true,
+            true,
+            EscapedSlashes::UnescapeAndForward,
+        ),
+        cleaned("slashes refused", true, false, EscapedSlashes::Reject),
+        cleaned(
+            "slashes redirected",
+            true,
+            true,
+            EscapedSlashes::UnescapeAndRedirect,
+        ),
+    ]
+}
