@@ -31,6 +31,7 @@ pub enum Field {
     Details,
     Attempts,
     Tries,
+    Reuse,
     ResponseHeaders,
     Body,
     Upstream,
@@ -50,6 +51,7 @@ impl Field {
             Field::Details => "response code details",
             Field::Attempts => "attempts",
             Field::Tries => "endpoint of each try",
+            Field::Reuse => "connections used before",
             Field::ResponseHeaders => "response headers",
             Field::Body => "body of local replies",
             Field::Upstream => "method, host and path upstream",
@@ -141,6 +143,15 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
     );
     if core.attempts > 1 || envoy.attempts > 1 {
         all.text(Field::Tries, &tries(core), &tries(envoy), |all| {
+            all.join(", ")
+        });
+    }
+    let reuse = |seen: &Seen| -> Vec<String> {
+        let told = seen.hits.iter().filter(|hit| hit.tells_connection());
+        told.map(|hit| format!("{} times", hit.before)).collect()
+    };
+    if envoy.hits.iter().any(Hit::tells_connection) {
+        all.text(Field::Reuse, &reuse(core), &reuse(envoy), |all| {
             all.join(", ")
         });
     }

@@ -34,7 +34,8 @@ pub(crate) struct Core {
     asked: u32,
     told: Resources,
     upstreams: Rc<BTreeSet<SocketAddr>>,
-    conns: BTreeMap<ConnId, (SocketAddr, Protocol)>,
+    /// Where each goes, what it speaks, and how often it was used.
+    conns: BTreeMap<ConnId, (SocketAddr, Protocol, u32)>,
     tables: Vec<Arc<RouteTable>>,
     current: Current,
     took: Nanos,
@@ -260,7 +261,7 @@ impl Core {
                 ..
             } => {
                 if self.upstreams.contains(&address) {
-                    self.conns.insert(conn, (address, protocol));
+                    self.conns.insert(conn, (address, protocol, 0));
                     self.after(HOP, Input::Connected { conn });
                 } else {
                     let reason = ConnectFailure::Refused;
@@ -314,15 +315,18 @@ impl Core {
     }
 
     fn arrive(&mut self, attempt: AttemptId, conn: ConnId, head: &RequestHead, headers: &Headers) {
-        let Some(&(endpoint, protocol)) = self.conns.get(&conn) else {
+        let Some((endpoint, protocol, used)) = self.conns.get_mut(&conn) else {
             return;
         };
+        let (endpoint, protocol, before) = (*endpoint, *protocol, *used);
+        *used += 1;
         let script = self.current.script.as_ref();
         let Some(step) = script.map(|script| script.step(&self.current.hits).clone()) else {
             return;
         };
         self.current.hits.push(Hit {
             endpoint,
+            before,
             method: head.method.to_string(),
             authority: head.authority.to_string(),
             path: head.path.to_string(),
@@ -342,15 +346,16 @@ impl Core {
             head.headers.set(name.as_str().into(), value.as_bytes());
         }
         let head = Arc::new(head);
-        let ends = true;
-        self.after(
-            delay,
-            Input::ResponseHead {
-                attempt,
-                head,
-                ends,
-            },
-        );
+        let ends = !step.has_body();
+        let input = Input::ResponseHead {
+            attempt,
+            head,
+            ends,
+        };
+        self.after(delay, input);
+        if !ends {
+            self.after(delay, Input::ResponseEnd { attempt });
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub(crate) const ID: &str = "x-request-id";
 /// What the upstream is to do.
 pub(crate) const SCRIPT: &str = "x-verify-upstream";
+/// Requests with it tell how often their connection upstream was used before. Only where nothing is
+/// random: what the core is asked in search of Envoy's choice uses connections too.
+pub(crate) const CONNECTION: &str = "x-verify-connection";
 /// Ids of requests that are one of many alike begin so.
 pub(crate) const SAMPLE: &str = "sample-";
 
@@ -143,9 +146,10 @@ impl Step {
         }
     }
 
-    /// Says all with its head.
-    pub(crate) fn is_trailers_only(&self) -> bool {
-        self.headers.iter().any(|(name, _)| name == "grpc-status")
+    /// A gRPC status says all that there is, and some statuses go without a body.
+    pub(crate) fn has_body(&self) -> bool {
+        ![204, 304].contains(&self.status)
+            && self.headers.iter().all(|(name, _)| name != "grpc-status")
     }
 }
 
@@ -178,6 +182,8 @@ pub(crate) struct Hit {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) endpoint: SocketAddr,
+    /// Requests on the same connection before it.
+    pub(crate) before: u32,
 }
 
 impl Hit {
@@ -186,6 +192,10 @@ impl Hit {
         self.headers
             .iter()
             .any(|(name, _)| name == "x-envoy-internal")
+    }
+
+    pub(crate) fn tells_connection(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == CONNECTION)
     }
 
     /// Which try it is, if that is told.

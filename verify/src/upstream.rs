@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
@@ -59,7 +59,11 @@ async fn accept(listener: TcpListener, address: SocketAddr, notes: Rc<RefCell<No
 async fn connection(stream: TcpStream, address: SocketAddr, notes: Rc<RefCell<Notes>>) {
     // Answers are small and alone on their way.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(request, address, Rc::clone(&notes)));
+    let used = Cell::new(0);
+    let service = service_fn(move |request| {
+        let before = used.replace(used.get() + 1);
+        answer(request, address, before, Rc::clone(&notes))
+    });
     // A proxy that closes its connection does not concern the upstream; nor does one it breaks off.
     let _ = auto::Builder::new(LocalExecutor)
         .serve_connection(TokioIo::new(stream), service)
@@ -79,6 +83,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 async fn answer(
     request: Request<Incoming>,
     address: SocketAddr,
+    before: u32,
     notes: Rc<RefCell<Notes>>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
@@ -86,6 +91,7 @@ async fn answer(
     let authority = head.uri.authority().map(ToString::to_string);
     let hit = Hit {
         endpoint: address,
+        before,
         method: head.method.to_string(),
         authority: authority.or_else(|| text("host")).unwrap_or_default(),
         path: head
@@ -121,9 +127,9 @@ async fn answer(
     if step.reset {
         return Err(std::io::Error::other("as the script says"));
     }
-    let body: &'static [u8] = match step.is_trailers_only() {
-        true => b"",
-        false => b"upstream",
+    let body: &'static [u8] = match step.has_body() {
+        true => b"upstream",
+        false => b"",
     };
     let mut response = Response::builder().status(step.status);
     for (name, value) in &step.headers {

@@ -5,12 +5,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `mesh.yaml`, `rules.yaml` | the mesh, and rules of every kind |
-//! | `loads.yaml`, `loads.rs` | clusters whose endpoints differ in health, weight and priority |
-//! | `tries.yaml`, `tries.rs` | what fails, is tried again, ejected, limited and refused |
+//! | `loads.rs` | clusters whose endpoints differ in health, weight and priority |
+//! | `tries.yaml`, `tries.rs`, `by_hand.rs` | what fails, is tried again, ejected, limited and refused |
 //! | `gateway.yaml`, `gateway.rs` | a gateway: wildcards, redirects, paths in need of cleaning |
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod by_hand;
 mod gateway;
 mod loads;
 mod tries;
@@ -41,6 +42,27 @@ fn objects(texts: &[(&str, &str)]) -> Objects {
         assert!(wrong.is_empty(), "{}", source::render(&wrong, false));
     }
     objects
+}
+
+/// Services of all app pods, each on a port of its own, with the policies of their DestinationRules.
+fn services(first_port: usize, services: &[(&str, &str)]) -> String {
+    let text = |(at, (name, policy)): (usize, &(&str, &str))| {
+        let port = first_port + at;
+        format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: default}}
+spec: {{selector: {{app: app}}, ports: [{{name: http, port: 80, targetPort: {port}}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: {name}, namespace: default}}
+spec: {{host: {name}, trafficPolicy: {policy}}}
+---
+"
+        )
+    };
+    services.iter().enumerate().map(text).collect()
 }
 
 /// A proxy, and what it is told.

@@ -1,20 +1,13 @@
 //! What fails, is tried again, ejected, limited and refused: requests one after another, to upstreams
 //! that do as each request says.
 
-use crate::{objects, proxy, service};
-use control_plane::{Request, Resources};
-use proxy_core::time::Nanos;
-use proxy_core::xds::EndpointHealth::Healthy;
-use proxy_core::xds::{
-    CircuitBreakers, Cluster, Endpoint, Forward, Fraction, HeaderMatch, LoadAssignment,
-    LocalRateLimit, LocalityEndpoints, OutlierDetection, RetryBudget, RetryOn, Route, RouteAction,
-    RouteTable, SubsetFallback, SubsetSelector, Subsets, ValueMatch, VirtualHost,
-};
-use std::sync::Arc;
+use crate::by_hand::changed;
+use crate::{objects, proxy, services};
+use control_plane::Request;
 use verify::Config;
 
 /// A path each: what is tried again there.
-const CONDITIONS: [&str; 14] = [
+pub const CONDITIONS: [&str; 14] = [
     "5xx",
     "gateway-error",
     "reset",
@@ -107,30 +100,16 @@ const SERVICES: &[(&str, &str)] = &[
     ("subset-any", "{loadBalancer: {simple: RANDOM}}"),
     ("subset-default", "{loadBalancer: {simple: RANDOM}}"),
     ("subset-keys", "{loadBalancer: {simple: RANDOM}}"),
+    ("kept", "{}"),
+    ("worn", "{}"),
+    ("idle", "{}"),
+    ("streams", "{}"),
+    ("worn-streams", "{}"),
+    ("faulty", "{}"),
     ("dropped", "{}"),
     ("dropped-some", "{}"),
     ("nobody", "{}"),
 ];
-
-fn services() -> String {
-    let text = |(at, (name, policy)): (usize, &(&str, &str))| {
-        format!(
-            "apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: default}}
-spec: {{selector: {{app: app}}, ports: [{{name: http, port: 80, targetPort: {}}}]}}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {{name: {name}, namespace: default}}
-spec: {{host: {name}, trafficPolicy: {policy}}}
----
-",
-            8300 + at
-        )
-    };
-    SERVICES.iter().enumerate().map(text).collect()
-}
 
 /// A route of `again` for each condition, and what services have besides.
 fn rules() -> String {
@@ -144,253 +123,6 @@ fn rules() -> String {
     };
     let routes: String = CONDITIONS.iter().map(route).collect();
     include_str!("tries.yaml").replace("  - CONDITIONS\n", &routes)
-}
-
-/// Last numbers of the addresses, and weights, by priority.
-fn pods(service: &str) -> &'static [&'static [(u8, u32)]] {
-    match service {
-        "eject-few" => &[&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]],
-        "remote" => &[&[(1, 1), (2, 1)], &[(3, 1), (4, 1)], &[(5, 1)]],
-        "ring" | "maglev" => &[&[(1, 20), (2, 1), (3, 1)]],
-        "again" | "authority" => &[&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]],
-        "degrading" => &[&[(1, 1), (2, 1)]],
-        "nobody" => &[],
-        name if name.starts_with("subset") => &[&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]],
-        _ => &[&[(1, 1)]],
-    }
-}
-
-fn assignment(service: &str, before: &LoadAssignment) -> LoadAssignment {
-    let port = before.localities[0].endpoints[0].address.port();
-    let endpoint = |&(pod, weight): &(u8, u32)| Endpoint {
-        weight,
-        health: Healthy,
-        lb_metadata: match pod {
-            1 => vec![
-                ("version".into(), "v1".into()),
-                ("stage".into(), "a".into()),
-            ],
-            2 => vec![
-                ("version".into(), "v1".into()),
-                ("stage".into(), "b".into()),
-            ],
-            3 => vec![("version".into(), "v2".into())],
-            4 => vec![("stage".into(), "a".into())],
-            _ => Vec::new(),
-        },
-        ..Endpoint::new(([10, 0, 0, pod], port).into())
-    };
-    let localities = pods(service).iter().enumerate();
-    let localities = localities.map(|(priority, pods)| LocalityEndpoints {
-        locality: "r1/z1".into(),
-        priority: priority as u32,
-        weight: 1,
-        endpoints: pods.iter().map(endpoint).collect(),
-    });
-    LoadAssignment {
-        drop_overload_ppm: match service {
-            "dropped" => 1_000_000,
-            "dropped-some" => 300_000,
-            _ => 0,
-        },
-        ..LoadAssignment::new(before.cluster.clone(), localities.collect())
-    }
-}
-
-fn subsets(service: &str) -> Option<Subsets> {
-    let default = SubsetFallback::DefaultSubset(vec![("version".into(), "v2".into())]);
-    let (fallback, pair) = match service {
-        "subset-none" => (SubsetFallback::NoFallback, None),
-        "subset-any" => (
-            SubsetFallback::AnyEndpoint,
-            Some(SubsetFallback::NoFallback),
-        ),
-        "subset-default" => (default, None),
-        "subset-keys" => {
-            let keys = SubsetFallback::Keys(vec!["version".into()]);
-            (SubsetFallback::NoFallback, Some(keys))
-        }
-        _ => return None,
-    };
-    let selector = |keys: &[&str], fallback| SubsetSelector {
-        keys: keys.iter().map(|&key| key.into()).collect(),
-        fallback,
-    };
-    Some(Subsets {
-        selectors: vec![
-            selector(&["version"], None),
-            selector(&["stage", "version"], pair),
-        ],
-        fallback,
-        panic_mode_any: false,
-        allow_redundant_keys: false,
-    })
-}
-
-/// What no rule can set.
-fn change(service: &str, cluster: &mut Cluster) {
-    let none = CircuitBreakers::UNLIMITED;
-    match service {
-        "full-requests" => {
-            cluster.circuit_breakers = CircuitBreakers {
-                max_requests: 0,
-                ..none
-            };
-        }
-        "full-pending" => {
-            let max_pending_requests = 0;
-            cluster.circuit_breakers = CircuitBreakers {
-                max_pending_requests,
-                ..none
-            };
-        }
-        "full-connections" => {
-            let max_connections = 0;
-            cluster.circuit_breakers = CircuitBreakers {
-                max_connections,
-                ..none
-            };
-        }
-        "full-retries" => {
-            cluster.circuit_breakers = CircuitBreakers {
-                max_retries: 0,
-                ..none
-            };
-        }
-        "full-budget" => {
-            let retry_budget = Some(RetryBudget {
-                budget_percent: 0.0,
-                min_retry_concurrency: 0,
-            });
-            cluster.circuit_breakers = CircuitBreakers {
-                retry_budget,
-                ..none
-            };
-        }
-        "degrading" => {
-            cluster.outlier_detection = Some(OutlierDetection {
-                detect_degraded_hosts: true,
-                ..OutlierDetection::default()
-            });
-        }
-        _ => cluster.subsets = subsets(service),
-    }
-}
-
-fn limit(service: &str) -> Option<LocalRateLimit> {
-    let hour = Nanos::from_secs(3600);
-    let limit = LocalRateLimit {
-        max_tokens: 2,
-        tokens_per_fill: 1,
-        fill_interval: hour,
-        enabled: Fraction::ALWAYS,
-        enforced: Fraction::ALWAYS,
-        per_connection: false,
-        status: 429,
-    };
-    Some(match service {
-        "limited" => limit,
-        "limited-always" => LocalRateLimit {
-            max_tokens: 0,
-            status: 503,
-            ..limit
-        },
-        "limited-never" => LocalRateLimit {
-            max_tokens: 0,
-            enforced: Fraction::ppm(0),
-            ..limit
-        },
-        "limited-connection" => LocalRateLimit {
-            max_tokens: 1,
-            per_connection: true,
-            ..limit
-        },
-        "refilled" => LocalRateLimit {
-            fill_interval: Nanos::from_millis(400),
-            ..limit
-        },
-        _ => return None,
-    })
-}
-
-/// What no rule can set of a route; `number` is its place.
-fn change_forward(service: &str, number: usize, forward: &mut Forward) {
-    match service {
-        "hedged" => forward.hedge_on_per_try_timeout = true,
-        "again" => {
-            if let Some(retry) = &mut forward.retry
-                && number == CONDITIONS.len()
-            {
-                retry.retry_on = RetryOn::RETRIABLE_HEADERS;
-                retry.retriable_headers = vec![HeaderMatch {
-                    name: "x-again".into(),
-                    value: ValueMatch::Present(true),
-                    invert: false,
-                    treat_missing_as_empty: false,
-                }];
-            }
-        }
-        name if name.starts_with("subset") => {
-            let pairs: &[(&str, &str)] = match number {
-                0 => &[("version", "v1")],
-                1 => &[("version", "v9")],
-                2 => &[("stage", "a"), ("version", "v1")],
-                3 => &[("stage", "x"), ("version", "v1")],
-                4 => &[("stage", "a")],
-                _ => &[],
-            };
-            let pair = |&(key, value): &(&str, &str)| (key.into(), value.into());
-            forward.subset = pairs.iter().map(pair).collect();
-        }
-        _ => {}
-    }
-}
-
-fn changed_host(host: &VirtualHost) -> VirtualHost {
-    let service = host.name.split('.').next().unwrap_or_default();
-    let route = |(number, route): (usize, &Arc<Route>)| {
-        let mut route = Route::clone(route);
-        route.local_rate_limit = limit(service);
-        if let RouteAction::Forward(forward) = &mut route.action {
-            change_forward(service, number, forward);
-        }
-        Arc::new(route)
-    };
-    VirtualHost {
-        routes: host.routes.iter().enumerate().map(route).collect(),
-        ..host.clone()
-    }
-}
-
-fn changed(resources: Resources) -> Resources {
-    let clusters = resources.clusters.into_iter().map(|cluster| {
-        let mut cluster = Arc::unwrap_or_clone(cluster);
-        if let Some(service) = service(&cluster.name.clone()) {
-            change(service, &mut cluster);
-        }
-        Arc::new(cluster)
-    });
-    let endpoints = resources
-        .endpoints
-        .into_iter()
-        .map(|before| match service(&before.cluster) {
-            Some(service) => Arc::new(assignment(service, &before)),
-            None => before,
-        });
-    let routes = resources.routes.into_iter().map(|table| {
-        let hosts = table.virtual_hosts.iter().map(changed_host).collect();
-        Arc::new(RouteTable::new(
-            table.name.clone(),
-            hosts,
-            table.ignore_port_in_host,
-        ))
-    });
-    Resources {
-        clusters: clusters.collect(),
-        endpoints: endpoints.collect(),
-        routes: routes.collect(),
-        ..resources
-    }
 }
 
 /// Requests, in order.
@@ -511,6 +243,10 @@ fn timeouts(requests: &mut Requests) {
         "503@150,200@10",
         "200@400,503@10",
         "200@400",
+        "200@500,200@400,200@300",
+        "503@200,503@200,200@300",
+        "503@250,503@100,503@20",
+        "200@600,reset@120,200@200",
     ] {
         requests.ask("hedged/", scripts, &[]);
     }
@@ -539,6 +275,39 @@ fn ejections(requests: &mut Requests) {
         "degrading/",
         &["200;x-envoy-degraded=true", "200", "200", "200"],
     );
+}
+
+/// Which connections are used again.
+fn connections(requests: &mut Requests) {
+    let told = [("x-verify-connection", "")];
+    for service in ["kept", "worn", "idle", "streams", "worn-streams"] {
+        for script in [
+            "200",
+            "200",
+            "200",
+            "404",
+            "503",
+            "503,200",
+            "200;grpc-status=0",
+            "reset",
+            "200",
+            "503;grpc-status=14,200",
+            "reset,200",
+            "200@200",
+            "200@200,200",
+            "200",
+            "204",
+            "204",
+            "200",
+        ] {
+            requests.ask(&format!("{service}/"), script, &told);
+            requests.pause(20);
+        }
+        requests.pause(80);
+        requests.ask(&format!("{service}/"), "200", &told);
+        requests.pause(300);
+        requests.ask(&format!("{service}/"), "200", &told);
+    }
 }
 
 fn limits(requests: &mut Requests) {
@@ -571,6 +340,9 @@ fn limits(requests: &mut Requests) {
         requests.ask("dropped-some/", "200", &[]);
     }
     requests.ask("nobody/", "200", &[]);
+    for _ in 0..3 {
+        requests.ask("faulty/", "200", &[]);
+    }
 }
 
 fn subset_requests(requests: &mut Requests) {
@@ -586,7 +358,7 @@ type Fill = fn(&mut Requests);
 
 /// One for each kind of requests: those of one are asked one after another.
 pub fn configs() -> Vec<Config> {
-    let (services, rules) = (services(), rules());
+    let (services, rules) = (services(8300, SERVICES), rules());
     let objects = objects(&[
         ("mesh.yaml", include_str!("mesh.yaml")),
         ("services.yaml", &services),
@@ -607,11 +379,12 @@ pub fn configs() -> Vec<Config> {
             requests: requests.0,
         }
     };
-    let kinds: [(&str, Fill); 6] = [
+    let kinds: [(&str, Fill); 7] = [
         ("conditions", conditions),
         ("retries", retries),
         ("timeouts", timeouts),
         ("ejections", ejections),
+        ("connections", connections),
         ("limits", limits),
         ("subsets", subset_requests),
     ];
