@@ -1,6 +1,5 @@
 //! Clusters, endpoints and routes of `tries.rs` with what no rule can say.
 
-use crate::service;
 use crate::tries::CONDITIONS;
 use control_plane::Resources;
 use proxy_core::time::Nanos;
@@ -252,32 +251,11 @@ fn changed_host(host: &VirtualHost) -> VirtualHost {
 }
 
 pub fn changed(resources: Resources) -> Resources {
-    let clusters = resources.clusters.into_iter().map(|cluster| {
-        let mut cluster = Arc::unwrap_or_clone(cluster);
-        if let Some(service) = service(&cluster.name.clone()) {
-            change(service, &mut cluster);
-        }
-        Arc::new(cluster)
-    });
-    let endpoints = resources
-        .endpoints
-        .into_iter()
-        .map(|before| match service(&before.cluster) {
-            Some(service) => Arc::new(assignment(service, &before)),
-            None => before,
-        });
-    let routes = resources.routes.into_iter().map(|table| {
+    let mut resources = crate::changed(resources, change, assignment);
+    for table in &mut resources.routes {
         let hosts = table.virtual_hosts.iter().map(changed_host).collect();
-        Arc::new(RouteTable::new(
-            table.name.clone(),
-            hosts,
-            table.ignore_port_in_host,
-        ))
-    });
-    Resources {
-        clusters: clusters.collect(),
-        endpoints: endpoints.collect(),
-        routes: routes.collect(),
-        ..resources
+        let changed = RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host);
+        *table = Arc::new(changed);
     }
+    resources
 }

@@ -1,12 +1,11 @@
 //! Clusters whose endpoints differ in health, weight and priority, in more ways than rules can say.
 
-use crate::{objects, proxy, service, services};
-use control_plane::{Request, Resources};
+use crate::{changed, objects, proxy, service, services};
+use control_plane::Request;
 use proxy_core::xds::EndpointHealth::{self, Degraded, Draining, Healthy, Unhealthy};
 use proxy_core::xds::{
     Cluster, Endpoint, LbPolicy, LoadAssignment, LocalityEndpoints, LocalityLb, RingHashFunction,
 };
-use std::sync::Arc;
 use verify::Config;
 
 /// Requests to each of the clusters that hash.
@@ -243,29 +242,6 @@ fn assignment(service: &str, before: &LoadAssignment) -> LoadAssignment {
     }
 }
 
-fn changed(resources: Resources) -> Resources {
-    let clusters = resources.clusters.into_iter().map(|cluster| {
-        let mut cluster = Arc::unwrap_or_clone(cluster);
-        let name = cluster.name.clone();
-        if let Some(service) = service(&name) {
-            change(service, &mut cluster);
-        }
-        Arc::new(cluster)
-    });
-    let endpoints = resources
-        .endpoints
-        .into_iter()
-        .map(|before| match service(&before.cluster) {
-            Some(service) => Arc::new(assignment(service, &before)),
-            None => before,
-        });
-    Resources {
-        clusters: clusters.collect(),
-        endpoints: endpoints.collect(),
-        ..resources
-    }
-}
-
 /// So many configurations share the services: the requests of one are sent one after another.
 const SHARES: usize = 6;
 
@@ -285,7 +261,7 @@ pub fn configs() -> Vec<Config> {
             requests[at % SHARES].push(request);
         }
     }
-    let resources = changed(resources);
+    let resources = changed(resources, change, assignment);
     let config = |(share, requests)| Config {
         name: format!("loads {share}"),
         proxy: proxy.clone(),

@@ -17,8 +17,10 @@ mod loads;
 mod tries;
 
 use control_plane::{ControlPlane, Objects, ProxyIdentity, PushSettings, Request, Resources};
+use proxy_core::xds::{Cluster, LoadAssignment};
 use source::{Level, SourceFile};
 use std::path::PathBuf;
+use std::sync::Arc;
 use verify::{Config, Settings};
 
 /// What each service is asked, so that every kind of hash has something to hash.
@@ -79,6 +81,27 @@ fn proxy(objects: &Objects, name: &str) -> (ProxyIdentity, Resources) {
 /// The short name of an outbound cluster's service.
 fn service(cluster: &str) -> Option<&str> {
     cluster.strip_prefix("outbound|80||")?.split('.').next()
+}
+
+/// `resources` with the clusters and endpoints of services changed.
+fn changed(
+    mut resources: Resources,
+    change: fn(&str, &mut Cluster),
+    assignment: fn(&str, &LoadAssignment) -> LoadAssignment,
+) -> Resources {
+    for cluster in &mut resources.clusters {
+        let cluster = Arc::make_mut(cluster);
+        let name = cluster.name.clone();
+        if let Some(service) = service(&name) {
+            change(service, cluster);
+        }
+    }
+    for endpoints in &mut resources.endpoints {
+        if let Some(service) = service(&endpoints.cluster) {
+            *endpoints = Arc::new(assignment(service, endpoints));
+        }
+    }
+    resources
 }
 
 /// In a few parts: the requests of one are sent one after another.
