@@ -44,6 +44,7 @@ const SERVICES: &[(&str, &str)] = &[
         "{loadBalancer: {consistentHash: {httpHeaderName: x-user, ringHash: {minimumRingSize: 50}}}}",
     ),
     ("calm", "{loadBalancer: {simple: RANDOM}}"),
+    ("calm-degraded", "{loadBalancer: {simple: RANDOM}}"),
     ("edge", "{loadBalancer: {simple: RANDOM}}"),
     ("all-down", "{loadBalancer: {simple: RANDOM}}"),
     ("panic", "{loadBalancer: {simple: RANDOM}}"),
@@ -171,6 +172,13 @@ fn tiers(service: &str) -> Vec<Tier> {
             (4, Unhealthy, 1),
             (5, Unhealthy, 1),
         ]),
+        "calm-degraded" => one(&[
+            (1, Healthy, 1),
+            (2, Degraded, 1),
+            (3, Unhealthy, 1),
+            (4, Unhealthy, 1),
+            (5, Unhealthy, 1),
+        ]),
         "all-down" => one(&[(1, Unhealthy, 1), (2, Unhealthy, 1)]),
         "panic" | "fail-on-panic" => one(&[
             (1, Healthy, 1),
@@ -196,7 +204,7 @@ fn change(service: &str, cluster: &mut Cluster) {
             cluster.fail_traffic_on_panic = true;
         }
         "panic-tiers" => cluster.healthy_panic_threshold_percent = 50,
-        "calm" => cluster.healthy_panic_threshold_percent = 30,
+        "calm" | "calm-degraded" => cluster.healthy_panic_threshold_percent = 30,
         "edge" => cluster.healthy_panic_threshold_percent = 40,
         "scan" => cluster.lb_policy = least_request(1.0, true),
         "biased" => cluster.lb_policy = least_request(0.5, false),

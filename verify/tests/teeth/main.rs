@@ -131,6 +131,25 @@ fn rules() -> Vec<Config> {
             requests.push(request);
         }
     }
+    let of_app = requests
+        .iter()
+        .find(|r| r.authority == "app")
+        .and_then(|r| r.address);
+    for proto in ["http", "https", "ftp"] {
+        for url in [
+            "www.app.example/auth",
+            "app/secure",
+            "app/exact",
+            "app:80/secure",
+        ] {
+            let mut request = Request::to_url(&format!("http://{url}")).unwrap();
+            let header = format!("x-forwarded-proto: {proto}");
+            request.add_header(&header).unwrap();
+            request.address = of_app;
+            request.resolve(&objects, &proxy);
+            requests.push(request);
+        }
+    }
     let part = requests.len().div_ceil(PARTS);
     let config = |(number, requests): (usize, &[Request])| Config {
         name: format!("rules {number}"),
