@@ -189,6 +189,12 @@ fn limit(service: &str) -> Option<LocalRateLimit> {
 /// What no rule can set of a route; `number` is its place.
 fn change_forward(service: &str, number: usize, forward: &mut Forward) {
     match service {
+        "ring" | "maglev" => {
+            if let Some(retry) = &mut forward.retry {
+                retry.avoid_previous_hosts = true;
+                retry.host_selection_retry_max_attempts = 5;
+            }
+        }
         "hedged" => forward.hedge_on_per_try_timeout = true,
         "again" => {
             if let Some(retry) = &mut forward.retry

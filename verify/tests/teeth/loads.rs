@@ -203,7 +203,8 @@ fn change(service: &str, cluster: &mut Cluster) {
             cluster.healthy_panic_threshold_percent = 60;
             cluster.fail_traffic_on_panic = true;
         }
-        "panic-tiers" => cluster.healthy_panic_threshold_percent = 50,
+        "thirds" => cluster.healthy_panic_threshold_percent = 0,
+        "panic-tiers" | "tiers" => cluster.healthy_panic_threshold_percent = 50,
         "calm" | "calm-degraded" => cluster.healthy_panic_threshold_percent = 30,
         "edge" => cluster.healthy_panic_threshold_percent = 40,
         "scan" => cluster.lb_policy = least_request(1.0, true),
