@@ -80,6 +80,10 @@ impl Asked {
         self.request.protocol == RequestProtocol::Tcp
     }
 
+    pub(crate) fn tells_connection(&self) -> bool {
+        self.head.headers.get(CONNECTION).is_some()
+    }
+
     pub(crate) fn script(&self) -> Script {
         let text = self.head.headers.get(SCRIPT);
         Script::parse(text.and_then(|text| std::str::from_utf8(text).ok()))

@@ -137,6 +137,7 @@ fn tiers(service: &str) -> Vec<Tier> {
             Tier(0, 5, BESIDE, &[(2, Healthy, 1), (5, Unhealthy, 1)]),
             Tier(0, 0, FAR, &[(4, Healthy, 1)]),
         ],
+        "scan" => one(&[(1, Healthy, 1), (2, Healthy, 1), (3, Healthy, 1)]),
         "degraded" => one(&[
             (1, Healthy, 1),
             (2, Degraded, 1),

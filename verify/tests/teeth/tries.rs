@@ -142,6 +142,12 @@ impl Requests {
         self.0.push(request);
     }
 
+    /// Of a request that says nothing to the upstream shares are compared, if it goes several ways.
+    fn plain(&mut self, url: &str) {
+        self.0
+            .push(Request::to_url(&format!("http://{url}")).unwrap());
+    }
+
     /// Time for what a request changes, or for tokens to come.
     fn pause(&mut self, millis: u32) {
         self.ask("pause/", &format!("200@{millis}"), &[]);
@@ -150,7 +156,7 @@ impl Requests {
     /// Upstreams do these one after another, `every` so many milliseconds.
     fn in_turn(&mut self, url: &str, scripts: &[&str]) {
         for script in scripts {
-            self.ask(url, script, &[]);
+            self.ask(url, script, &[("x-verify-connection", "")]);
             self.pause(20);
         }
     }
@@ -206,7 +212,7 @@ fn retries(requests: &mut Requests) {
         let headers = [("x-user", &*user)];
         requests.ask("ring/", "503", &headers);
         requests.ask("maglev/", "503", &headers);
-        requests.ask(&format!("host-{key}.authority/"), "200", &headers);
+        requests.plain(&format!("host-{key}.authority/"));
         requests.ask("remote/", "503", &headers);
     }
     requests.ask("authority/", "200", &[]);
@@ -273,11 +279,14 @@ fn ejections(requests: &mut Requests) {
         requests.in_turn("eject-grpc/", &["503", "503", &grpc]);
     }
     requests.in_turn("eject-grpc/", &fails);
-    requests.in_turn("eject-few/", &["503"; 5]);
-    requests.in_turn(
-        "degrading/",
-        &["200;x-envoy-degraded=true", "200", "200", "200"],
-    );
+    for _ in 0..5 {
+        requests.ask("eject-few/", "503", &[]);
+        requests.pause(20);
+    }
+    for script in ["200;x-envoy-degraded=true", "200", "200", "200"] {
+        requests.ask("degrading/", script, &[]);
+        requests.pause(20);
+    }
 }
 
 /// Which connections are used again.
@@ -351,8 +360,7 @@ fn limits(requests: &mut Requests) {
 fn subset_requests(requests: &mut Requests) {
     for service in ["none", "any", "default", "keys"] {
         for path in ["v1", "v9", "both", "other", "stage", "plain"] {
-            let url = format!("http://subset-{service}/{path}");
-            requests.0.push(Request::to_url(&url).unwrap());
+            requests.plain(&format!("subset-{service}/{path}"));
         }
     }
 }
