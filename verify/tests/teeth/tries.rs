@@ -354,6 +354,7 @@ fn limits(requests: &mut Requests) {
     requests.ask("nobody/", "200", &[]);
     for _ in 0..3 {
         requests.ask("faulty/", "200", &[]);
+        requests.pause(20);
     }
 }
 
