@@ -18,10 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Stands in for the address of a proxy without an IPv4 one.
 const SOMEBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Hosts that warm up for longer are asked while they do.
+const LONGEST_WARMUP: Duration = Duration::from_secs(10);
 /// More of them tell nothing new, and each is searched for long.
 const MOST_DIFFERENCES: usize = 20;
 /// How often the access log is looked at for lines that are missing.
@@ -259,6 +262,7 @@ async fn ask_envoy(
     }
     std::fs::write(log, "")?;
     let envoy = Envoy::start(&settings.envoy, &bootstrap, admin, folder, 1).await?;
+    tokio::time::sleep(slowest_start(&mapped)).await;
     let mut tasks = JoinSet::new();
     for one in prepared {
         let (asked, samples) = (one.asked.clone(), one.samples.clone());
@@ -272,6 +276,13 @@ async fn ask_envoy(
     tokio::time::sleep(FLUSH * 4).await;
     drop(envoy);
     Ok(answers)
+}
+
+/// For so long hosts take less than their share; the core's are asked when that is over.
+fn slowest_start(all: &[Resources]) -> Duration {
+    let clusters = all.iter().flat_map(|one| &one.clusters);
+    let windows = clusters.filter_map(|cluster| Some(cluster.slow_start.as_ref()?.window.0));
+    Duration::from_nanos(windows.max().unwrap_or(0)).min(LONGEST_WARMUP)
 }
 
 /// One after another, so that no request changes what becomes of another.
