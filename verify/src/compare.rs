@@ -3,7 +3,7 @@
 use crate::client::Answer;
 use crate::core::Core;
 use crate::logs::Line;
-use crate::seen::{Asked, Hit, Seen};
+use crate::seen::{ATTEMPT, Asked, CONNECTION, Hit, Seen};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -148,10 +148,10 @@ fn fields(core: &Seen, envoy: &Seen) -> Vec<Compared> {
         });
     }
     let reuse = |seen: &Seen| -> Vec<String> {
-        let told = seen.hits.iter().filter(|hit| hit.tells_connection());
-        told.map(|hit| format!("{} times", hit.before)).collect()
+        let hits = seen.hits.iter();
+        hits.map(|hit| format!("{} times", hit.before)).collect()
     };
-    if envoy.hits.iter().any(Hit::tells_connection) {
+    if (envoy.hits.iter()).any(|hit| hit.header(CONNECTION).is_some()) {
         all.text(Field::Reuse, &reuse(core), &reuse(envoy), |all| {
             all.join(", ")
         });
@@ -208,7 +208,7 @@ impl Comparison {
 /// Where each try went that says which it is.
 fn tries(seen: &Seen) -> Vec<String> {
     let own = seen.hits.iter().filter(|hit| !hit.is_copy());
-    let told = own.filter_map(|hit| Some(format!("{}: {}", hit.ordinal()?, hit.endpoint)));
+    let told = own.filter_map(|hit| Some(format!("{}: {}", hit.header(ATTEMPT)?, hit.endpoint)));
     let mut tries: Vec<String> = told.collect();
     tries.sort();
     tries
@@ -252,7 +252,7 @@ fn all_upstream_headers(seen: &Seen) -> Vec<HeaderLines> {
 fn later_tries_alike(core: &[HeaderLines], envoy: &[HeaderLines]) -> bool {
     let left = |headers: &HeaderLines| -> Option<u64> {
         let value = |name| headers.iter().find(|(own, _)| own == name);
-        let (_, count) = value("x-envoy-attempt-count")?;
+        let (_, count) = value(ATTEMPT)?;
         let (_, left) = value(TIME_LEFT).filter(|_| count != "1")?;
         left.parse().ok()
     };
@@ -275,9 +275,9 @@ fn upstream_headers(hit: &Hit) -> HeaderLines {
     let mut headers = hit.headers.clone();
     headers.retain(|(name, _)| !NOT_COMPARED.contains(&&**name));
     // A mirror names the machine that Envoy runs on, a gateway the client.
-    let client = |(name, _): &(String, String)| name == "x-envoy-external-address";
-    if hit.is_copy() || headers.iter().any(client) {
-        headers.retain(|line| line.0 != "x-forwarded-for" && !client(line));
+    const CLIENT: &str = "x-envoy-external-address";
+    if hit.is_copy() || hit.header(CLIENT).is_some() {
+        headers.retain(|(name, _)| name != "x-forwarded-for" && name != CLIENT);
     }
     headers.sort();
     headers
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn only_later_tries_may_have_another_time_left() {
         let told = |count: &str, left: &str| -> HeaderLines {
-            [("x-envoy-attempt-count", count), (TIME_LEFT, left)]
+            [(ATTEMPT, count), (TIME_LEFT, left)]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into()
         };

@@ -1,7 +1,7 @@
 //! The core's side: a proxy on one thread in virtual time, with upstreams that do as the real ones.
 
 use crate::mapping::label;
-use crate::seen::{Asked, Hit, Seen};
+use crate::seen::{ATTEMPT, Asked, Hit, Script, Seen};
 use control_plane::Resources;
 use proxy_core::contract::{
     Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened, Protocol, ResetReason,
@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 /// One way over loopback, and what an upstream takes.
 const HOP: Nanos = Nanos(50_000);
+
+/// Hosts that warm up for longer are asked while they do.
+const LONGEST_WARMUP: Nanos = Nanos::from_secs(10);
 
 /// Seeds besides the first.
 const OTHERS: std::ops::RangeInclusive<u64> = 2..=6;
@@ -47,7 +50,7 @@ struct Current {
     answer: Option<(Arc<ResponseHead>, Option<Name>)>,
     log: Option<AccessLog>,
     hits: Vec<Hit>,
-    script: Option<crate::seen::Script>,
+    script: Script,
 }
 
 impl Core {
@@ -99,7 +102,7 @@ impl Core {
         for delta in deltas {
             core.main(MainInput::Xds { delta, version: 1 });
         }
-        core.wait(Nanos::from_secs(3));
+        core.wait(Nanos::from_secs(3).max(warmup(resources)));
         core
     }
 
@@ -116,7 +119,7 @@ impl Core {
             generation: number,
         };
         self.current = Current {
-            script: Some(asked.script()),
+            script: asked.script(),
             ..Current::default()
         };
         self.input(Input::Opened(Opened {
@@ -286,7 +289,7 @@ impl Core {
                     headers.set(name.into(), value.as_bytes());
                 };
                 if announce_ordinal {
-                    announce("x-envoy-attempt-count", ordinal.to_string());
+                    announce(ATTEMPT, ordinal.to_string());
                 }
                 if expected_timeout_ms > 0 {
                     let millis = expected_timeout_ms.to_string();
@@ -320,10 +323,7 @@ impl Core {
         };
         let (endpoint, protocol, before) = (*endpoint, *protocol, *used);
         *used += 1;
-        let script = self.current.script.as_ref();
-        let Some(step) = script.map(|script| script.step(&self.current.hits).clone()) else {
-            return;
-        };
+        let step = self.current.script.step(&self.current.hits).clone();
         self.current.hits.push(Hit {
             endpoint,
             before,
@@ -357,6 +357,13 @@ impl Core {
             self.after(delay, Input::ResponseEnd { attempt });
         }
     }
+}
+
+/// Until hosts of slow start take their whole share, or so long that nobody waits for it.
+pub(crate) fn warmup(resources: &Resources) -> Nanos {
+    let clusters = resources.clusters.iter();
+    let windows = clusters.filter_map(|cluster| Some(cluster.slow_start.as_ref()?.window));
+    windows.max().unwrap_or(Nanos::ZERO).min(LONGEST_WARMUP)
 }
 
 /// Every route table, inline ones too.

@@ -3,7 +3,7 @@
 use crate::bootstrap::{Entries, bootstrap};
 use crate::client::{Answer, Line};
 use crate::compare::{Compared, Field, compare, of_envoy};
-use crate::core::Core;
+use crate::core::{Core, warmup};
 use crate::envoy::{Envoy, FLUSH, Folder};
 use crate::logs::{Lines, access_log};
 use crate::mapping::{LONGEST_DELAY, Places, prefix};
@@ -13,6 +13,7 @@ use crate::seen::{Asked, SAMPLE, SCRIPT, Seen};
 use crate::upstream::Upstreams;
 use crate::{Config, Failure, Settings, generate};
 use control_plane::{Request, Resources, explain};
+use proxy_core::time::Nanos;
 use proxy_core::xds::{Discovery, RouteAction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -23,8 +24,6 @@ use tokio::task::JoinSet;
 
 /// Stands in for the address of a proxy without an IPv4 one.
 const SOMEBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-/// Hosts that warm up for longer are asked while they do.
-const LONGEST_WARMUP: Duration = Duration::from_secs(10);
 /// More of them tell nothing new, and each is searched for long.
 const MOST_DIFFERENCES: usize = 20;
 /// How often the access log is looked at for lines that are missing.
@@ -262,7 +261,8 @@ async fn ask_envoy(
     }
     std::fs::write(log, "")?;
     let envoy = Envoy::start(&settings.envoy, &bootstrap, admin, folder, 1).await?;
-    tokio::time::sleep(slowest_start(&mapped)).await;
+    let warm = mapped.iter().map(warmup).max().unwrap_or(Nanos::ZERO);
+    tokio::time::sleep(Duration::from_nanos(warm.0)).await;
     let mut tasks = JoinSet::new();
     for one in prepared {
         let (asked, samples) = (one.asked.clone(), one.samples.clone());
@@ -276,13 +276,6 @@ async fn ask_envoy(
     tokio::time::sleep(FLUSH * 4).await;
     drop(envoy);
     Ok(answers)
-}
-
-/// For so long hosts take less than their share; the core's are asked when that is over.
-fn slowest_start(all: &[Resources]) -> Duration {
-    let clusters = all.iter().flat_map(|one| &one.clusters);
-    let windows = clusters.filter_map(|cluster| Some(cluster.slow_start.as_ref()?.window.0));
-    Duration::from_nanos(windows.max().unwrap_or(0)).min(LONGEST_WARMUP)
 }
 
 /// One after another, so that no request changes what becomes of another.

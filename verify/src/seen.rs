@@ -15,16 +15,10 @@ pub(crate) const SCRIPT: &str = "x-verify-upstream";
 /// Requests with it tell how often their connection upstream was used before. Only where nothing is
 /// random: what the core is asked in search of Envoy's choice uses connections too.
 pub(crate) const CONNECTION: &str = "x-verify-connection";
+/// Envoy's count of tries.
+pub(crate) const ATTEMPT: &str = "x-envoy-attempt-count";
 /// Ids of requests that are one of many alike begin so.
 pub(crate) const SAMPLE: &str = "sample-";
-
-/// The id among `headers`.
-pub(crate) fn id_of(headers: &[(String, String)]) -> Option<&str> {
-    headers
-        .iter()
-        .find(|(name, _)| name == ID)
-        .map(|(_, value)| value.as_str())
-}
 
 /// One request to both sides.
 #[derive(Clone, Debug)]
@@ -115,6 +109,12 @@ pub(crate) struct Step {
     pub(crate) headers: Vec<(String, String)>,
 }
 
+impl Default for Script {
+    fn default() -> Script {
+        Script::parse(None)
+    }
+}
+
 impl Script {
     /// 200 where the text says nothing else.
     pub(crate) fn parse(text: Option<&str>) -> Script {
@@ -191,21 +191,14 @@ pub(crate) struct Hit {
 }
 
 impl Hit {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.headers.iter();
+        let (_, value) = lines.find(|(other, _)| other == name)?;
+        Some(value)
+    }
+
     /// Of a mirrored request.
     pub(crate) fn is_copy(&self) -> bool {
-        self.headers
-            .iter()
-            .any(|(name, _)| name == "x-envoy-internal")
-    }
-
-    pub(crate) fn tells_connection(&self) -> bool {
-        self.headers.iter().any(|(name, _)| name == CONNECTION)
-    }
-
-    /// Which try it is, if that is told.
-    pub(crate) fn ordinal(&self) -> Option<&str> {
-        let mut lines = self.headers.iter();
-        let (_, value) = lines.find(|(name, _)| name == "x-envoy-attempt-count")?;
-        Some(value)
+        self.header("x-envoy-internal").is_some()
     }
 }

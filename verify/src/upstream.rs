@@ -1,7 +1,7 @@
 //! Upstreams that note what they are asked and answer as the request says.
 
 use crate::Failure;
-use crate::seen::{Hit, SCRIPT, Script, id_of};
+use crate::seen::{Hit, ID, SCRIPT, Script};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -108,7 +108,7 @@ async fn answer(
             })
             .collect(),
     };
-    let id = id_of(&hit.headers).unwrap_or_default().to_owned();
+    let id = hit.header(ID).unwrap_or_default().to_owned();
     let script = Script::parse(text(SCRIPT).as_deref());
     let step = {
         let notes = &mut *notes.borrow_mut();

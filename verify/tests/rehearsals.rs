@@ -66,13 +66,8 @@ fn plan(name: &str, sets: &[(&str, &str)]) -> Plan {
 
 /// From `MESHSIM_ENVOY`, or from `PATH`.
 fn envoy() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("MESHSIM_ENVOY") {
-        return Some(named.into());
-    }
-    let paths = std::env::var_os("PATH")?;
-    std::env::split_paths(&paths)
-        .map(|path| path.join("envoy"))
-        .find(|path| path.is_file())
+    let named = std::env::var_os("MESHSIM_ENVOY").map(PathBuf::from);
+    named.or_else(verify::find_envoy)
 }
 
 /// A busy machine may disturb a rehearsal; then it is played again. `MESHSIM_RECORD` has what Envoy did

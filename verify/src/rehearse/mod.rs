@@ -38,8 +38,6 @@ use std::path::Path;
 
 /// A request's place in the script, on its way through Envoy.
 const REQUEST: &str = "x-rehearsal";
-/// Envoy's count of tries.
-const ATTEMPT: &str = "x-envoy-attempt-count";
 /// Runs of the core.
 const RUNS: u64 = 100;
 /// What a pass through Envoy itself may take.

@@ -1,9 +1,10 @@
 //! Stand-ins for a scenario's pods: HTTP servers on loopback that behave in time as the pods'
 //! applications do, and break off, vanish and come back when the pods would.
 
+use super::REQUEST;
 use super::clock::Clock;
 use super::happenings::{PodChange, PodEvent};
-use super::{ATTEMPT, REQUEST};
+use crate::seen::ATTEMPT;
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};

@@ -3,7 +3,6 @@
 use crate::tries::CONDITIONS;
 use control_plane::Resources;
 use proxy_core::time::Nanos;
-use proxy_core::xds::EndpointHealth::Healthy;
 use proxy_core::xds::{
     CircuitBreakers, Cluster, Endpoint, Fault, FaultDelay, Forward, Fraction, HeaderMatch,
     HttpProtocol, LoadAssignment, LocalRateLimit, LocalityEndpoints, OutlierDetection, RetryBudget,
@@ -30,7 +29,6 @@ fn assignment(service: &str, before: &LoadAssignment) -> LoadAssignment {
     let port = before.localities[0].endpoints[0].address.port();
     let endpoint = |&(pod, weight): &(u8, u32)| Endpoint {
         weight,
-        health: Healthy,
         lb_metadata: match pod {
             1 => vec![
                 ("version".into(), "v1".into()),

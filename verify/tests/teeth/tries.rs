@@ -131,21 +131,17 @@ struct Requests(Vec<Request>);
 
 impl Requests {
     fn ask(&mut self, url: &str, script: &str, headers: &[(&str, &str)]) {
-        let mut request = Request::to_url(&format!("http://{url}")).unwrap();
-        request
-            .headers
-            .push(("x-verify-upstream".into(), script.into()));
-        let own = headers
-            .iter()
-            .map(|&(name, value)| (name.into(), value.into()));
-        request.headers.extend(own);
-        self.0.push(request);
+        let script = [("x-verify-upstream", script)];
+        let lines = script.iter().chain(headers);
+        self.plain(url).headers = lines
+            .map(|&(name, value)| (name.into(), value.into()))
+            .collect();
     }
 
     /// Of a request that says nothing to the upstream shares are compared, if it goes several ways.
-    fn plain(&mut self, url: &str) {
-        self.0
-            .push(Request::to_url(&format!("http://{url}")).unwrap());
+    fn plain(&mut self, url: &str) -> &mut Request {
+        let request = Request::to_url(&format!("http://{url}")).unwrap();
+        self.0.push_mut(request)
     }
 
     /// Time for what a request changes, or for tokens to come.
@@ -153,7 +149,7 @@ impl Requests {
         self.ask("pause/", &format!("200@{millis}"), &[]);
     }
 
-    /// Upstreams do these one after another, `every` so many milliseconds.
+    /// One after another, each with time for what it changes; upstream connections are compared.
     fn in_turn(&mut self, url: &str, scripts: &[&str]) {
         for script in scripts {
             self.ask(url, script, &[("x-verify-connection", "")]);
@@ -291,34 +287,32 @@ fn ejections(requests: &mut Requests) {
 
 /// Which connections are used again.
 fn connections(requests: &mut Requests) {
-    let told = [("x-verify-connection", "")];
+    let scripts = [
+        "200",
+        "200",
+        "200",
+        "404",
+        "503",
+        "503,200",
+        "200;grpc-status=0",
+        "reset",
+        "200",
+        "503;grpc-status=14,200",
+        "reset,200",
+        "200@200",
+        "200@200,200",
+        "200",
+        "204",
+        "204",
+        "200",
+    ];
     for service in ["kept", "worn", "idle", "streams", "worn-streams"] {
-        for script in [
-            "200",
-            "200",
-            "200",
-            "404",
-            "503",
-            "503,200",
-            "200;grpc-status=0",
-            "reset",
-            "200",
-            "503;grpc-status=14,200",
-            "reset,200",
-            "200@200",
-            "200@200,200",
-            "200",
-            "204",
-            "204",
-            "200",
-        ] {
-            requests.ask(&format!("{service}/"), script, &told);
-            requests.pause(20);
-        }
+        let url = format!("{service}/");
+        requests.in_turn(&url, &scripts);
         requests.pause(80);
-        requests.ask(&format!("{service}/"), "200", &told);
-        requests.pause(300);
-        requests.ask(&format!("{service}/"), "200", &told);
+        requests.in_turn(&url, &["200"]);
+        requests.pause(280);
+        requests.in_turn(&url, &["200"]);
     }
 }
 
