@@ -27,7 +27,10 @@ rehearsals! {
     drain "drain"
     ejected_leaves "ejected-leaves"
     ejection_backoff "ejection-backoff"
+    ejections_at_limit "ejections-at-limit"
     endpoint_crash "endpoint-crash"
+    leaves "leaves"
+    local_failures "local-failures"
     locality_failover "locality-failover"
     merge_window "merge-window"
     outlier_max_percent "outlier-max-percent"
@@ -41,9 +44,11 @@ rehearsals! {
     scale_out "scale-out"
     slow_start "slow-start"
     slow_start_eager "slow-start-eager"
+    slow_start_panic "slow-start-panic"
     subset_removed_after_route "subset-removed-after-route"
     subset_removed_before_route "subset-removed-before-route"
     timeouts_and_faults "timeouts-and-faults"
+    two_changes "two-changes"
     weights_shift "weights-shift"
 }
 

@@ -68,7 +68,7 @@ impl HostsView<'_> {
         };
         let host = &self.hosts[host as usize];
         match host.healthy_since {
-            Some(since) if host.is_healthy() => {
+            Some(since) if host.is_flagged_healthy() => {
                 biased * slow_start::factor(slow_start, self.now - since)
             }
             _ => biased,

@@ -76,6 +76,8 @@ pub(crate) struct Host {
     pub(crate) lb_metadata: Vec<(Name, Name)>,
     /// All that is known of it, as last delivered to this worker.
     pub(crate) health: EndpointHealth,
+    /// Turned unhealthy since then.
+    pub(crate) turned_unhealthy: bool,
     pub(crate) mutual_tls: bool,
     /// In the current assignment.
     pub(crate) listed: bool,
@@ -111,6 +113,7 @@ impl Host {
             hostname: endpoint.hostname.clone(),
             lb_metadata: endpoint.lb_metadata.clone(),
             health: endpoint.health,
+            turned_unhealthy: false,
             mutual_tls: endpoint.mutual_tls,
             listed: true,
             healthy_since: None,
@@ -131,6 +134,7 @@ impl Host {
             && self.mutual_tls == endpoint.mutual_tls
             && self.hostname == endpoint.hostname
             && self.lb_metadata == endpoint.lb_metadata;
+        self.turned_unhealthy = false;
         if !same {
             self.priority = priority;
             self.health = endpoint.health;
@@ -175,6 +179,11 @@ impl Host {
 
     pub(crate) fn is_healthy(&self) -> bool {
         self.health == EndpointHealth::Healthy
+    }
+
+    /// As its flags say, which are ahead of what is delivered of them.
+    pub(crate) fn is_flagged_healthy(&self) -> bool {
+        self.is_healthy() && !self.turned_unhealthy
     }
 
     pub(crate) fn is_degraded(&self) -> bool {

@@ -259,8 +259,8 @@ impl RunningCluster {
             }
             let due = members.health_changed(now);
             self.deliver(&due, out);
-            if standing == Standing::Ejected && self.warm {
-                tell(out, ToWorker::Drain { id, address });
+            if standing == Standing::Ejected {
+                self.drain(address, out);
             }
         }
         out.changes.extend(verdicts.changes);
@@ -331,14 +331,16 @@ impl RunningCluster {
         }
         let due = members.health_changed(now);
         self.deliver(&due, out);
-        if turned_bad && self.warm {
-            tell(
-                out,
-                ToWorker::Drain {
-                    id: self.id,
-                    address,
-                },
-            );
+        if turned_bad {
+            self.drain(address, out);
+        }
+    }
+
+    fn drain(&mut self, address: SocketAddr, out: &mut Out) {
+        if let Some(members) = &mut self.members
+            && self.warm
+        {
+            members.drain(self.id, address, &mut |message| tell(out, message));
         }
     }
 }

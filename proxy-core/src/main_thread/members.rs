@@ -25,6 +25,8 @@ pub(super) struct Member {
     pub(super) unchecked: bool,
     /// As last delivered to the workers.
     told: EndpointHealth,
+    /// The workers were told since then to drain it.
+    drained: bool,
 }
 
 impl Member {
@@ -140,6 +142,7 @@ impl Members {
                         failed_check: checked,
                         unchecked: checked && self.config.ignore_new_hosts_until_first_health_check,
                         told: endpoint.health,
+                        drained: false,
                     }
                 });
                 member.priority = locality.priority;
@@ -262,8 +265,10 @@ impl Members {
         }
         for (&address, member) in &mut self.hosts {
             let health = member.health();
-            if due.contains(&member.priority) && health != member.told {
+            let news = health != member.told || member.drained;
+            if due.contains(&member.priority) && news {
                 member.told = health;
+                member.drained = false;
                 tell(ToWorker::Health {
                     id,
                     address,
@@ -271,6 +276,19 @@ impl Members {
                 });
             }
         }
+    }
+
+    /// Tells the workers to drain a host that turned unhealthy, which they may hear of only later.
+    pub(super) fn drain(
+        &mut self,
+        id: ClusterId,
+        address: SocketAddr,
+        tell: &mut impl FnMut(ToWorker),
+    ) {
+        if let Some(member) = self.hosts.get_mut(&address) {
+            member.drained = member.told == EndpointHealth::Healthy;
+        }
+        tell(ToWorker::Drain { id, address });
     }
 
     /// An assignment makes the workers forget what health they were told of before.
@@ -286,6 +304,7 @@ impl Members {
             };
             if due.contains(&member.priority) {
                 member.told = member.health();
+                member.drained = false;
             }
             if member.told != endpoint.health {
                 tell(ToWorker::Health {

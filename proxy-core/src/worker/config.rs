@@ -41,13 +41,17 @@ impl Worker {
                 let now = self.now;
                 let cluster = self.cluster_mut(id);
                 if let Some(host) = cluster.member(address) {
-                    cluster.hosts[host as usize].health = health;
+                    let state = &mut cluster.hosts[host as usize];
+                    state.health = health;
+                    state.turned_unhealthy = false;
                     cluster.health_changed(host, now);
                     self.hosts_changed(id);
                 }
             }
             ToWorker::Drain { id, address } => {
                 if let Some(host) = self.cluster(id).member(address) {
+                    let state = &mut self.cluster_mut(id).hosts[host as usize];
+                    state.turned_unhealthy = true;
                     self.drain_host(id, host, out);
                 }
             }

@@ -17,8 +17,9 @@ fn pods(service: &str) -> &'static [&'static [(u8, u32)]] {
         "eject-few" => &[&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]],
         "remote" => &[&[(1, 1), (2, 1)], &[(3, 1), (4, 1)], &[(5, 1)]],
         "ring" => &[&[(1, 20), (2, 1), (3, 1)]],
-        "again" | "authority" | "maglev" => &[&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]],
-        "degrading" => &[&[(1, 1), (2, 1)]],
+        "again" | "authority" | "degrading" | "maglev" => {
+            &[&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]]
+        }
         "nobody" => &[],
         name if name.starts_with("subset") => &[&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]],
         _ => &[&[(1, 1)]],
@@ -63,17 +64,15 @@ fn assignment(service: &str, before: &LoadAssignment) -> LoadAssignment {
 
 fn subsets(service: &str) -> Option<Subsets> {
     let default = SubsetFallback::DefaultSubset(vec![("version".into(), "v2".into())]);
-    let (fallback, pair) = match service {
-        "subset-none" => (SubsetFallback::NoFallback, None),
-        "subset-any" => (
-            SubsetFallback::AnyEndpoint,
-            Some(SubsetFallback::NoFallback),
-        ),
-        "subset-default" => (default, None),
-        "subset-keys" => {
-            let keys = SubsetFallback::Keys(vec!["version".into()]);
-            (SubsetFallback::NoFallback, Some(keys))
-        }
+    let (none, any) = (SubsetFallback::NoFallback, SubsetFallback::AnyEndpoint);
+    let keys = SubsetFallback::Keys(vec!["version".into()]);
+    // Of the cluster, of the version, and of stage and version together.
+    let (fallback, version, pair) = match service {
+        "subset-none" => (none, None, None),
+        "subset-any" => (any, None, Some(none)),
+        "subset-default" => (default, None, None),
+        "subset-keys" => (none, None, Some(keys)),
+        "subset-own" => (any, Some(none), None),
         _ => return None,
     };
     let selector = |keys: &[&str], fallback| SubsetSelector {
@@ -82,7 +81,7 @@ fn subsets(service: &str) -> Option<Subsets> {
     };
     Some(Subsets {
         selectors: vec![
-            selector(&["version"], None),
+            selector(&["version"], version),
             selector(&["stage", "version"], pair),
         ],
         fallback,

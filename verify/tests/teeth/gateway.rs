@@ -3,7 +3,7 @@
 
 use crate::{objects, proxy};
 use control_plane::{Request, Resources};
-use proxy_core::xds::{EscapedSlashes, HttpConnectionManager, NetworkFilter};
+use proxy_core::xds::{EscapedSlashes, HttpConnectionManager, NetworkFilter, RouteTable};
 use std::sync::Arc;
 use verify::Config;
 
@@ -87,9 +87,9 @@ const AUTHORITIES: &[&str] = &[
     "other.test",
     "secure.test",
     "secure.test:80",
-    "[::1]",
-    "[::1]:80",
 ];
+
+const ADDRESSES: &[&str] = &["[::1]", "[::1]:80", "[::1]:443"];
 
 fn requests() -> Vec<Request> {
     let mut requests = Vec::new();
@@ -116,9 +116,14 @@ fn requests() -> Vec<Request> {
             ask("shop.example:80", path, &[("x-forwarded-proto", proto)]);
         }
     }
-    for authority in AUTHORITIES {
+    for authority in AUTHORITIES.iter().chain(ADDRESSES) {
         ask(authority, "/one?q", &[]);
         ask(authority, "/one?q", &[("x-forwarded-proto", "https")]);
+    }
+    for authority in ADDRESSES {
+        for proto in ["http", "https"] {
+            ask(authority, "/https/x", &[("x-forwarded-proto", proto)]);
+        }
     }
     let told = [
         ("x-envoy-retry-on", "5xx"),
@@ -153,6 +158,27 @@ fn change_managers(
     resources
 }
 
+/// The shop answers at addresses as well, as no rule can say.
+fn at_addresses(resources: &Resources) -> Resources {
+    let mut resources = resources.clone();
+    for table in &mut resources.routes {
+        let mut hosts = table.virtual_hosts.clone();
+        for host in &mut hosts {
+            if host
+                .domains
+                .iter()
+                .any(|domain| **domain == *"shop.example")
+            {
+                let addresses = ADDRESSES.iter().map(|&address| address.into());
+                host.domains.extend(addresses);
+            }
+        }
+        let changed = RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host);
+        *table = Arc::new(changed);
+    }
+    resources
+}
+
 pub fn configs() -> Vec<Config> {
     let objects = objects(&[
         ("mesh.yaml", include_str!("mesh.yaml")),
@@ -175,6 +201,7 @@ pub fn configs() -> Vec<Config> {
     };
     vec![
         config("gateway", resources.clone()),
+        config("addresses", at_addresses(&resources)),
         cleaned("paths as they come", false, false, EscapedSlashes::Keep),
         cleaned("slashes merged", true, true, EscapedSlashes::Keep),
         cleaned(

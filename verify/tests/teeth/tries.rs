@@ -100,6 +100,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("subset-any", "{loadBalancer: {simple: RANDOM}}"),
     ("subset-default", "{loadBalancer: {simple: RANDOM}}"),
     ("subset-keys", "{loadBalancer: {simple: RANDOM}}"),
+    ("subset-own", "{loadBalancer: {simple: RANDOM}}"),
     ("kept", "{}"),
     ("worn", "{}"),
     ("idle", "{}"),
@@ -110,6 +111,28 @@ const SERVICES: &[(&str, &str)] = &[
     ("dropped-some", "{}"),
     ("nobody", "{}"),
 ];
+
+/// Services with subsets of the cluster itself, and the paths that ask for one each.
+const SUBSETS: [&str; 5] = ["none", "any", "default", "keys", "own"];
+const SUBSET_PATHS: [&str; 5] = ["v1", "v9", "both", "other", "stage"];
+
+/// A route for each of the paths, and one for the rest.
+fn subset_rule(service: &str) -> String {
+    let to = format!("route: [{{destination: {{host: subset-{service}}}}}]");
+    let route = |path: &&str| format!("  - {{match: [{{uri: {{exact: /{path}}}}}], {to}}}\n");
+    let routes: String = SUBSET_PATHS.iter().map(route).collect();
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: subset-{service}, namespace: default}}
+spec:
+  hosts: [subset-{service}]
+  http:
+{routes}  - {{{to}}}
+"
+    )
+}
 
 /// A route of `again` for each condition, and what services have besides.
 fn rules() -> String {
@@ -122,7 +145,8 @@ fn rules() -> String {
         )
     };
     let routes: String = CONDITIONS.iter().map(route).collect();
-    include_str!("tries.yaml").replace("  - CONDITIONS\n", &routes)
+    let subsets: String = SUBSETS.into_iter().map(subset_rule).collect();
+    include_str!("tries.yaml").replace("  - CONDITIONS\n", &routes) + &subsets
 }
 
 /// Requests, in order.
@@ -252,6 +276,7 @@ fn timeouts(requests: &mut Requests) {
         "503@200,503@200,200@300",
         "503@250,503@140,503@20",
         "200@600,reset@120,200@200",
+        "503@90,200@45",
     ] {
         requests.ask("hedged/", scripts, &[]);
     }
@@ -270,16 +295,23 @@ fn ejections(requests: &mut Requests) {
     ];
     requests.in_turn("eject-local/", &local);
     requests.in_turn("eject-together/", &["reset", "503", "reset", "200"]);
-    for status in [1, 3, 5, 6, 7, 8, 9, 10, 11, 12, 16, 0, 2, 4, 13, 14, 15] {
+    for status in [1, 3, 5, 6, 7, 8, 9, 10, 11, 16, 0, 2] {
         let grpc = format!("200;grpc-status={status}");
-        requests.in_turn("eject-grpc/", &["503", "503", &grpc]);
+        for script in ["503", "503", &grpc] {
+            requests.ask(
+                "eject-grpc/",
+                script,
+                &[("content-type", "application/grpc")],
+            );
+            requests.pause(20);
+        }
     }
-    requests.in_turn("eject-grpc/", &fails);
+    requests.in_turn("eject-grpc/", &["200"]);
     for _ in 0..5 {
         requests.ask("eject-few/", "503", &[]);
         requests.pause(20);
     }
-    for script in ["200;x-envoy-degraded=true", "200", "200", "200"] {
+    for script in ["200;x-envoy-degraded=true", "200", "200", "200", "200"] {
         requests.ask("degrading/", script, &[]);
         requests.pause(20);
     }
@@ -353,8 +385,8 @@ fn limits(requests: &mut Requests) {
 }
 
 fn subset_requests(requests: &mut Requests) {
-    for service in ["none", "any", "default", "keys"] {
-        for path in ["v1", "v9", "both", "other", "stage", "plain"] {
+    for service in SUBSETS {
+        for path in SUBSET_PATHS.iter().chain(&["plain"]) {
             requests.plain(&format!("subset-{service}/{path}"));
         }
     }
