@@ -54,6 +54,8 @@ struct Pod {
     application: RefCell<Application>,
     /// Empty while the pod is down.
     servers: RefCell<JoinSet<()>>,
+    /// On requests that were not answered yet.
+    work: RefCell<JoinSet<()>>,
 }
 
 struct Application {
@@ -93,6 +95,7 @@ impl Pods {
                     waiting: BTreeMap::new(),
                 }),
                 servers: RefCell::default(),
+                work: RefCell::default(),
             });
             if planned.at_start {
                 pod.come_up().await?;
@@ -148,10 +151,11 @@ impl Pod {
         Ok(())
     }
 
-    /// Connections break, and no new ones are taken.
+    /// Connections break, and no new ones are taken. All work is lost.
     fn go_down(&self) {
         self.servers.borrow_mut().abort_all();
         *self.servers.borrow_mut() = JoinSet::new();
+        *self.work.borrow_mut() = JoinSet::new();
         let application = &mut *self.application.borrow_mut();
         application.station.clear(self.clock.now());
         application.waiting.clear();
@@ -184,15 +188,23 @@ async fn answer(
     pod: Rc<Pod>,
     request: Request<Incoming>,
 ) -> Result<Response<Empty<Bytes>>, oneshot::error::RecvError> {
-    let (answer, answered) = oneshot::channel();
-    spawn_local(async move {
-        // Nobody listens if the proxy has left.
-        let _ = answer.send(work(&pod, &request).await);
-    });
+    let status = begin_work(pod, request).await?;
     let mut response = Response::new(Empty::new());
     *response.status_mut() =
-        StatusCode::from_u16(answered.await?).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Ok(response)
+}
+
+fn begin_work(pod: Rc<Pod>, request: Request<Incoming>) -> oneshot::Receiver<u16> {
+    let (answer, answered) = oneshot::channel();
+    let worker = Rc::clone(&pod);
+    let mut running = pod.work.borrow_mut();
+    while running.try_join_next().is_some() {}
+    running.spawn_local(async move {
+        // Nobody listens if the proxy has left.
+        let _ = answer.send(work(&worker, &request).await);
+    });
+    answered
 }
 
 async fn work(pod: &Pod, request: &Request<Incoming>) -> u16 {
