@@ -72,8 +72,8 @@ pub(crate) fn compare(core: &mut Core, asked: &Asked, envoy: &Seen) -> Vec<Compa
     let mut closest = Closest::default();
     closest.search(core, asked, envoy);
     for mut other in core.others() {
-        // What is asked about connections hangs on all requests before.
-        if closest.differing == Some(0) || asked.tells_connection() {
+        // What upstreams were told to do before has left its marks on the first.
+        if closest.differing == Some(0) || asked.is_scripted() {
             break;
         }
         closest.search(&mut other, asked, envoy);

@@ -9,7 +9,7 @@ use crate::logs::{Lines, access_log};
 use crate::mapping::{LONGEST_DELAY, Places, prefix};
 use crate::report::{Difference, Report};
 use crate::sample::{self, Shares};
-use crate::seen::{Asked, SAMPLE, SCRIPT, Seen};
+use crate::seen::{Asked, SAMPLE, Seen};
 use crate::upstream::Upstreams;
 use crate::{Config, Failure, Settings, generate};
 use control_plane::{Request, Resources, explain};
@@ -210,7 +210,7 @@ fn samples(asked: &[Asked], resources: &Resources, core: &mut Core) -> Vec<Asked
     let mut samples = Vec::new();
     for one in asked
         .iter()
-        .filter(|one| !one.is_tcp() && one.head.headers.get(SCRIPT).is_none())
+        .filter(|one| !one.is_tcp() && !one.is_scripted())
     {
         if let Some(ways) = sample::ways(core, one)
             && !copies_in_turn(resources, &one.request)

@@ -74,8 +74,8 @@ impl Asked {
         self.request.protocol == RequestProtocol::Tcp
     }
 
-    pub(crate) fn tells_connection(&self) -> bool {
-        self.head.headers.get(CONNECTION).is_some()
+    pub(crate) fn is_scripted(&self) -> bool {
+        self.head.headers.get(SCRIPT).is_some()
     }
 
     pub(crate) fn script(&self) -> Script {

@@ -81,9 +81,12 @@ const SERVICES: &[(&str, &str)] = &[
     ),
     (
         "eject-few",
-        "{outlierDetection: {consecutive5xxErrors: 1, interval: 1h, baseEjectionTime: 1h, maxEjectionPercent: 40}}",
+        "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}, outlierDetection: {consecutive5xxErrors: 1, interval: 1h, baseEjectionTime: 1h, maxEjectionPercent: 40}}",
     ),
-    ("degrading", "{loadBalancer: {simple: ROUND_ROBIN}}"),
+    (
+        "degrading",
+        "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}",
+    ),
     ("remote", "{loadBalancer: {simple: RANDOM}}"),
     ("full-requests", "{}"),
     ("full-pending", "{}"),
@@ -307,13 +310,15 @@ fn ejections(requests: &mut Requests) {
         }
     }
     requests.in_turn("eject-grpc/", &["200"]);
-    for _ in 0..5 {
-        requests.ask("eject-few/", "503", &[]);
+    for user in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        requests.ask("eject-few/", "503", &[("x-user", user)]);
         requests.pause(20);
     }
-    for script in ["200;x-envoy-degraded=true", "200", "200", "200", "200"] {
-        requests.ask("degrading/", script, &[]);
-        requests.pause(20);
+    for script in ["200;x-envoy-degraded=true", "200"] {
+        for user in ["a", "b", "c"] {
+            requests.ask("degrading/", script, &[("x-user", user)]);
+            requests.pause(20);
+        }
     }
 }
 
