@@ -280,6 +280,7 @@ fn timeouts(requests: &mut Requests) {
         "503@250,503@140,503@20",
         "200@600,reset@120,200@200",
         "503@90,200@45",
+        "200@250,503@140,503@20",
     ] {
         requests.ask("hedged/", scripts, &[]);
     }
