@@ -176,7 +176,7 @@ pub(crate) struct VerifyArgs {
     /// Requests from a file, as for `explain`. Default: made up for everything that is matched
     #[arg(long, value_name = "FILE")]
     pub(crate) requests: Option<PathBuf>,
-    /// The Envoy to start. Default: the one in PATH
+    /// The Envoy to start. Default: what MESHSIM_ENVOY names, or the one in PATH
     #[arg(long, value_name = "BIN")]
     pub(crate) envoy: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "text")]

