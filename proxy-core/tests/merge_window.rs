@@ -189,3 +189,54 @@ fn ejection_drains_connections() {
     assert_eq!(w.short(gone), (503, "UH".into()));
     assert_eq!(w.connects(), 3, "the connections of both were closed");
 }
+
+/// Measured on Envoy: slow start asks a host's flags, which do not wait. A host that is ejected while it
+/// warms up has its whole weight until the workers hear of it, or of its return.
+#[test]
+fn slow_start_does_not_wait() {
+    let world = |base_ejection_time| {
+        let cluster = Cluster {
+            slow_start: Some(SlowStart {
+                window: ms(600_000),
+                aggression: 1.0,
+                min_weight_percent: 10.0,
+            }),
+            outlier_detection: Some(OutlierDetection {
+                max_ejection_percent: 100,
+                consecutive_5xx: 1,
+                interval: ms(100),
+                base_ejection_time,
+                max_ejection_time: base_ejection_time,
+                ..OutlierDetection::default()
+            }),
+            ..cluster()
+        };
+        let mut w = World::of(cluster, 4, to_c());
+        w.behave_at(990, 1, Behaviour::Status(500, 0));
+        w.behave_at(1_100, 1, Behaviour::Status(200, 0));
+        w.behave_at(1_190, 2, Behaviour::Status(500, 0));
+        w.behave_at(1_300, 2, Behaviour::Status(200, 0));
+        w
+    };
+    let shares = |mut w: World| {
+        for n in 0..800 {
+            w.get(n * 5, "/");
+        }
+        w.run(5_000);
+        let sent = w.sent_to(2);
+        let share = |from: u64, to: u64| {
+            let count = sent.iter().filter(|at| (from..to).contains(*at)).count();
+            count * 100 / ((to - from) as usize / 5)
+        };
+        (share(1_300, 2_000), share(2_300, 4_000))
+    };
+    // 1 of 1.2, then nothing.
+    let (meanwhile, after) = shares(world(ms(100_000)));
+    assert!(
+        (80..=86).contains(&meanwhile) && after == 0,
+        "{meanwhile} {after}"
+    );
+    // Back by then: a quarter, as all warm up.
+    let (_, after) = shares(world(ms(300)));
+    assert!((23..=27).contains(&after), "{after}");
+}

