@@ -1,116 +1,19 @@
-//! Whatever a driver says, in whatever order, the machines keep their books.
+//! A driver that says what it is told to, of exchanges and connections that there are.
 
-mod support;
-
-use proptest::prelude::*;
+use crate::step::Step;
+use crate::support::{self, head, listener, ms, opened};
 use proxy_core::Identity;
 use proxy_core::contract::*;
 use proxy_core::head::ResponseHead;
 use proxy_core::ids::*;
-use proxy_core::journal::{Journal, ReplayError, replay};
+use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Proxy};
 use proxy_core::time::Nanos;
 use proxy_core::xds::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use support::{assignment, head, listener, ms, opened, retries, route};
 
 const GRPC: &[(&str, &str)] = &[("content-type", "application/grpc")];
-
-fn limit(max_tokens: u32) -> LocalRateLimit {
-    LocalRateLimit {
-        max_tokens,
-        tokens_per_fill: 3,
-        fill_interval: ms(100),
-        enabled: Fraction::ppm(900_000),
-        enforced: Fraction::ppm(900_000),
-        per_connection: false,
-        status: 429,
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Request {
-        path: usize,
-        downstream: u32,
-        ends: bool,
-    },
-    RequestEnd(usize),
-    BufferFull(usize),
-    Cancel(usize),
-    Connected(usize),
-    Refused(usize),
-    Closed(usize),
-    GoAway(usize),
-    Settings(usize, u32),
-    Probed(usize, ProbeOutcome),
-    Head {
-        attempt: usize,
-        status: u16,
-        ends: bool,
-    },
-    End(usize),
-    Reset(usize),
-    Stale(usize),
-    Wait(u64),
-    Endpoints(u8),
-    Breakers(u32),
-    Policies {
-        protocol: HttpProtocol,
-        checks: usize,
-        statistics: bool,
-    },
-    RemoveCluster,
-    Routes,
-    Leave,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let n = 0usize..64;
-    prop_oneof![
-        8 => (0usize..6, 0u32..2, any::<bool>())
-            .prop_map(|(path, downstream, ends)| Step::Request { path, downstream, ends }),
-        2 => n.clone().prop_map(Step::RequestEnd),
-        1 => n.clone().prop_map(Step::BufferFull),
-        1 => n.clone().prop_map(Step::Cancel),
-        8 => n.clone().prop_map(Step::Connected),
-        2 => n.clone().prop_map(Step::Refused),
-        1 => n.clone().prop_map(Step::Closed),
-        1 => n.clone().prop_map(Step::GoAway),
-        1 => (n.clone(), 0u32..5).prop_map(|(conn, most)| Step::Settings(conn, most)),
-        3 => (n.clone(), prop::sample::select(OUTCOMES.to_vec()))
-            .prop_map(|(probe, outcome)| Step::Probed(probe, outcome)),
-        8 => (n.clone(), prop::sample::select(vec![200, 503, 500, 409]), any::<bool>())
-            .prop_map(|(attempt, status, ends)| Step::Head { attempt, status, ends }),
-        4 => n.clone().prop_map(Step::End),
-        2 => n.clone().prop_map(Step::Reset),
-        2 => n.prop_map(Step::Stale),
-        4 => (0u64..400).prop_map(Step::Wait),
-        2 => (0u64..80).prop_map(Step::Wait),
-        1 => (0u8..8).prop_map(Step::Endpoints),
-        1 => (0u32..4).prop_map(Step::Breakers),
-        2 => (prop::sample::select(PROTOCOLS.to_vec()), 0usize..3, any::<bool>()).prop_map(
-            |(protocol, checks, statistics)| Step::Policies { protocol, checks, statistics }
-        ),
-        1 => Just(Step::RemoveCluster),
-        1 => Just(Step::Routes),
-        1 => Just(Step::Leave),
-    ]
-}
-
-const PROTOCOLS: [HttpProtocol; 3] = [
-    HttpProtocol::Http1,
-    HttpProtocol::Http2,
-    HttpProtocol::UseDownstream,
-];
-
-const OUTCOMES: [ProbeOutcome; 4] = [
-    ProbeOutcome::Status(200),
-    ProbeOutcome::Status(200),
-    ProbeOutcome::Status(503),
-    ProbeOutcome::Failed,
-];
 
 /// What a driver knows of one worker.
 #[derive(Default)]
@@ -138,22 +41,22 @@ impl Side {
     }
 }
 
-const MOST_STREAMS: usize = 2;
+pub const MOST_STREAMS: usize = 2;
 
-struct Driver {
-    proxy: Proxy,
+pub struct Driver {
+    pub proxy: Proxy,
     outs: Outs,
-    now: Nanos,
+    pub now: Nanos,
     sides: Vec<Side>,
     journal: Journal,
     keys: u64,
-    generation: u32,
-    cluster: Cluster,
+    pub generation: u32,
+    pub cluster: Cluster,
     probes: Vec<ProbeId>,
 }
 
 impl Driver {
-    fn new(workers: u32) -> Driver {
+    pub fn new(workers: u32) -> Driver {
         let identity = Identity::new(3, "p".into(), workers);
         let mut driver = Driver {
             proxy: Proxy::new(&identity),
@@ -186,165 +89,7 @@ impl Driver {
         driver
     }
 
-    fn xds(&mut self, delta: XdsDelta) {
-        self.main(MainInput::Xds { delta, version: 1 });
-    }
-
-    fn breakers(&mut self, limit: u32) {
-        self.cluster = Cluster {
-            circuit_breakers: CircuitBreakers {
-                max_connections: limit,
-                max_pending_requests: limit,
-                max_requests: limit,
-                max_retries: limit,
-                retry_budget: (limit == 1).then_some(RetryBudget {
-                    budget_percent: 30.0,
-                    min_retry_concurrency: 1,
-                }),
-                max_connections_per_host: (limit % 2 == 1).then_some(limit),
-            },
-            outlier_detection: Some(OutlierDetection {
-                max_ejection_percent: 60,
-                consecutive_5xx: 2,
-                interval: ms(100),
-                base_ejection_time: ms(200),
-                ..OutlierDetection::default()
-            }),
-            connect_timeout: ms(150),
-            max_stream_duration: (limit == 2).then_some(ms(170)),
-            max_requests_per_connection: 3,
-            max_concurrent_streams: MOST_STREAMS as u32,
-            idle_timeout: Some(ms(300)),
-            ..self.cluster.clone()
-        };
-        self.configure();
-    }
-
-    fn policies(&mut self, protocol: HttpProtocol, checks: usize, statistics: bool) {
-        self.cluster.http_protocol = protocol;
-        let check = HealthCheck {
-            probe: Probe::Http {
-                host: "c".into(),
-                path: "/".into(),
-                expected_statuses: vec![],
-                retriable_statuses: vec![],
-            },
-            timeout: ms(40),
-            interval: ms(60),
-            unhealthy_interval: None,
-            unhealthy_edge_interval: None,
-            healthy_edge_interval: None,
-            no_traffic_interval: ms(90),
-            no_traffic_healthy_interval: None,
-            initial_jitter: ms(20),
-            interval_jitter: ms(20),
-            interval_jitter_percent: 20,
-            unhealthy_threshold: 2,
-            healthy_threshold: 2,
-        };
-        self.cluster.health_checks = vec![check; checks];
-        if let Some(detection) = &mut self.cluster.outlier_detection {
-            let enforcing = if statistics { 100 } else { 0 };
-            detection.success_rate = SuccessRate {
-                enforcing,
-                minimum_hosts: 2,
-                request_volume: 1,
-                stdev_factor: 500,
-            };
-            detection.failure_percentage = FailurePercentage {
-                enforcing,
-                threshold: 50,
-                minimum_hosts: 1,
-                request_volume: 1,
-            };
-        }
-        self.configure();
-    }
-
-    fn configure(&mut self) {
-        let upsert = vec![Arc::new(self.cluster.clone())];
-        self.xds(XdsDelta::Clusters {
-            upsert,
-            remove: vec![],
-        });
-    }
-
-    fn endpoints(&mut self, n: u8) {
-        let hosts = (1..=n).map(|h| (h, u32::from(h % 2))).collect();
-        let mut assignment = assignment("c", hosts);
-        assignment.drop_overload_ppm = if n == 7 { 300_000 } else { 0 };
-        self.xds(XdsDelta::Endpoints {
-            upsert: vec![assignment.into()],
-        });
-    }
-
-    fn routes(&mut self) {
-        self.generation += 1;
-        let plain = Forward::to("c".into());
-        let full = Forward {
-            retry: Some(RetryPolicy {
-                per_try_timeout: Some(ms(60)),
-                ..retries(3, "5xx,retriable-4xx")
-            }),
-            timeout: Some(ms(250)),
-            mirrors: vec![Mirror {
-                cluster: "c".into(),
-                fraction: Fraction::ppm(500_000),
-                shadow_suffix: false,
-            }],
-            ..plain.clone()
-        };
-        let mut slow = route("/slow", RouteAction::Forward(full.clone()));
-        slow.fault = Some(Fault {
-            delay: Some(FaultDelay {
-                fixed: ms(30),
-                fraction_ppm: 700_000,
-            }),
-            abort: Some(FaultAbort {
-                status: 418,
-                grpc_status: None,
-                fraction_ppm: 200_000,
-            }),
-            max_active_faults: Some(2),
-        });
-        slow.local_rate_limit = Some(LocalRateLimit {
-            per_connection: true,
-            ..limit(5)
-        });
-        let hedged = Forward {
-            retry: Some(RetryPolicy {
-                per_try_timeout: Some(ms(40)),
-                per_try_idle_timeout: Some(ms(70)),
-                ..retries(3, "5xx,retriable-4xx")
-            }),
-            hedge_on_per_try_timeout: true,
-            timeout: Some(ms(250)),
-            idle_timeout: Some(ms(130)),
-            max_stream_duration: Some(ms(220)),
-            max_grpc_timeout: Some(ms(150)),
-            ..plain.clone()
-        };
-        let mut hedged = route("/hedged", RouteAction::Forward(hedged));
-        hedged.matches.fraction = Some(Fraction::ppm(700_000));
-        hedged.local_rate_limit = Some(limit(9));
-        let host = VirtualHost {
-            name: format!("v{}", self.generation).into(),
-            domains: vec!["*".into()],
-            routes: vec![
-                Arc::new(slow),
-                Arc::new(hedged),
-                Arc::new(route("/full", RouteAction::Forward(full))),
-                Arc::new(route("/plain", RouteAction::Forward(plain))),
-            ],
-            ..VirtualHost::default()
-        };
-        self.xds(XdsDelta::Routes {
-            upsert: vec![Arc::new(RouteTable::new("t".into(), vec![host], true))],
-            remove: vec![],
-        });
-    }
-
-    fn main(&mut self, input: MainInput) {
+    pub fn main(&mut self, input: MainInput) {
         let witness = Some(&mut self.journal as &mut dyn proxy_core::proxy::Witness);
         self.proxy
             .handle_main(self.now, input, &mut self.outs, witness);
@@ -414,7 +159,7 @@ impl Driver {
         }
     }
 
-    fn wait(&mut self, millis: u64) {
+    pub fn wait(&mut self, millis: u64) {
         let until = self.now + ms(millis);
         loop {
             let workers = 0..self.proxy.workers();
@@ -436,7 +181,7 @@ impl Driver {
         self.now = until;
     }
 
-    fn step(&mut self, worker: u32, step: Step) {
+    pub fn step(&mut self, worker: u32, step: Step) {
         let side = &mut self.sides[worker as usize];
         let pick = |n: usize, len: usize| (len > 0).then(|| n % len.max(1));
         let exchange = |side: &Side, n: usize| {
@@ -602,7 +347,7 @@ impl Driver {
         }
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
         for worker in 0..self.proxy.workers() {
             for exchange in self.sides[worker as usize].live.clone().into_values() {
                 self.input(worker, Input::Cancelled { exchange });
@@ -617,99 +362,4 @@ impl Driver {
         }
         self.journal.finish()
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-    #[test]
-    fn books_balance(
-        workers in 1u32..4,
-        steps in prop::collection::vec((0u32..4, step()), 1..150),
-    ) {
-        let mut driver = Driver::new(workers);
-        for (worker, step) in steps {
-            driver.step(worker % workers, step);
-        }
-        let journal = String::from_utf8(driver.finish()).unwrap();
-        if let Err(error) = replay(&journal) {
-            prop_assert!(false, "{}", error);
-        }
-    }
-}
-
-#[test]
-fn every_line_of_a_journal_counts() {
-    let mut driver = Driver::new(2);
-    for n in 0..6 {
-        driver.step(
-            n % 2,
-            Step::Request {
-                path: 1,
-                downstream: 0,
-                ends: true,
-            },
-        );
-        driver.step(n % 2, Step::Connected(0));
-        let status = if n == 3 { 503 } else { 200 };
-        driver.step(
-            n % 2,
-            Step::Head {
-                attempt: 0,
-                status,
-                ends: true,
-            },
-        );
-        driver.step(0, Step::Wait(20));
-    }
-    let journal = String::from_utf8(driver.finish()).unwrap();
-    replay(&journal).unwrap();
-    let lines: Vec<&str> = journal.lines().collect();
-    let whole = |lines: &[&str]| lines.join("\n") + "\n";
-    for at in 0..lines.len() {
-        let mut dropped = lines.clone();
-        dropped.remove(at);
-        assert!(replay(&whole(&dropped)).is_err(), "dropped {at}");
-        let mut doubled = lines.clone();
-        doubled.insert(at, lines[at]);
-        assert!(replay(&whole(&doubled)).is_err(), "doubled {at}");
-        for altered in [
-            format!("{} ", lines[at]),
-            lines[at].replacen('{', "{ ", 1),
-            lines[at].replacen(|c: char| c.is_ascii_digit(), "7", 1),
-        ] {
-            if altered == lines[at] {
-                continue;
-            }
-            let mut changed = lines.clone();
-            changed[at] = &altered;
-            assert!(replay(&whole(&changed)).is_err(), "changed {at}: {altered}");
-        }
-    }
-    assert_eq!(
-        replay(&whole(&lines[..lines.len() - 1])),
-        Err(ReplayError::Truncated)
-    );
-}
-
-#[test]
-fn an_idle_tick_changes_nothing() {
-    let mut driver = Driver::new(1);
-    driver.step(
-        0,
-        Step::Request {
-            path: 1,
-            downstream: 0,
-            ends: true,
-        },
-    );
-    let before = format!("{:?}", driver.proxy.worker(0));
-    let mut out = Out::default();
-    let mut proxy = driver.proxy;
-    let mut outs = Outs::new(1);
-    proxy.handle_worker(driver.now, 0, Input::Tick, &mut outs, None);
-    proxy.handle_main(driver.now, MainInput::Tick, &mut outs, None);
-    assert_eq!(format!("{:?}", proxy.worker(0)), before);
-    out.append(outs.workers.remove(0));
-    out.append(outs.main);
-    assert_eq!(out, Out::default());
 }
