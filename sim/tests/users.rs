@@ -39,3 +39,29 @@ fn users_refused_at_once_ask_again_later() {
     assert!((9_000..10_100).contains(&refused), "{refused}");
     assert_eq!(web.requests, refused + web.succeeded);
 }
+
+/// The only pod that they ask from is gone for a second.
+const GONE: &str = r#"
+name: gone
+duration: 4s
+network: {latency: 1ms}
+topology:
+  services:
+    client: {port: 80}
+    shop: {port: 8080}
+behavior:
+  default: {service_time: 1ms}
+traffic:
+  web: {get: "http://shop:8080/", from: client, users: 2, think: 100ms}
+timeline:
+  gone: {at: 1s, crash: client, pod: 0, restart_after: 1s}
+"#;
+
+#[test]
+fn users_come_back_with_their_pod() {
+    let plan = plan_of("gone", GONE, &root(), &[]);
+    let record = event::run(&plan, 1, Observers::default()).record;
+    let requests = record.traffic["web"].requests;
+    // Ten a second each, in three of the four seconds.
+    assert!((50..=60).contains(&requests), "{requests}");
+}

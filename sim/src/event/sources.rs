@@ -145,13 +145,19 @@ impl World<'_, '_> {
                 let value = state.draws.bits(key, Purpose::Endpoint, 1);
                 match self.pick(pods, value, |pod| pod.up) {
                     Some(pod) => Some(pod),
-                    // Nobody is there to ask.
-                    None => return,
+                    None => return self.nobody_asks(made_for),
                 }
             }
             Entry::Gateway { .. } | Entry::Direct { .. } => None,
         };
         self.call(made_for, pod, key, head);
+    }
+
+    /// No pod is there that could: a user tries again.
+    fn nobody_asks(&mut self, made_for: CallFor) {
+        if let CallFor::User { source, user } = made_for {
+            self.user_thinks(source, user, Nanos::ZERO);
+        }
     }
 
     /// The user has waited so long for the answer.
