@@ -192,7 +192,7 @@ fn change_forward(service: &str, number: usize, forward: &mut Forward) {
                 retry.host_selection_retry_max_attempts = 5;
             }
         }
-        "hedged" => forward.hedge_on_per_try_timeout = true,
+        "hedged" | "hedged-slowly" => forward.hedge_on_per_try_timeout = true,
         "again" => {
             if let Some(retry) = &mut forward.retry
                 && number == CONDITIONS.len()

@@ -43,10 +43,6 @@ const SERVICES: &[(&str, &str)] = &[
         "thirds",
         "{loadBalancer: {consistentHash: {httpHeaderName: x-user, ringHash: {minimumRingSize: 50}}}}",
     ),
-    (
-        "thirds-degraded",
-        "{loadBalancer: {consistentHash: {httpHeaderName: x-user, ringHash: {minimumRingSize: 50}}}}",
-    ),
     ("calm", "{loadBalancer: {simple: RANDOM}}"),
     ("calm-degraded", "{loadBalancer: {simple: RANDOM}}"),
     ("edge", "{loadBalancer: {simple: RANDOM}}"),
@@ -75,14 +71,6 @@ const SERVICES: &[(&str, &str)] = &[
 const NEAR: &str = "r1/z1";
 const BESIDE: &str = "r1/z2";
 const FAR: &str = "r2/z3";
-
-/// 66.7 and 33.3 of a hundred: one is left over.
-fn thirds(
-    near: &'static [(u8, EndpointHealth, u32)],
-    far: &'static [(u8, EndpointHealth, u32)],
-) -> Vec<Tier> {
-    vec![Tier(0, 1, NEAR, near), Tier(1, 1, FAR, far)]
-}
 
 /// Priority, weight, place and pods.
 fn tiers(service: &str) -> Vec<Tier> {
@@ -156,28 +144,28 @@ fn tiers(service: &str) -> Vec<Tier> {
             (3, Degraded, 1),
             (4, Unhealthy, 1),
         ]),
-        "thirds" => thirds(
-            &[(1, Healthy, 1), (2, Unhealthy, 1), (3, Unhealthy, 1)],
-            &[
-                (4, Healthy, 1),
-                (5, Unhealthy, 5),
-                (6, Unhealthy, 1),
-                (7, Unhealthy, 1),
-                (8, Unhealthy, 1),
-                (9, Unhealthy, 1),
-            ],
-        ),
-        "thirds-degraded" => thirds(
-            &[(1, Degraded, 1), (2, Unhealthy, 1), (3, Unhealthy, 1)],
-            &[
-                (4, Degraded, 1),
-                (5, Unhealthy, 5),
-                (6, Unhealthy, 1),
-                (7, Unhealthy, 1),
-                (8, Unhealthy, 1),
-                (9, Unhealthy, 1),
-            ],
-        ),
+        // 66.7 and 33.3 of a hundred: one is left over.
+        "thirds" => vec![
+            Tier(
+                0,
+                1,
+                NEAR,
+                &[(1, Healthy, 1), (2, Unhealthy, 1), (3, Unhealthy, 1)],
+            ),
+            Tier(
+                1,
+                1,
+                FAR,
+                &[
+                    (4, Healthy, 1),
+                    (5, Unhealthy, 5),
+                    (6, Unhealthy, 1),
+                    (7, Unhealthy, 1),
+                    (8, Unhealthy, 1),
+                    (9, Unhealthy, 1),
+                ],
+            ),
+        ],
         "calm" | "edge" => one(&[
             (1, Healthy, 1),
             (2, Healthy, 1),
@@ -216,7 +204,7 @@ fn change(service: &str, cluster: &mut Cluster) {
             cluster.healthy_panic_threshold_percent = 60;
             cluster.fail_traffic_on_panic = true;
         }
-        "thirds" | "thirds-degraded" => cluster.healthy_panic_threshold_percent = 0,
+        "thirds" => cluster.healthy_panic_threshold_percent = 0,
         "panic-tiers" | "tiers" => cluster.healthy_panic_threshold_percent = 50,
         "calm" | "calm-degraded" => cluster.healthy_panic_threshold_percent = 30,
         "edge" => cluster.healthy_panic_threshold_percent = 40,
@@ -237,7 +225,7 @@ fn change(service: &str, cluster: &mut Cluster) {
 /// A remainder of one percent takes many keys to be seen.
 fn keys(service: &str) -> std::ops::Range<u32> {
     match service {
-        "thirds" | "thirds-degraded" => 0..300,
+        "thirds" => 0..300,
         _ => KEYS,
     }
 }

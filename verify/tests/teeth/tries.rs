@@ -84,6 +84,10 @@ const SERVICES: &[(&str, &str)] = &[
         "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}, outlierDetection: {consecutive5xxErrors: 1, interval: 1h, baseEjectionTime: 1h, maxEjectionPercent: 40}}",
     ),
     (
+        "eject-all",
+        "{outlierDetection: {consecutive5xxErrors: 3, interval: 1h, baseEjectionTime: 1h, maxEjectionPercent: 100, minHealthPercent: 50}}",
+    ),
+    (
         "degrading",
         "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}",
     ),
@@ -99,6 +103,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("limited-connection", "{}"),
     ("refilled", "{}"),
     ("hedged", "{}"),
+    ("hedged-slowly", "{}"),
     ("subset-none", "{loadBalancer: {simple: RANDOM}}"),
     ("subset-any", "{loadBalancer: {simple: RANDOM}}"),
     ("subset-default", "{loadBalancer: {simple: RANDOM}}"),
@@ -284,6 +289,8 @@ fn timeouts(requests: &mut Requests) {
     ] {
         requests.ask("hedged/", scripts, &[]);
     }
+    // The next try is still to come when the first fails.
+    requests.ask("hedged-slowly/", "503@90,200", &[]);
 }
 
 fn ejections(requests: &mut Requests) {
@@ -299,6 +306,8 @@ fn ejections(requests: &mut Requests) {
     ];
     requests.in_turn("eject-local/", &local);
     requests.in_turn("eject-together/", &["reset", "503", "reset", "200"]);
+    // Panic: it is used all the same, but on new connections.
+    requests.in_turn("eject-all/", &["200", "503", "503", "503", "200", "200"]);
     for status in [1, 3, 5, 6, 7, 8, 9, 10, 11, 16, 0, 2] {
         let grpc = format!("200;grpc-status={status}");
         for script in ["503", "503", &grpc] {
