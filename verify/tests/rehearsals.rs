@@ -29,6 +29,7 @@ rehearsals! {
     ejection_backoff "ejection-backoff"
     ejections_at_limit "ejections-at-limit"
     endpoint_crash "endpoint-crash"
+    endpoint_weights "endpoint-weights"
     leaves "leaves"
     local_failures "local-failures"
     locality_failover "locality-failover"
