@@ -71,9 +71,10 @@ pub(crate) struct Compared {
 pub(crate) fn compare(core: &mut Core, asked: &Asked, envoy: &Seen) -> Vec<Compared> {
     let mut closest = Closest::default();
     closest.search(core, asked, envoy);
+    // What upstreams were told to do before has left its marks on the first core alone.
+    let has_past = asked.is_scripted() && !envoy.hits.iter().any(Hit::is_copy);
     for mut other in core.others() {
-        // What upstreams were told to do before has left its marks on the first.
-        if closest.differing == Some(0) || asked.is_scripted() {
+        if closest.differing == Some(0) || has_past {
             break;
         }
         closest.search(&mut other, asked, envoy);
