@@ -3,7 +3,9 @@
 use crate::args::{Format, VerifyArgs};
 use crate::{Exit, against, config, rehearse, report};
 use anstream::{print, println};
-use control_plane::{ControlPlane, Objects, ProxyIdentity, ProxyKind, PushSettings};
+use control_plane::{
+    ControlPlane, Objects, ProxyIdentity, ProxyKind, PushSettings, Request, RequestTls,
+};
 use source::Diagnostic;
 use verify::{Config, Report, Settings};
 
@@ -56,6 +58,14 @@ fn configs(args: &VerifyArgs, objects: &Objects, diagnostics: &mut Vec<Diagnosti
     if let Some(path) = &args.requests {
         for file in sim::plan::read_sources(path, None, diagnostics) {
             config::read_requests(&file, &mut requests, diagnostics);
+        }
+        let speaks_tls =
+            |request: &&Request| request.tls != RequestTls::None || request.sni.is_some();
+        if let Some(request) = requests.iter().find(speaks_tls) {
+            let problem = format!("the request to `{}` speaks TLS", request.authority);
+            let problem = Diagnostic::error(problem);
+            diagnostics
+                .push(problem.help("`verify` asks in plain text: leave out `tls` and `sni`"));
         }
     }
     let proxies = proxies(args, objects, diagnostics);

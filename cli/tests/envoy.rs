@@ -122,3 +122,18 @@ fn what_is_no_dump_is_said_to_be_none() {
     assert_eq!(done.status.code(), Some(2));
     assert!(text(&done.stderr).contains("no config dump: it has no list `configs`"));
 }
+
+#[test]
+fn requests_that_speak_tls_are_not_asked_in_plain_text() {
+    let file = scratch("tls").join("requests.jsonl");
+    let request = r#"{"authority": "details:9080", "path": "/", "tls": "tls", "sni": "details"}"#;
+    std::fs::write(&file, request).unwrap();
+    let path = file.display().to_string();
+    let done = meshsim(&[&["verify", "--requests", &path], &GATEWAY[..]].concat());
+    assert_eq!(done.status.code(), Some(2));
+    let said = text(&done.stderr);
+    assert!(
+        said.contains("the request to `details:9080` speaks TLS"),
+        "{said}"
+    );
+}
