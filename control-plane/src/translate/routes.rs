@@ -1,6 +1,7 @@
 //! HTTP rules to routes.
 
-use super::{Scope, cluster_name};
+use super::cluster_name;
+use super::scope::Scope;
 use crate::config::{
     ConsistentHash, Destination, HashKey, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
     RouteDestination, Static, has_labels,
