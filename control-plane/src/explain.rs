@@ -296,7 +296,13 @@ impl Explanation {
                     [single] => Some(single),
                     _ => None,
                 };
-                self.forward(resources, forward, matched, opened);
+                if matched
+                    .cors
+                    .as_ref()
+                    .is_none_or(|cors| cors.preflight.is_none())
+                {
+                    self.forward(resources, forward, matched, opened);
+                }
             }
             RouteAction::Redirect(redirect) => {
                 self.action = Action::Redirect;
@@ -311,29 +317,48 @@ impl Explanation {
                 self.local_reply(*status, None, "direct_response");
             }
         }
-        let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
-        let request = matched.upstream_heads.first().unwrap_or(&decision.head);
-        let code = match &route.action {
-            RouteAction::Forward(_) => plain.status,
-            _ => 0,
+        let preflight = matched
+            .cors
+            .as_ref()
+            .and_then(|cors| cors.preflight.as_ref());
+        let changed = match preflight {
+            Some(answer) => {
+                self.say("it is a preflight: the proxy answers it itself".to_owned());
+                self.action = Action::DirectResponse;
+                self.local_reply(200, None, "cors_response");
+                Arc::clone(answer)
+            }
+            None => {
+                let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
+                let request = matched.upstream_heads.first().unwrap_or(&decision.head);
+                let code = match &route.action {
+                    RouteAction::Forward(_) => plain.status,
+                    _ => 0,
+                };
+                response_head(&plain, code, matched, entry, request, opened)
+            }
         };
-        let changed = response_head(&plain, code, matched, entry, request, opened);
-        for (name, value) in &changed.headers.0 {
+        let cors = matched.cors.iter().filter(|_| preflight.is_none());
+        let added = cors.flat_map(|cors| &cors.response_headers.0);
+        for (name, value) in changed.headers.0.iter().chain(added) {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             self.response_headers.push((name.clone(), text));
         }
-        if let Some(fault) = &route.fault {
-            if let Some(delay) = &fault.delay {
-                let share = f64::from(delay.fraction_ppm) / 10_000.0;
-                self.say(format!(
-                    "{share} % are delayed by {} ms",
-                    delay.fixed.as_millis()
-                ));
-            }
-            if let Some(abort) = &fault.abort {
-                let share = f64::from(abort.fraction_ppm) / 10_000.0;
-                self.say(format!("{share} % are aborted with {}", abort.status));
-            }
+        self.faults(route);
+    }
+
+    fn faults(&mut self, route: &Route) {
+        let Some(fault) = &route.fault else {
+            return;
+        };
+        let share = |ppm: u32| f64::from(ppm) / 10_000.0;
+        if let Some(delay) = &fault.delay {
+            let (share, span) = (share(delay.fraction_ppm), delay.fixed.as_millis());
+            self.say(format!("{share} % are delayed by {span} ms"));
+        }
+        if let Some(abort) = &fault.abort {
+            let (share, status) = (share(abort.fraction_ppm), abort.status);
+            self.say(format!("{share} % are aborted with {status}"));
         }
     }
 
