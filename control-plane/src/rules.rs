@@ -226,6 +226,11 @@ impl Rules {
         spec_of(&self.sidecars[at])
     }
 
+    /// Where that one stands.
+    pub(crate) fn sidecar_origin(&self, at: usize) -> ConfigRef {
+        self.sidecars[at].origin()
+    }
+
     /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those
     /// of everybody; oldest first in each part.
     pub(crate) fn virtual_services_for(&self, namespace: &str) -> Vec<&Arc<VirtualServiceRule>> {

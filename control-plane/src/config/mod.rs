@@ -25,7 +25,7 @@ pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
-pub(crate) use sidecar::{EgressHost, EgressListener, IngressListener, Sidecar, SidecarPort};
+pub(crate) use sidecar::{EgressHost, EgressListener, Sidecar, SidecarPort};
 pub(crate) use traffic_policy::{
     ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
     TrafficPolicy, merge_levels,
