@@ -6,7 +6,7 @@ use super::{
     required_named,
 };
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Fault, Name, PathRewrite, RedirectPath};
+use proxy_core::xds::{ConfigRef, Fault, Name, PathRewrite, RedirectPath};
 use source::{Diagnostic, Fields, Node, Span};
 
 /// Istio `HTTPRoute`.
@@ -14,6 +14,8 @@ use source::{Diagnostic, Fields, Node, Span};
 pub(crate) struct HttpRoute {
     pub(crate) name: Name,
     pub(crate) span: Span,
+    /// Where it was stated, unless in the VirtualService itself.
+    pub(crate) origin: Option<ConfigRef>,
     pub(crate) matches: Vec<HttpMatch>,
     pub(crate) action: HttpAction,
     pub(crate) path_rewrite: PathRewrite,
@@ -121,6 +123,7 @@ impl HttpRoute {
         Some(HttpRoute {
             name,
             span: node.span.clone(),
+            origin: None,
             matches,
             action: action?,
             path_rewrite,

@@ -1,6 +1,6 @@
 //! Filter chains of TCP and TLS ports.
 
-use super::routes::{RouteContext, destination_service};
+use super::routes::{NOBODY, RouteContext, destination_service};
 use super::{Scope, cluster_name};
 use crate::config::{Destination, L4Match, L4Route, Static, has_labels};
 use crate::names::{full_name, gateway_name, overlap};
@@ -148,6 +148,9 @@ pub(crate) fn clusters(
     l4: &L4Route,
 ) -> Vec<(Name, u32)> {
     let name = |to: &Destination| {
+        if to.host.text.is_empty() {
+            return NOBODY.into();
+        }
         let host = full_name(&to.host.text, rule.namespace());
         let service = destination_service(context.scope, rule, &host);
         let sole = service.and_then(|service| match &service.ports[..] {
