@@ -3,7 +3,7 @@
 
 use super::gateway::Gateway;
 use super::known::{Controller, controller_of};
-use super::{GATEWAY, Spec};
+use super::Spec;
 use crate::config::{ExportTo, Labels};
 use crate::kubernetes::{
     ClusterIp, Deployment, Injection, KubernetesService, ServicePort, Target, Template,

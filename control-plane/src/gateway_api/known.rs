@@ -2,7 +2,7 @@
 
 use super::certificates::{Authority, Certificates};
 use super::reference::{GROUP, ReferenceGrant};
-use super::{GATEWAY, Spec};
+use super::Spec;
 use crate::config::Labels;
 use crate::names::DOMAIN;
 use crate::object::{Body, Object};
@@ -108,18 +108,6 @@ impl<'a> Known<'a> {
     /// The object of that kind, with the spec that it has.
     pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<&'a Arc<Object>> {
         self.objects.find(kind, namespace, name)
-    }
-
-    pub(crate) fn gateway(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Option<(&'a Arc<Object>, &'a super::Gateway)> {
-        let object = self.find(GATEWAY, namespace, name)?;
-        match &object.body {
-            Body::GatewayApi(Spec::Gateway(gateway)) => Some((object, gateway)),
-            _ => None,
-        }
     }
 
     /// The service with that host in that namespace.

@@ -12,7 +12,6 @@ use super::listeners::{
 };
 use super::merge::{Merged, l4_virtual_services};
 use super::policies::{self, shown_kind};
-use super::route::Route;
 use super::status::{
     Conditions, GATEWAY_CONTROLLER, GatewayApiStatus, ListenerStatus, ParentStatus, StatusBody,
     StatusMetadata, StatusReference,

@@ -25,6 +25,8 @@ pub(crate) struct RouteContext<'a, 'm> {
     pub(crate) gateways: &'a [Name],
     /// Of the listener; of a gateway: of the server.
     pub(crate) port: u16,
+    /// The listener speaks TLS.
+    pub(crate) tls: bool,
 }
 
 impl RouteContext<'_, '_> {
@@ -124,11 +126,8 @@ fn route(
                     RedirectPort::FromRequest => context.port,
                 })
                 .filter(|port| {
-                    // Those that go without saying are left out. Gateways speak TLS at 443.
-                    let own = match context.in_mesh() || context.port != 443 {
-                        true => "http",
-                        false => "https",
-                    };
+                    // Those that go without saying are left out.
+                    let own = if context.tls { "https" } else { "http" };
                     let scheme = scheme.as_deref().unwrap_or(own);
                     !matches!((port, scheme), (80, "http") | (443, "https"))
                 }),

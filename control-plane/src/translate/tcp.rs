@@ -39,6 +39,7 @@ pub(crate) fn service_chains(
             scope,
             gateways: &["mesh".into()],
             port: port.number,
+            tls: false,
         };
         if port.protocol.is_tls() {
             tls_chains(&context, rule, &own_ranges, &mut chains);

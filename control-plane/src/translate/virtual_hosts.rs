@@ -105,6 +105,7 @@ fn group(
         scope,
         gateways: &["mesh".into()],
         port,
+        tls: false,
     };
     let routes = of_virtual_service(&context, rule);
     (!routes.is_empty()).then_some(Group {

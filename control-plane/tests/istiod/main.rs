@@ -393,7 +393,7 @@ fn kinds(case: &Path) -> Vec<String> {
 #[test]
 fn other_configurations_go_where_istiod_sends_them() {
     let Some(shared) = shared() else { return };
-    let unsupported = ["Sidecar", "HTTPRoute", "Gateway API"];
+    let unsupported = ["Sidecar"];
     let only = std::env::var("CASE").unwrap_or_default();
     let others = cases(&shared, |case| {
         let supported = kinds(case)
