@@ -3,7 +3,7 @@
 use crate::codes::INVALID;
 use crate::config::{
     BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication, Semantics, ServiceEntry,
-    VirtualService, labels,
+    Sidecar, VirtualService, labels,
 };
 use crate::gateway_api::{self, Certificates};
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
@@ -36,6 +36,7 @@ pub(crate) enum Body {
     Gateway(Gateway),
     ServiceEntry(ServiceEntry),
     PeerAuthentication(PeerAuthentication),
+    Sidecar(Box<Sidecar>),
     Service(KubernetesService),
     Deployment(Deployment),
     Pod(PodObject),
@@ -63,12 +64,13 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 5] = [
+const ISTIO_KINDS: [&str; 6] = [
     "PeerAuthentication",
     "VirtualService",
     "DestinationRule",
     "Gateway",
     "ServiceEntry",
+    "Sidecar",
 ];
 const ISTIO_VERSIONS: [&str; 3] = [
     "networking.istio.io/v1",
@@ -179,6 +181,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         "PeerAuthentication" => {
             Body::PeerAuthentication(PeerAuthentication::read(spec, diagnostics)?)
         }
+        "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway {
             bound_to: BoundTo::of(&annotations, &namespace),
             ..Gateway::read(spec, diagnostics)?

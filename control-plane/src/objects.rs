@@ -167,9 +167,9 @@ impl Objects {
         };
         let stored = self.store.items.get(&reference);
         match kind {
-            "Service" | "Deployment" => stored.or_else(|| {
-                self.deployed().find(|object| object.reference == reference)
-            }),
+            "Service" | "Deployment" => {
+                stored.or_else(|| self.deployed().find(|object| object.reference == reference))
+            }
             _ => stored,
         }
     }

@@ -10,6 +10,7 @@ mod locality;
 mod mesh;
 mod peer_authentication;
 mod service_entry;
+mod sidecar;
 mod traffic_policy;
 mod virtual_service;
 
@@ -25,6 +26,7 @@ pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
+pub(crate) use sidecar::{EgressHost, EgressListener, IngressListener, Sidecar, SidecarPort};
 pub(crate) use traffic_policy::{
     ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
     TrafficPolicy, merge_levels,
@@ -100,7 +102,11 @@ pub(crate) fn labels(fields: &mut Fields<'_, '_>, key: &'static str) -> Labels {
         .collect()
 }
 
-pub(crate) fn named_node(node: &Node, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
+pub(crate) fn named_node(
+    node: &Node,
+    key: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Named> {
     match node.as_scalar() {
         Some(text) => Some(Named {
             text: text.into(),

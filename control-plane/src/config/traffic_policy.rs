@@ -375,7 +375,10 @@ impl ConsistentHash {
 }
 
 impl ConnectionPool {
-    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<ConnectionPool> {
+    pub(super) fn read(
+        node: &Node,
+        diagnostics: &mut Vec<source::Diagnostic>,
+    ) -> Option<ConnectionPool> {
         let mut fields = Fields::of(node, "a connection pool", diagnostics)?;
         let mut pool = ConnectionPool::default();
         let limit = |fields: &mut Fields<'_, '_>, key| count(fields, key).filter(|n| *n > 0);

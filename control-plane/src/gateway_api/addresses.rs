@@ -66,7 +66,11 @@ impl Addresses {
         let external: Vec<&str> = ingress
             .unwrap_or_default()
             .iter()
-            .filter_map(|one| one.at(&["ip"]).or_else(|| one.at(&["hostname"]))?.as_scalar())
+            .filter_map(|one| {
+                one.at(&["ip"])
+                    .or_else(|| one.at(&["hostname"]))?
+                    .as_scalar()
+            })
             .collect();
         let balanced = at(&["spec", "type"]).and_then(Node::as_scalar) == Some("LoadBalancer");
         let selects = |pod: &&Pod| service.selects(&pod.namespace, &pod.labels);
@@ -77,7 +81,8 @@ impl Addresses {
                 Some(_) if endpoints => {
                     self.internal.insert(format!("{host}:{port}"));
                     self.hosts.insert(host.clone());
-                    self.external.extend(external.iter().map(|&ip| ip.to_owned()));
+                    self.external
+                        .extend(external.iter().map(|&ip| ip.to_owned()));
                     if external.is_empty() && balanced {
                         self.pending.insert(host.clone());
                         self.warnings
@@ -129,9 +134,16 @@ impl Addresses {
 
     /// Those that clients use: of load balancers, else the hosts of the Services.
     pub(crate) fn shown(&self, gateway: &Gateway) -> Vec<StatusAddress> {
-        let hosts = self.hosts.iter().filter(|host| !self.pending.contains(*host));
+        let hosts = self
+            .hosts
+            .iter()
+            .filter(|host| !self.pending.contains(*host));
         let values: Vec<Name> = match self.external.is_empty() {
-            false => self.external.iter().map(|text| text.as_str().into()).collect(),
+            false => self
+                .external
+                .iter()
+                .map(|text| text.as_str().into())
+                .collect(),
             true => hosts.cloned().collect(),
         };
         let _ = gateway;

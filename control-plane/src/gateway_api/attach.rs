@@ -163,12 +163,7 @@ fn foreign_waypoint(known: &Known<'_>, reference: &ParentRef, namespace: &Name) 
 }
 
 /// Why a listener does not take a route.
-fn refused(
-    parent: &Parent,
-    reference: &ParentRef,
-    route: &Route,
-    own: &Name,
-) -> Option<Problem> {
+fn refused(parent: &Parent, reference: &ParentRef, route: &Route, own: &Name) -> Option<Problem> {
     if let Some(port) = reference.port.filter(|port| *port != parent.port) {
         let message = format!("port {port} not found");
         return Some(Problem::new("NoMatchingParent", message));

@@ -30,10 +30,7 @@ pub(crate) fn find(
         Found::There(destination(backend, "".into(), None), Some(problem))
     };
     let refused = |message: &str| Found::Refused(Problem::new("InvalidDestination", message));
-    if granting
-        && namespace != own
-        && !known.granted(kind.name(), own, of, namespace, name)
-    {
+    if granting && namespace != own && !known.granted(kind.name(), own, of, namespace, name) {
         let kind = kind.name();
         return nobody(
             "RefNotPermitted",

@@ -127,13 +127,14 @@ pub(crate) fn for_listener(rules: &[L4Route], host: &Name) -> Vec<L4Route> {
 
 /// Of each pair the narrower name.
 pub(crate) fn intersection(names: &[Name], host: &Name) -> Vec<Name> {
-    let narrower = names.iter().filter_map(|name| {
-        match (is_within(name, host), is_within(host, name)) {
-            (true, _) => Some(name.clone()),
-            (false, true) => Some(host.clone()),
-            (false, false) => None,
-        }
-    });
+    let narrower =
+        names.iter().filter_map(
+            |name| match (is_within(name, host), is_within(host, name)) {
+                (true, _) => Some(name.clone()),
+                (false, true) => Some(host.clone()),
+                (false, false) => None,
+            },
+        );
     let mut found: Vec<Name> = Vec::new();
     for name in narrower {
         if !found.contains(&name) {

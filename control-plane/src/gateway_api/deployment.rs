@@ -1,9 +1,9 @@
 //! The Service and the pods that Istio's controller makes for a Gateway. They are made up here only
 //! where no pods are listed: what lists the pods of a cluster lists these too.
 
+use super::Spec;
 use super::gateway::Gateway;
 use super::known::{Controller, controller_of};
-use super::Spec;
 use crate::config::{ExportTo, Labels};
 use crate::kubernetes::{
     ClusterIp, Deployment, Injection, KubernetesService, ServicePort, Target, Template,
@@ -91,8 +91,14 @@ fn labels(object: &Object, gateway: &Gateway, name: &Name) -> Labels {
     let own = gateway.infrastructure_labels.as_ref();
     let mut labels = own.unwrap_or(&object.labels).clone();
     for (key, value) in [
-        ("gateway.networking.k8s.io/gateway-name", &object.reference.name),
-        ("gateway.networking.k8s.io/gateway-class-name", &gateway.class),
+        (
+            "gateway.networking.k8s.io/gateway-name",
+            &object.reference.name,
+        ),
+        (
+            "gateway.networking.k8s.io/gateway-class-name",
+            &gateway.class,
+        ),
         ("service.istio.io/canonical-name", name),
     ] {
         labels.retain(|(known, _)| **known != *key);

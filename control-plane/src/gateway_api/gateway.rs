@@ -311,8 +311,11 @@ impl Namespaces {
             ("None", Some(Namespaces::None)),
             ("Selector", None),
         ];
-        let keys: Vec<(&'static str, usize)> =
-            choices.iter().enumerate().map(|(at, c)| (c.0, at)).collect();
+        let keys: Vec<(&'static str, usize)> = choices
+            .iter()
+            .enumerate()
+            .map(|(at, c)| (c.0, at))
+            .collect();
         let stated = fields.optional("from").is_some();
         let chosen = crate::config::choice(&mut fields, "from", &keys);
         fields.finish();

@@ -1,8 +1,8 @@
 //! What there is to refer to.
 
+use super::Spec;
 use super::certificates::{Authority, Certificates};
 use super::reference::{GROUP, ReferenceGrant};
-use super::Spec;
 use crate::config::Labels;
 use crate::names::DOMAIN;
 use crate::object::{Body, Object};

@@ -127,12 +127,20 @@ pub(crate) fn outcome(
         let protocol = &listener.protocol;
         let message = format!("protocol is {protocol} but no TLS section is defined");
         conditions.fail("Accepted", Problem::new("UnsupportedProtocol", message));
-        conditions.fail("Programmed", Problem::new("Invalid", "Bad TLS configuration"));
+        conditions.fail(
+            "Programmed",
+            Problem::new("Invalid", "Bad TLS configuration"),
+        );
         valid = false;
     }
     let (kinds, all_kinds) = supported_kinds(listener);
     if !all_kinds {
-        conditions.set("ResolvedRefs", false, "InvalidRouteKinds", "Invalid route kinds");
+        conditions.set(
+            "ResolvedRefs",
+            false,
+            "InvalidRouteKinds",
+            "Invalid route kinds",
+        );
     }
     let hosts = admitted_hosts(known, namespace, listener);
     // Waypoints serve no routes here, and tunnels none at all.
@@ -188,7 +196,12 @@ pub(crate) fn conflicted(listener: &Listener, reason: &'static str) -> Outcome {
     conditions.set("Conflicted", true, reason, message);
     let (kinds, all_kinds) = supported_kinds(listener);
     if !all_kinds {
-        conditions.set("ResolvedRefs", false, "InvalidRouteKinds", "Invalid route kinds");
+        conditions.set(
+            "ResolvedRefs",
+            false,
+            "InvalidRouteKinds",
+            "Invalid route kinds",
+        );
     }
     Outcome {
         status: ListenerStatus::new(&listener.name, &kinds, conditions),
@@ -244,9 +257,7 @@ fn unexpected(controller: Controller, listener: &Listener) -> Option<&'static st
         Controller::Gateway | Controller::Remote => true,
     };
     (!fits).then_some(match controller {
-        Controller::Waypoint => {
-            "Expected a single listener on port 15008 with protocol \"HBONE\""
-        }
+        Controller::Waypoint => "Expected a single listener on port 15008 with protocol \"HBONE\"",
         _ => {
             "East-west gateway listeners must be either port 15008 with protocol \"HBONE\" and \
              TLS.Mode == Terminate, or TLS with TLS.Mode == Passthrough"
@@ -371,7 +382,9 @@ fn usable_secret(
     let name = &reference.name.text;
     let shown = shown(reference);
     if reference.group_kind("", "Secret") != ("", "Secret") {
-        return Err(format!("invalid certificate reference {shown}, only secret is allowed"));
+        return Err(format!(
+            "invalid certificate reference {shown}, only secret is allowed"
+        ));
     }
     match known.secret(namespace, name) {
         None => Err(format!(
@@ -533,7 +546,12 @@ pub(crate) fn with_port(listener: &Listener) -> (Listener, Option<Problem>) {
 }
 
 /// Whether the Gateway takes listeners from that ListenerSet.
-pub(crate) fn takes_listeners(known: &Known<'_>, of: &Object, gateway: &Gateway, set: &Object) -> bool {
+pub(crate) fn takes_listeners(
+    known: &Known<'_>,
+    of: &Object,
+    gateway: &Gateway,
+    set: &Object,
+) -> bool {
     let namespace = &set.reference.namespace;
     let labels = known.namespaces.get(namespace).copied();
     let allowed = gateway.allowed_listeners.as_ref();

@@ -1,13 +1,13 @@
 //! BackendTLSPolicies to DestinationRules.
 
 use super::certificates::Authority;
+use super::deployment::generated;
 use super::known::{Known, Problem, reference, service_host};
 use super::policy::{BackendTlsPolicy, Target};
 use super::reference::GROUP;
 use super::status::{
     AncestorStatus, Conditions, GATEWAY_CONTROLLER, MESH_CONTROLLER, StatusReference,
 };
-use super::deployment::generated;
 use super::{GATEWAY, Spec};
 use crate::config::{ClientTls, DestinationRule, ExportTo, Named, TlsMode, TrafficPolicy};
 use crate::object::{Age, Body, Object};
@@ -24,10 +24,13 @@ pub(crate) struct Outcome {
 
 /// The policies with their objects, by age, namespace and name.
 pub(crate) fn ordered<'a>(known: &Known<'a>) -> Vec<(&'a Arc<Object>, &'a BackendTlsPolicy)> {
-    let all = known.objects.iter().filter_map(|object| match &object.body {
-        Body::GatewayApi(Spec::BackendTlsPolicy(policy)) => Some((object, policy)),
-        _ => None,
-    });
+    let all = known
+        .objects
+        .iter()
+        .filter_map(|object| match &object.body {
+            Body::GatewayApi(Spec::BackendTlsPolicy(policy)) => Some((object, policy)),
+            _ => None,
+        });
     let mut all: Vec<_> = all.collect();
     all.sort_by_key(|(object, _)| {
         let reference = &object.reference;
@@ -88,11 +91,17 @@ pub(crate) fn outcome(
                         .settings
                         .extend(hosts.into_iter().map(|host| (host, port, tls.clone()))),
                 }
-                let key = (target.kind.clone(), namespace.clone(), target.name.text.clone());
+                let key = (
+                    target.kind.clone(),
+                    namespace.clone(),
+                    target.name.text.clone(),
+                );
                 seen.extend(gateways.get(&key).into_iter().flatten().cloned());
             }
         }
-        outcome.ancestors.push(of_target(target, conditions.clone()));
+        outcome
+            .ancestors
+            .push(of_target(target, conditions.clone()));
     }
     for (_, name) in seen {
         outcome.ancestors.push(AncestorStatus {
@@ -292,10 +301,7 @@ pub(crate) fn destination_rules(found: &[(&Arc<Object>, Outcome)]) -> Vec<Arc<Ob
 }
 
 /// The Gateways that a route's references name, by namespace and name.
-pub(crate) fn gateways_of(
-    object: &Object,
-    route: &super::route::Route,
-) -> BTreeSet<(Name, Name)> {
+pub(crate) fn gateways_of(object: &Object, route: &super::route::Route) -> BTreeSet<(Name, Name)> {
     let own = &object.reference.namespace;
     let parents = route.parents.iter();
     let gateways = parents.filter(|parent| parent.group_kind() == (GROUP, "Gateway"));

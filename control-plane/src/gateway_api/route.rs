@@ -232,10 +232,7 @@ impl Backend {
     }
 
     /// Of a mirror.
-    pub(crate) fn read_mirrored(
-        node: &Node,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<Backend> {
+    pub(crate) fn read_mirrored(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Backend> {
         Backend::read(RouteKind::Tcp, node, diagnostics)
     }
 

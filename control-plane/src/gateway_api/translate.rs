@@ -216,7 +216,12 @@ fn parent_statuses(
             several => format!("Route was valid, bound to {several} parents"),
         };
         conditions.set("Accepted", true, "Accepted", message);
-        conditions.set("ResolvedRefs", true, "ResolvedRefs", "All references resolved");
+        conditions.set(
+            "ResolvedRefs",
+            true,
+            "ResolvedRefs",
+            "All references resolved",
+        );
         let problem = match attachments.iter().any(|a| a.in_mesh()) {
             true => mesh,
             false => gateway,
@@ -230,7 +235,9 @@ fn parent_statuses(
                 conditions.fail("Accepted", problem);
             }
         }
-        let reference = attachments.first().map(|a| StatusReference::of(a.reference));
+        let reference = attachments
+            .first()
+            .map(|a| StatusReference::of(a.reference));
         statuses.extend(reference.map(|parent_ref| ParentStatus {
             parent_ref,
             controller_name: GATEWAY_CONTROLLER,
@@ -280,8 +287,7 @@ impl GatewayContext<'_> {
             statuses.insert(key(self.object), self.remote());
             return;
         }
-        let (services, address_problem) =
-            services_of(self.object, self.gateway, self.controller);
+        let (services, address_problem) = services_of(self.object, self.gateway, self.controller);
         let sets = self.listener_sets();
         let unusable = services.is_empty() && address_problem.is_some();
         let mut listeners: Vec<ListenerStatus> = Vec::new();
@@ -337,8 +343,13 @@ impl GatewayContext<'_> {
                 self.set_conditions(&services, &own_ports, address_problem.as_ref(), listens);
             statuses.insert(key(set), status);
         }
-        let mut status =
-            self.status(&services, &ports, address_problem, (valid, own.len()), unusable);
+        let mut status = self.status(
+            &services,
+            &ports,
+            address_problem,
+            (valid, own.len()),
+            unusable,
+        );
         status.listeners = listeners;
         status.attached_listener_sets = (attached_sets > 0).then_some(attached_sets);
         statuses.insert(key(self.object), status);
@@ -438,7 +449,8 @@ impl GatewayContext<'_> {
     ) -> Vec<super::status::StatusCondition> {
         let mut conditions = Conditions::default();
         conditions.set("Accepted", true, "Accepted", "Resource accepted");
-        self.addresses(services, ports).programmed(&mut conditions, services);
+        self.addresses(services, ports)
+            .programmed(&mut conditions, services);
         let invalid = "None of the ListenerSet's listeners are valid";
         if let Some(problem) = problem {
             let message = format!("Parent not accepted: {}", problem.message);

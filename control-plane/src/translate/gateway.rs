@@ -1,8 +1,9 @@
 //! Listeners and route tables of gateways.
 
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
-use super::{Scope, tcp};
-use crate::config::{BoundTo, Semantics, Server, ServerTls, Static, has_labels};
+use super::scope::Scope;
+use super::tcp;
+use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
 use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
 use crate::registry::Service;
@@ -71,7 +72,8 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
 }
 
 /// The servers for this pod, oldest Gateway first, by the port that it listens on. On a port that
-/// began as plain text only HTTP joins; a TLS server that names a host of the port again is skipped.
+/// began as plain text only HTTP joins; a server with TLS settings that names a host of the port again
+/// is skipped.
 fn merged<'a>(scope: &'a Scope<'_>) -> BTreeMap<(u16, Option<Name>), PortServers<'a>> {
     let mut ports: BTreeMap<(u16, Option<Name>), PortServers<'a>> = BTreeMap::new();
     for gateway in gateways(scope) {
@@ -89,20 +91,24 @@ fn merged<'a>(scope: &'a Scope<'_>) -> BTreeMap<(u16, Option<Name>), PortServers
 /// Adds a server to those of its port.
 fn join<'a>(servers: &mut PortServers<'a>, bound: Bound<'a>) {
     let server = bound.server;
+    // A redirect counts as TLS settings.
+    if server.tls.is_some() || server.https_redirect {
+        let full = |host: &Named| full_host(bound.gateway, &host.text);
+        let hosts: Vec<String> = server.hosts.iter().map(full).collect();
+        if hosts.iter().any(|host| servers.tls_hosts.contains(host)) {
+            return;
+        }
+        servers.tls_hosts.extend(hosts);
+    }
     let plain_first = !servers.plain.is_empty() || !servers.tcp.is_empty();
     if server.is_plain_http() {
         if servers.tcp.is_empty() {
             servers.plain.push(bound);
         }
+    } else if plain_first {
     } else if server.tls.is_some() {
-        let hosts = server.hosts.iter();
-        let hosts: Vec<String> = hosts.map(|h| full_host(bound.gateway, &h.text)).collect();
-        let taken = hosts.iter().any(|host| servers.tls_hosts.contains(host));
-        if !plain_first && !taken {
-            servers.tls_hosts.extend(hosts);
-            servers.tls.push(bound);
-        }
-    } else if !plain_first && servers.tls.is_empty() {
+        servers.tls.push(bound);
+    } else if servers.tls.is_empty() {
         servers.tcp.push(bound);
     }
 }
@@ -119,7 +125,13 @@ fn gateways<'a>(scope: &'a Scope<'_>) -> Vec<&'a GatewayRule> {
         .collect();
     let managed: BTreeSet<Name> = found
         .iter()
-        .filter(|gateway| gateway.spec().bound_to.as_ref().is_some_and(|to| to.managed))
+        .filter(|gateway| {
+            gateway
+                .spec()
+                .bound_to
+                .as_ref()
+                .is_some_and(|to| to.managed)
+        })
         .map(|gateway| gateway.namespace().clone())
         .collect();
     found.retain(|gateway| {
@@ -186,7 +198,7 @@ fn bound_rules<'s>(
     scope: &'s Scope<'_>,
     bound: &Bound<'_>,
 ) -> Vec<(&'s Arc<VirtualServiceRule>, Vec<Name>)> {
-    let rules = scope.virtual_services.iter();
+    let rules = scope.egress.iter().flat_map(|all| &all.virtual_services);
     rules
         .filter(|rule| rule.gateways.contains(&bound.gateway.id))
         .filter_map(|rule| {

@@ -1,6 +1,7 @@
 //! HTTP rules to routes.
 
-use super::{Scope, cluster_name};
+use super::cluster_name;
+use super::scope::Scope;
 use crate::config::{
     ConsistentHash, Destination, HashKey, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
     RouteDestination, Static, has_labels,
@@ -11,7 +12,8 @@ use crate::rules::VirtualServiceRule;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     ConfigRef, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
-    PathRewrite, Redirect, Regex, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
+    PathRewrite, Redirect, Regex, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch,
+    WeightedCluster,
 };
 use std::sync::Arc;
 
