@@ -322,6 +322,23 @@ impl Explanation {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             self.response_headers.push((name.clone(), text));
         }
+        if let Some(cors) = &matched.cors {
+            let answered = cors.preflight.as_ref();
+            if let Some(head) = answered {
+                self.action = Action::DirectResponse;
+                self.clusters.clear();
+                self.upstream = None;
+                self.endpoint = None;
+                self.say("the proxy answers the preflight itself".to_owned());
+                self.local_reply(head.status, None, "cors_preflight");
+                self.response_headers.clear();
+            }
+            let headers = answered.map_or(&cors.response_headers, |head| &head.headers);
+            for (name, value) in &headers.0 {
+                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                self.response_headers.push((name.clone(), text));
+            }
+        }
         if let Some(fault) = &route.fault {
             if let Some(delay) = &fault.delay {
                 let share = f64::from(delay.fraction_ppm) / 10_000.0;

@@ -1,5 +1,6 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
+mod cors;
 mod delegate;
 mod destination_rule;
 mod gateway;

@@ -2,8 +2,11 @@
 
 use super::route::{Backend, RouteKind};
 use crate::config::{HeaderChanges, HttpAction, RedirectPort, count, port, regex};
-use proxy_core::xds::{HeaderMutations, HeaderValue, Name, PathRewrite, RedirectPath};
+use proxy_core::xds::{
+    CorsPolicy, HeaderMutations, HeaderValue, Name, PathRewrite, RedirectPath, Regex, StringMatch,
+};
 use source::{Diagnostic, Fields, Node};
+use std::sync::Arc;
 
 /// What the filters of a rule or backend do together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,6 +17,7 @@ pub(crate) struct Filters {
     pub(crate) authority_rewrite: Option<Name>,
     /// With the share of requests, in parts per million.
     pub(crate) mirrors: Vec<(Backend, u32)>,
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
     /// Why Istio refuses the whole route.
     pub(crate) invalid: Option<String>,
     /// Any filter but those of headers.
@@ -62,7 +66,10 @@ impl Filters {
                 let node = fields.required("urlRewrite")?;
                 self.read_rewrite(node, fields.diagnostics)?;
             }
-            "CORS" if http => fields.unsupported(&["cors"]),
+            "CORS" if http => {
+                let node = fields.required("cors")?;
+                self.cors = Some(Arc::new(read_cors(node, fields.diagnostics)?));
+            }
             other => {
                 self.invalid = Some(format!("unsupported filter type \"{other}\""));
                 fields.ignore(&["extensionRef", "externalAuth"]);
@@ -231,4 +238,43 @@ fn read_mirror(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<(Backen
     }
     fields.finish();
     Some((backend?, ppm as u32))
+}
+
+/// Preflights that do not match are answered, and results are kept for 5 s unless stated.
+fn read_cors(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<CorsPolicy> {
+    let mut fields = Fields::of(node, "a CORS filter", diagnostics)?;
+    let origins = fields.texts("allowOrigins");
+    let allow_credentials = fields.boolean("allowCredentials").unwrap_or(false);
+    let mut joined = |key| fields.texts(key).join(",").into();
+    let (allow_methods, allow_headers) = (joined("allowMethods"), joined("allowHeaders"));
+    let expose_headers = joined("exposeHeaders");
+    let max_age = count(&mut fields, "maxAge").unwrap_or(5);
+    fields.finish();
+    Some(CorsPolicy {
+        allow_origins: origins.iter().filter_map(|text| origin(text)).collect(),
+        allow_methods,
+        allow_headers,
+        expose_headers,
+        max_age: match max_age {
+            0 => "".into(),
+            seconds => seconds.to_string().into(),
+        },
+        allow_credentials,
+        forward_not_matching_preflights: false,
+    })
+}
+
+/// `*` stands for anything, and on its own for anything that is an origin.
+fn origin(text: &str) -> Option<StringMatch> {
+    let pattern = match text.strip_suffix('*') {
+        _ if text.is_empty() => return None,
+        Some("") => r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$".to_owned(),
+        None if !text.contains('*') => return Some(StringMatch::Exact(text.into())),
+        Some(prefix) if !prefix.contains('*') => return Some(StringMatch::Prefix(prefix.into())),
+        _ => {
+            let parts: Vec<String> = text.split('*').map(crate::names::escaped).collect();
+            format!("^{}$", parts.join(".*"))
+        }
+    };
+    Regex::new(&pattern).ok().map(StringMatch::Regex)
 }

@@ -128,6 +128,7 @@ fn http_rule(
         timeout,
         retries,
         fault: None,
+        cors: filters.cors.clone(),
         mirrors,
         headers: filters.headers.clone(),
     };

@@ -6,7 +6,7 @@ use crate::config::{
     ConsistentHash, Destination, HashKey, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
     RouteDestination, Static, has_labels,
 };
-use crate::names::{full_name, gateway_name};
+use crate::names::{escaped, full_name, gateway_name};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
 use proxy_core::time::Nanos;
@@ -159,6 +159,7 @@ fn route(
         request_headers,
         response_headers,
         fault: http.fault.clone(),
+        cors: http.cors.clone(),
         local_rate_limit: None,
         origin: Some(http.origin.clone().unwrap_or_else(|| ConfigRef {
             file: http.span.file.name.clone(),
@@ -189,18 +190,6 @@ fn with_gateway_semantics(matches: &mut RouteMatch, forward: Option<&mut Forward
             substitution: r"/\2".into(),
         };
     }
-}
-
-/// Text as an expression.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 fn append(to: &mut HeaderMutations, more: &HeaderMutations) {
