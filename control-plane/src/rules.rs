@@ -3,7 +3,7 @@
 
 use crate::authentication::Authentication;
 use crate::config::{
-    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Sidecar, Subset,
+    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Semantics, Sidecar, Subset,
     TrafficPolicy, VirtualService, delegated, has_labels,
 };
 use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
@@ -103,6 +103,11 @@ impl VirtualServiceRule {
         &self.object.reference.namespace
     }
 
+    /// Made from a route of the Gateway API.
+    pub(crate) fn of_gateway_api(&self) -> bool {
+        self.spec().semantics != Semantics::Istio
+    }
+
     pub(crate) fn origin(&self) -> ConfigRef {
         self.object.origin()
     }
@@ -127,7 +132,8 @@ impl GatewayRule {
 
 impl Rules {
     pub(crate) fn new(objects: &Objects) -> Rules {
-        let mut sorted: Vec<&Arc<Object>> = objects.iter().collect();
+        let translated = &objects.gateway_api().objects;
+        let mut sorted: Vec<&Arc<Object>> = objects.iter().chain(translated).collect();
         sorted.sort_by_key(|object| order(object));
         let mut rules = Rules::default();
         for object in sorted {
@@ -232,10 +238,11 @@ impl Rules {
     }
 
     /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those
-    /// of everybody; oldest first in each part.
+    /// of everybody, among which its own of the Gateway API come first; oldest first in each part.
     pub(crate) fn virtual_services_for(&self, namespace: &str) -> Vec<&Arc<VirtualServiceRule>> {
         let part = |rule: &VirtualServiceRule| match &rule.spec().export_to {
-            ExportTo::Everyone => 2,
+            ExportTo::Everyone if rule.of_gateway_api() && **rule.namespace() == *namespace => 2,
+            ExportTo::Everyone => 3,
             ExportTo::Namespaces(names) => {
                 let private = *names == [rule.namespace().clone()];
                 u8::from(!(private && **rule.namespace() == *namespace))

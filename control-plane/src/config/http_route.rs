@@ -7,7 +7,7 @@ use super::{
     required_named,
 };
 use proxy_core::time::Nanos;
-use proxy_core::xds::{CorsPolicy, Fault, Name, PathRewrite, RedirectPath};
+use proxy_core::xds::{ConfigRef, CorsPolicy, Fault, Name, PathRewrite, RedirectPath};
 use source::{Diagnostic, Fields, Node, Span};
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub(crate) struct HttpRoute {
     pub(crate) name: Name,
     pub(crate) span: Span,
+    /// Where it was stated, unless in the VirtualService itself.
+    pub(crate) origin: Option<ConfigRef>,
     pub(crate) matches: Vec<HttpMatch>,
     pub(crate) action: HttpAction,
     pub(crate) path_rewrite: PathRewrite,
@@ -127,6 +129,7 @@ impl HttpRoute {
         Some(HttpRoute {
             name,
             span: node.span.clone(),
+            origin: None,
             matches,
             action: action?,
             path_rewrite,
