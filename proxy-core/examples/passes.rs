@@ -55,6 +55,7 @@ fn configured(endpoints: u32, lb_policy: LbPolicy) -> (Proxy, Outs) {
         }],
         default_filter_chain: None,
         use_original_dst: false,
+        tls_inspector: proxy_core::xds::TlsInspector::AllPorts,
     };
     let (mut proxy, mut outs) = (Proxy::new(&identity), Outs::new(1));
     for delta in [

@@ -8,7 +8,7 @@ use crate::names::{by_specificity, gateway_name, is_within};
 use crate::rules::{GatewayRule, VirtualServiceRule};
 use proxy_core::xds::{
     FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Name, NetworkFilter, Route,
-    RouteSource, RouteTable, VirtualHost,
+    RouteSource, RouteTable, TlsInspector, VirtualHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -64,6 +64,7 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
             filter_chains: chains,
             default_filter_chain: None,
             use_original_dst: false,
+            tls_inspector: TlsInspector::AllPorts,
         }));
     }
     (listeners, tables)

@@ -12,7 +12,7 @@ use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
     Cluster, ConfigRef, FilterChain, FilterChainMatch, Forward, HttpConnectionManager,
     HttpProtocol, Listener, Name, NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable,
-    VirtualHost,
+    TlsInspector, VirtualHost,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,6 +123,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         name: "virtualInbound".into(),
         address: None,
         port: 15006,
+        tls_inspector: inspected(&chains),
         filter_chains: chains,
         default_filter_chain: None,
         use_original_dst: false,
@@ -131,6 +132,23 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         clusters,
         listeners: vec![Arc::new(listener)],
         ..Resources::default()
+    }
+}
+
+/// TLS is looked for where a chain asks for it: at a port with chains of its own, one of those;
+/// elsewhere, one of those for all ports.
+fn inspected(chains: &[FilterChain]) -> TlsInspector {
+    let mut by_port: BTreeMap<Option<u16>, bool> = BTreeMap::new();
+    for chain in chains {
+        let asks = chain.matches.transport_protocol.as_deref() == Some("tls");
+        *by_port.entry(chain.matches.destination_port).or_default() |= asks;
+    }
+    let elsewhere = by_port.remove(&None).unwrap_or(false);
+    let others = by_port.into_iter().filter(|(_, asks)| *asks != elsewhere);
+    let ports: Vec<u16> = others.filter_map(|(port, _)| port).collect();
+    match elsewhere {
+        true => TlsInspector::AllPortsBut(ports),
+        false => TlsInspector::Only(ports),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
     FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Name, NetworkFilter,
-    RouteSource, RouteTable, VirtualHost,
+    RouteSource, RouteTable, TlsInspector, VirtualHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -181,6 +181,7 @@ fn finished(
         filter_chains: chains,
         default_filter_chain,
         use_original_dst: false,
+        tls_inspector: TlsInspector::AllPorts,
     }
 }
 
@@ -213,5 +214,6 @@ fn virtual_outbound(scope: &Scope<'_>) -> Listener {
         ],
         default_filter_chain: None,
         use_original_dst: true,
+        tls_inspector: TlsInspector::AllPorts,
     }
 }

@@ -64,20 +64,19 @@ fn best_chain(listener: &Listener, opened: &Opened, http: bool) -> Option<usize>
     let candidates = narrow(candidates, |at| {
         address_score(chain(at), opened.original_dst.ip())
     });
-    let sni = opened.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    let seen = listener.tls_inspector.sees(port);
+    let tls = opened.tls.as_ref().filter(|_| seen);
+    let sni = tls.and_then(|tls| tls.sni.as_deref());
     let candidates = narrow(candidates, |at| server_name_score(chain(at), sni));
-    let transport = if opened.tls.is_some() {
-        "tls"
-    } else {
-        "raw_buffer"
-    };
+    let transport = if tls.is_some() { "tls" } else { "raw_buffer" };
     let candidates = narrow(candidates, |at| {
         match chain(at).transport_protocol.as_deref() {
             Some(want) => (want == transport).then_some(1),
             None => Some(0),
         }
     });
-    let offered = application_protocols(opened.tls.as_ref(), http);
+    // TLS that is not seen as such is no HTTP either.
+    let offered = application_protocols(tls, http && (seen || opened.tls.is_none()));
     let candidates = narrow(candidates, |at| {
         let wanted = &chain(at).application_protocols;
         match wanted.is_empty() {

@@ -19,6 +19,30 @@ pub struct Listener {
     pub default_filter_chain: Option<FilterChain>,
     /// Hands a redirected connection to the listener of its original destination, if there is one.
     pub use_original_dst: bool,
+    #[serde(default)]
+    pub tls_inspector: TlsInspector,
+}
+
+/// The original destination ports whose connections Envoy's TLS inspector looks at
+/// (`filter_disabled` of the listener filter). To a listener that does not look, TLS is bytes like
+/// any others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum TlsInspector {
+    #[default]
+    AllPorts,
+    AllPortsBut(Vec<u16>),
+    Only(Vec<u16>),
+}
+
+impl TlsInspector {
+    /// Whether connections to `port` are looked at.
+    pub fn sees(&self, port: u16) -> bool {
+        match self {
+            TlsInspector::AllPorts => true,
+            TlsInspector::AllPortsBut(ports) => !ports.contains(&port),
+            TlsInspector::Only(ports) => ports.contains(&port),
+        }
+    }
 }
 
 /// Envoy `config.listener.v3.FilterChain`.

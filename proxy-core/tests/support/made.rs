@@ -34,6 +34,7 @@ pub fn listener() -> Listener {
         }],
         default_filter_chain: None,
         use_original_dst: false,
+        tls_inspector: proxy_core::xds::TlsInspector::AllPorts,
     }
 }
 

@@ -361,6 +361,7 @@ pub fn config(clusters: Vec<Cluster>, forward: Forward) -> Vec<XdsDelta> {
         filter_chains: vec![],
         default_filter_chain: Some(chain),
         use_original_dst: false,
+        tls_inspector: proxy_core::xds::TlsInspector::AllPorts,
     };
     vec![
         XdsDelta::Clusters {
