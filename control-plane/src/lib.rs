@@ -5,7 +5,7 @@
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `object`, `objects` | reading, applying, deleting, patching |
-//! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
+//! | `registry`, `rules`, `authentication`, `authorization` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `request`, `identify` | a request and a proxy that are asked about |
@@ -13,6 +13,7 @@
 //! | `references`, `codes` | rules that name things that are not there; Istio's message codes |
 
 mod authentication;
+mod authorization;
 mod codes;
 mod config;
 mod delta;

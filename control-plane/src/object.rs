@@ -2,7 +2,8 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry, VirtualService, labels,
+    AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry,
+    VirtualService, labels,
 };
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
 use crate::objects::ObjectRef;
@@ -34,6 +35,7 @@ pub(crate) enum Body {
     Gateway(Gateway),
     ServiceEntry(ServiceEntry),
     PeerAuthentication(PeerAuthentication),
+    AuthorizationPolicy(AuthorizationPolicy),
     Service(KubernetesService),
     Deployment(Deployment),
     Pod(PodObject),
@@ -58,7 +60,8 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 5] = [
+const ISTIO_KINDS: [&str; 6] = [
+    "AuthorizationPolicy",
     "PeerAuthentication",
     "VirtualService",
     "DestinationRule",
@@ -107,7 +110,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         return None;
     }
     let supported = match kind.as_str() {
-        "PeerAuthentication" => SECURITY_VERSIONS.contains(&version.as_str()),
+        "AuthorizationPolicy" | "PeerAuthentication" => {
+            SECURITY_VERSIONS.contains(&version.as_str())
+        }
         kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
         "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" => version == "v1",
         "ConfigMap" => {
@@ -167,6 +172,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         )?)),
         "PeerAuthentication" => {
             Body::PeerAuthentication(PeerAuthentication::read(spec, diagnostics)?)
+        }
+        "AuthorizationPolicy" => {
+            Body::AuthorizationPolicy(AuthorizationPolicy::read(spec, &annotations, diagnostics)?)
         }
         "Gateway" => Body::Gateway(Gateway::read(spec, diagnostics)?),
         "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(spec, &namespace, diagnostics)?),

@@ -2,6 +2,7 @@
 //! for whom.
 
 use crate::authentication::Authentication;
+use crate::authorization::Authorization;
 use crate::config::{
     DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Subset, TrafficPolicy,
     VirtualService, delegated, has_labels,
@@ -53,6 +54,7 @@ pub(crate) struct Rules {
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
     pub(crate) gateways: Vec<GatewayRule>,
     pub(crate) authentication: Authentication,
+    pub(crate) authorization: Authorization,
     /// By namespace, then host.
     policies: BTreeMap<Name, PoliciesOfNamespace>,
 }
@@ -157,6 +159,7 @@ impl Rules {
                     id: format!("{namespace}/{}", object.reference.name).into(),
                 }),
                 Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
+                Body::AuthorizationPolicy(_) => rules.authorization.add(object),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
                 _ => {}
             }

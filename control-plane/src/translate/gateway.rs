@@ -1,7 +1,7 @@
 //! Listeners and route tables of gateways.
 
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
-use super::{Scope, tcp};
+use super::{Scope, guard, tcp};
 use crate::config::{Server, ServerTls, Static, has_labels};
 use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
@@ -54,6 +54,7 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
         if chains.is_empty() {
             continue;
         }
+        guard(&mut chains, scope.mesh, &scope.namespace, &scope.labels);
         let address: Option<IpAddr> = bind.as_ref().and_then(|bind| bind.parse().ok());
         let address = address.filter(|ip| !ip.is_unspecified());
         let text = address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
@@ -259,6 +260,7 @@ fn manager_chain(table: &Name, matches: FilterChainMatch, terminates_tls: bool) 
         name: "".into(),
         matches,
         terminates_tls,
+        rbac: Vec::new(),
         filter: NetworkFilter::Http(HttpConnectionManager {
             use_remote_address: true,
             ..HttpConnectionManager::new(RouteSource::Rds(table.clone()))

@@ -3,7 +3,7 @@
 use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
 use super::routes::plain_route;
-use super::{Mesh, tcp};
+use super::{Mesh, guard, tcp};
 use crate::config::{ConnectionPool, MutualTls, merge_levels};
 use crate::kubernetes::Target;
 use crate::model::{ProxyIdentity, Resources};
@@ -119,6 +119,8 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
     }
     clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
+    // All but the first, which passes nothing on.
+    guard(&mut chains[1..], mesh, &proxy.namespace, &proxy.labels);
     let listener = Listener {
         name: "virtualInbound".into(),
         address: None,
@@ -270,6 +272,7 @@ impl Handlers {
             name: self.http_name.clone(),
             matches: self.matches(transport, protocols),
             terminates_tls,
+            rbac: Vec::new(),
             filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Inline(
                 Arc::clone(&self.table),
             ))),

@@ -1,5 +1,6 @@
 //! From objects to the resources of one proxy.
 
+mod access;
 mod clusters;
 mod endpoints;
 mod gateway;
@@ -10,6 +11,7 @@ mod routes;
 mod tcp;
 mod virtual_hosts;
 
+use access::guard;
 pub(crate) use endpoints::PodIndex;
 
 use crate::config::{ConsistentHash, ExportTo, MeshConfig, OutboundTrafficMode};

@@ -95,6 +95,7 @@ fn manager_chain(table: Name) -> FilterChain {
             ..FilterChainMatch::default()
         },
         terminates_tls: false,
+        rbac: Vec::new(),
         filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Rds(table))),
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod hash;
 mod listeners;
 mod matching;
 mod path;
+mod rbac;
 mod rewrite;
 mod routes;
 mod timeouts;
@@ -13,6 +14,7 @@ mod timeouts;
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::{matches, path_of};
 pub(crate) use matching::{request_header_matches, response_header_matches};
+pub use rbac::{RequestSubject, Subject};
 pub(crate) use rewrite::{location_of_direct_response, upstream_head};
 pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
@@ -48,6 +50,8 @@ pub struct Decision {
     pub max_stream_duration: Option<Nanos>,
     /// Whose local rate limit applies.
     pub rate_limit: Option<RateLimitOf>,
+    /// RBAC filters are asked, about the connection too.
+    pub guarded: bool,
     /// Another stream with the same head may be decided otherwise: the stream's random value had a
     /// say, or its connection.
     pub one_off: bool,
@@ -235,6 +239,7 @@ pub fn route(
             .local_rate_limit
             .as_ref()
             .map(|_| RateLimitOf::Manager),
+        guarded: !manager.rbac.is_empty(),
         one_off: false,
     };
     match path::clean(manager, &decision.head.path) {

@@ -320,7 +320,7 @@ impl Worker {
             duration: self.now - exchange.started_at,
             status: exchange.status,
             flags: exchange.flags,
-            details: exchange.details,
+            details: exchange.details.clone(),
             decision: exchange.decision.take(),
             weighted_choice: exchange.weighted_choice,
             cluster: exchange.cluster,

@@ -1,6 +1,6 @@
 //! Listeners and filter chains.
 
-use super::{Fraction, Name, RouteTable};
+use super::{Fraction, Name, Rbac, RouteTable};
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -53,6 +53,10 @@ pub struct FilterChain {
     pub matches: FilterChainMatch,
     /// The chain terminates TLS itself.
     pub terminates_tls: bool,
+    /// Network RBAC filters, in order, before the terminal one: a connection that one of them denies
+    /// is closed.
+    #[serde(default)]
+    pub rbac: Vec<Rbac>,
     pub filter: NetworkFilter,
 }
 
@@ -90,6 +94,9 @@ pub struct HttpConnectionManager {
     /// Clients are at the edge of the mesh: what they say of the protocol they came by is not
     /// believed. Istio sets it at gateways.
     pub use_remote_address: bool,
+    /// RBAC filters, in order, before all others that are modelled.
+    #[serde(default)]
+    pub rbac: Vec<Rbac>,
 }
 
 impl HttpConnectionManager {
@@ -103,6 +110,7 @@ impl HttpConnectionManager {
             stream_idle_timeout: None,
             local_rate_limit: None,
             use_remote_address: false,
+            rbac: Vec::new(),
         }
     }
 }

@@ -30,6 +30,7 @@ pub fn listener() -> Listener {
             name: "".into(),
             matches: FilterChainMatch::default(),
             terminates_tls: false,
+            rbac: Vec::new(),
             filter: NetworkFilter::Http(manager),
         }],
         default_filter_chain: None,
