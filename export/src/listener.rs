@@ -1,7 +1,7 @@
 //! Listeners, filter chains and the connection manager.
 
 use crate::route::route_table;
-use crate::{Message, duration, fractional_percent, typed};
+use crate::{Message, duration, fractional_percent, rbac, typed};
 use proxy_core::xds::{
     EscapedSlashes, FilterChain, FilterChainMatch, Fraction, HttpConnectionManager, Listener,
     LocalRateLimit, NetworkFilter, RouteSource, TcpProxy, TlsInspector,
@@ -106,7 +106,8 @@ fn filter_chain(chain: &FilterChain) -> Value {
             "typed_config": tcp_proxy(proxy),
         }),
     };
-    message.set("filters", vec![filter]);
+    let network = chain.rbac.iter().map(rbac::network_filter);
+    message.set_list("filters", network.chain([filter]));
     message.into()
 }
 
@@ -169,7 +170,7 @@ fn connection_manager(manager: &HttpConnectionManager, chain: &FilterChain) -> V
     )
 }
 
-/// Fault, local rate limit, router: in Istio's order.
+/// Access control, fault, local rate limit, router: in Istio's order.
 fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
     let filter = |name: &str, config: Value| json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": config });
     let never = LocalRateLimit {
@@ -182,7 +183,8 @@ fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
         status: 429,
     };
     let limit = manager.local_rate_limit.as_ref().unwrap_or(&never);
-    vec![
+    let mut filters: Vec<Value> = manager.rbac.iter().map(rbac::http_filter).collect();
+    filters.extend([
         filter(
             "fault",
             typed(
@@ -195,7 +197,8 @@ fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
             "router",
             typed("envoy.extensions.filters.http.router.v3.Router", json!({})),
         ),
-    ]
+    ]);
+    filters
 }
 
 /// `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`.

@@ -80,6 +80,11 @@ pub struct IpRange {
 }
 
 impl IpRange {
+    /// Whether nothing else lies within.
+    pub fn is_one_address(&self) -> bool {
+        self.prefix_length == if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
     /// Whether `ip` lies within; addresses of the other family never do.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let (net, len) = (self.address, u32::from(self.prefix_length));
