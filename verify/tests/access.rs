@@ -89,6 +89,15 @@ const PATHS: (&[&str], &[&str]) = (
         "/data/a=b",
         "/data/a*b",
         "/data/a|b",
+        "/data/a[b",
+        "/data/a]b",
+        "/data/a\"b",
+        "/data/a<b",
+        "/data/a>b",
+        "/data/a^b",
+        "/data/a`b",
+        "/data/a{b}",
+        "/data/!$&'()+,;:@~_-.",
         "/data/%20/items/",
         "/data/1/items/2/x",
         "/data/1/items?q",
@@ -126,7 +135,6 @@ const NETWORKS: (&[&str], &[&str]) = (
         "2001:db8::1",
         "203.0.113.7:80",
         "[2001:db8::1]:80",
-        " 203.0.113.7 ",
     ],
 );
 const PORTS: &[&str] = &["8080", "3306", "9999", "80"];
@@ -383,6 +391,7 @@ fn policies_decide_as_a_real_envoy_does() {
             })
             .count()
     };
+    // Enough of each.
     let denied = answers("rbac_access_denied_matched_policy[ns");
     let not_allowed = answers("rbac_access_denied_matched_policy[none");
     println!("{denied} denied by a policy, {not_allowed} allowed by none");

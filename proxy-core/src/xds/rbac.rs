@@ -110,8 +110,8 @@ pub struct PathTemplate {
 impl PathTemplate {
     /// Compiles `text`; the error is the regex engine's.
     pub fn new(text: &str) -> Result<PathTemplate, String> {
-        const SEGMENT: &str = "[a-zA-Z0-9-._~%!$&'()+,;:@=]+";
-        const SEGMENTS: &str = "[a-zA-Z0-9-._~%!$&'()+,;:@=/]*";
+        const SEGMENT: &str = "[a-zA-Z0-9-._~%!$&'()*+,;:@=]+";
+        const SEGMENTS: &str = "[a-zA-Z0-9-._~%!$&'()*+,;:@=/]*";
         let segments = text.split('/').map(|segment| match segment {
             "*" => SEGMENT.to_owned(),
             "**" => SEGMENTS.to_owned(),
