@@ -4,15 +4,16 @@ use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
 use super::inbound_ports;
 use super::routes::plain_route;
-use super::{Mesh, tcp};
+use super::{Mesh, guard, tcp};
 use crate::config::MutualTls;
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, Endpoint, FilterChain, FilterChainMatch, Forward,
     HttpConnectionManager, HttpProtocol, Listener, LoadAssignment, LocalityEndpoints, Name,
-    NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable, VirtualHost,
+    NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable, TlsInspector, VirtualHost,
 };
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -91,10 +92,13 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
     }
     clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
+    // All but the first, which passes nothing on.
+    guard(&mut chains[1..], mesh, &proxy.namespace, &proxy.labels);
     let listener = Listener {
         name: "virtualInbound".into(),
         address: None,
         port: 15006,
+        tls_inspector: inspected(&chains),
         filter_chains: chains,
         default_filter_chain: None,
         use_original_dst: false,
@@ -115,6 +119,23 @@ fn to_application(cluster: &Name, address: SocketAddr) -> Cluster {
     };
     let assignment = LoadAssignment::new(cluster.clone(), vec![locality]);
     Cluster::new(cluster.clone(), Discovery::Static(assignment))
+}
+
+/// TLS is looked for where a chain asks for it: at a port with chains of its own, one of those;
+/// elsewhere, one of those for all ports.
+fn inspected(chains: &[FilterChain]) -> TlsInspector {
+    let mut by_port: BTreeMap<Option<u16>, bool> = BTreeMap::new();
+    for chain in chains {
+        let asks = chain.matches.transport_protocol.as_deref() == Some("tls");
+        *by_port.entry(chain.matches.destination_port).or_default() |= asks;
+    }
+    let elsewhere = by_port.remove(&None).unwrap_or(false);
+    let others = by_port.into_iter().filter(|(_, asks)| *asks != elsewhere);
+    let ports: Vec<u16> = others.filter_map(|(port, _)| port).collect();
+    match elsewhere {
+        true => TlsInspector::AllPortsBut(ports),
+        false => TlsInspector::Only(ports),
+    }
 }
 
 /// The routes of one inbound cluster: everything to the application, tried again if it closed the
@@ -208,6 +229,7 @@ impl Handlers {
             name: self.http_name.clone(),
             matches: self.matches(transport, protocols),
             terminates_tls,
+            rbac: Vec::new(),
             filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Inline(
                 Arc::clone(&self.table),
             ))),

@@ -1,5 +1,6 @@
 //! From objects to the resources of one proxy.
 
+mod access;
 mod clusters;
 mod endpoints;
 mod gateway;
@@ -12,6 +13,7 @@ mod scope;
 mod tcp;
 mod virtual_hosts;
 
+use access::guard;
 pub(crate) use endpoints::PodIndex;
 
 use crate::config::MeshConfig;

@@ -119,6 +119,7 @@ impl World<'_, '_> {
         let from = self.pods[pod as usize].locality;
         let to_pod = match flight.to {
             Destination::Station { station } => Some(station),
+            Destination::Closing { pod } => Some(pod),
             Destination::Proxy { proxy, .. } => Some(self.proxies[proxy as usize].pod),
             Destination::Line { .. } => None,
         };

@@ -130,10 +130,12 @@ impl Environment for Net {
             ConnTransport::MutualTls => Some(DownstreamTls {
                 sni: None,
                 mutual: true,
+                principal: Some(self.world.plan.pods[self.pod as usize].pod.principal()),
             }),
             ConnTransport::Tls { sni } => Some(DownstreamTls {
                 sni: sni.clone(),
                 mutual: false,
+                principal: None,
             }),
         };
         let preface = Preface {
