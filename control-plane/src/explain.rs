@@ -330,7 +330,7 @@ impl Explanation {
                 self.upstream = None;
                 self.endpoint = None;
                 self.say("the proxy answers the preflight itself".to_owned());
-                self.local_reply(head.status, None, "cors_preflight");
+                self.local_reply(head.status, None, "cors_response");
                 self.response_headers.clear();
             }
             let headers = answered.map_or(&cors.response_headers, |head| &head.headers);
