@@ -33,7 +33,7 @@ mod status;
 mod translate;
 
 pub(crate) use deployment::deployed;
-pub use status::{GatewayApiStatus, StatusCondition};
+pub use status::{GatewayApiStatus, StatusCondition, StatusReference};
 pub(crate) use translate::{Translated, translated};
 
 pub(crate) use certificates::Certificates;
