@@ -6,7 +6,7 @@
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `gateway_api` | the Gateway API: its objects, what they become in Istio's terms, their status |
 //! | `object`, `objects` | reading, applying, deleting, patching |
-//! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
+//! | `registry`, `rules`, `authentication`, `authorization` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `request`, `identify` | a request and a proxy that are asked about |
@@ -14,6 +14,7 @@
 //! | `references`, `codes` | rules that name things that are not there; Istio's message codes |
 
 mod authentication;
+mod authorization;
 mod codes;
 mod config;
 mod delta;

@@ -2,8 +2,8 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication, Semantics, ServiceEntry,
-    Sidecar, VirtualService, labels,
+    AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
+    Semantics, ServiceEntry, Sidecar, VirtualService, labels,
 };
 use crate::gateway_api::{self, Certificates};
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
@@ -37,6 +37,7 @@ pub(crate) enum Body {
     ServiceEntry(ServiceEntry),
     PeerAuthentication(PeerAuthentication),
     Sidecar(Box<Sidecar>),
+    AuthorizationPolicy(AuthorizationPolicy),
     Service(KubernetesService),
     Deployment(Deployment),
     Pod(PodObject),
@@ -64,7 +65,8 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 6] = [
+const ISTIO_KINDS: [&str; 7] = [
+    "AuthorizationPolicy",
     "PeerAuthentication",
     "VirtualService",
     "DestinationRule",
@@ -125,7 +127,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let gateway_api = gateway_api::is_known(&kind, &version);
     let supported = match kind.as_str() {
         _ if gateway_api => true,
-        "PeerAuthentication" => SECURITY_VERSIONS.contains(&version.as_str()),
+        "AuthorizationPolicy" | "PeerAuthentication" => {
+            SECURITY_VERSIONS.contains(&version.as_str())
+        }
         kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
         "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" | "ConfigMap" | "Secret" => {
             version == "v1"
@@ -180,6 +184,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         )?)),
         "PeerAuthentication" => {
             Body::PeerAuthentication(PeerAuthentication::read(spec, diagnostics)?)
+        }
+        "AuthorizationPolicy" => {
+            Body::AuthorizationPolicy(AuthorizationPolicy::read(spec, &annotations, diagnostics)?)
         }
         "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway {

@@ -2,6 +2,7 @@
 //! for whom.
 
 use crate::authentication::Authentication;
+use crate::authorization::Authorization;
 use crate::config::{
     DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Semantics, Sidecar, Subset,
     TrafficPolicy, VirtualService, delegated, has_labels,
@@ -55,6 +56,7 @@ pub(crate) struct Rules {
     pub(crate) authentication: Authentication,
     /// With a selector first, oldest first in each part.
     sidecars: Vec<Arc<Object>>,
+    pub(crate) authorization: Authorization,
     /// By namespace, then host.
     policies: BTreeMap<Name, PoliciesOfNamespace>,
 }
@@ -165,6 +167,7 @@ impl Rules {
                     id: format!("{namespace}/{}", object.reference.name).into(),
                 }),
                 Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
+                Body::AuthorizationPolicy(_) => rules.authorization.add(object),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
                 Body::Sidecar(_) => rules.sidecars.push(Arc::clone(object)),
                 _ => {}
@@ -230,6 +233,11 @@ impl Rules {
     /// The one that [`Rules::sidecar_for`] found.
     pub(crate) fn sidecar(&self, at: usize) -> &Sidecar {
         spec_of(&self.sidecars[at])
+    }
+
+    /// Where that one stands.
+    pub(crate) fn sidecar_origin(&self, at: usize) -> ConfigRef {
+        self.sidecars[at].origin()
     }
 
     /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those

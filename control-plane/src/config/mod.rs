@@ -1,5 +1,6 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
+mod authorization_policy;
 mod cors;
 mod delegate;
 mod destination_rule;
@@ -12,9 +13,13 @@ mod mesh;
 mod peer_authentication;
 mod service_entry;
 mod sidecar;
+mod target;
 mod traffic_policy;
 mod virtual_service;
 
+pub(crate) use authorization_policy::{
+    AccessRule, Attribute, AttributeKey, AuthorizationAction, AuthorizationPolicy, parse_range,
+};
 pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use gateway::{BoundTo, Gateway, Server, ServerTls};
@@ -27,7 +32,8 @@ pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
-pub(crate) use sidecar::{EgressHost, EgressListener, IngressListener, Sidecar, SidecarPort};
+pub(crate) use sidecar::{EgressHost, EgressListener, Sidecar, SidecarPort};
+pub(crate) use target::{Target, read_selector};
 pub(crate) use traffic_policy::{
     ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
     TrafficPolicy, merge_levels,

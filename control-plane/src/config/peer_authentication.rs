@@ -1,6 +1,6 @@
 //! PeerAuthentication.
 
-use super::{Labels, choice, labels};
+use super::{Labels, choice, read_selector};
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
 
@@ -31,9 +31,7 @@ impl PeerAuthentication {
         let mut fields = Fields::of(node, "a PeerAuthentication", diagnostics)?;
         let mut selector = Labels::new();
         if let Some(node) = fields.optional("selector") {
-            let mut inner = Fields::of(node, "a selector", fields.diagnostics)?;
-            selector = labels(&mut inner, "matchLabels");
-            inner.finish();
+            selector = read_selector(node, fields.diagnostics);
         }
         let mode = fields
             .optional("mtls")

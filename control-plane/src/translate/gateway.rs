@@ -2,7 +2,7 @@
 
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
-use super::tcp;
+use super::{guard, tcp};
 use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
 use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
@@ -10,7 +10,7 @@ use crate::registry::Service;
 use crate::rules::{GatewayRule, VirtualServiceRule};
 use proxy_core::xds::{
     FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Name, NetworkFilter, Route,
-    RouteSource, RouteTable, VirtualHost,
+    RouteSource, RouteTable, TlsInspector, VirtualHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -56,6 +56,7 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
         if chains.is_empty() {
             continue;
         }
+        guard(&mut chains, scope.mesh, &scope.namespace, &scope.labels);
         let address: Option<IpAddr> = bind.as_ref().and_then(|bind| bind.parse().ok());
         let address = address.filter(|ip| !ip.is_unspecified());
         let text = address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
@@ -66,6 +67,7 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
             filter_chains: chains,
             default_filter_chain: None,
             use_original_dst: false,
+            tls_inspector: TlsInspector::AllPorts,
         }));
     }
     (listeners, tables)
@@ -322,6 +324,7 @@ fn manager_chain(table: &Name, matches: FilterChainMatch, terminates_tls: bool) 
         name: "".into(),
         matches,
         terminates_tls,
+        rbac: Vec::new(),
         filter: NetworkFilter::Http(HttpConnectionManager {
             use_remote_address: true,
             ..HttpConnectionManager::new(RouteSource::Rds(table.clone()))

@@ -16,6 +16,7 @@ pub(crate) fn chain(matches: FilterChainMatch, clusters: Vec<(Name, u32)>) -> Fi
         name: "".into(),
         matches,
         terminates_tls: false,
+        rbac: Vec::new(),
         filter: NetworkFilter::Tcp(TcpProxy { clusters }),
     }
 }
