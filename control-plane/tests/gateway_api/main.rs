@@ -6,6 +6,7 @@
 
 mod goldens;
 mod judge;
+mod rules;
 mod suite;
 
 use control_plane::{ControlPlane, Objects, Pod, PushSettings, Resources};
