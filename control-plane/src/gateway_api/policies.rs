@@ -15,6 +15,10 @@ use proxy_core::xds::Name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The Gateways, by namespace and name, whose routes send to a backend of that kind, namespace and
+/// name.
+pub(crate) type Reached = BTreeMap<(Name, Name, Name), BTreeSet<(Name, Name)>>;
+
 /// What is found of one policy.
 pub(crate) struct Outcome {
     pub(crate) ancestors: Vec<AncestorStatus>,
@@ -49,7 +53,7 @@ pub(crate) fn outcome(
     object: &Object,
     policy: &BackendTlsPolicy,
     others: &[(&Arc<Object>, &BackendTlsPolicy)],
-    gateways: &BTreeMap<(Name, Name, Name), BTreeSet<(Name, Name)>>,
+    gateways: &Reached,
 ) -> Outcome {
     let namespace = &object.reference.namespace;
     let mut outcome = Outcome {
@@ -192,7 +196,10 @@ fn check_authority(
             return true;
         }
     };
-    let message = format!("Certificate reference not found: {why}");
+    let message = match found {
+        None => format!("Certificate reference not found: {why}"),
+        Some(_) => format!("Certificate invalid: {why}"),
+    };
     conditions.fail(
         "ResolvedRefs",
         Problem::new("InvalidCACertificateRef", message),

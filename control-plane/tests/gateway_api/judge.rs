@@ -115,14 +115,14 @@ pub(crate) fn judge(
         let why = || format!("status {got}, not {wanted:?} ({:?})", answer.trail);
         must(fits, why)?;
     }
-    redirect(expect, request, answer)?;
+    redirect(expect, answer)?;
     backend(world, resources, expect, answer)?;
     mirrors(world, resources, expect, answer)?;
     upstream(world, resources, expect, answer)?;
     response(request, answer)
 }
 
-fn redirect(expect: &Value, request: &Value, answer: &Explanation) -> Judged {
+fn redirect(expect: &Value, answer: &Explanation) -> Judged {
     let wanted = &expect["redirect"];
     if wanted.is_null() {
         return Ok(());
@@ -143,7 +143,6 @@ fn redirect(expect: &Value, request: &Value, answer: &Explanation) -> Judged {
         why,
     )?;
     let usual = if scheme == "https" { "443" } else { "80" };
-    let _ = request;
     let wanted_port = match &wanted["port"] {
         Value::Null => String::new(),
         Value::String(port) => port.clone(),

@@ -8,6 +8,7 @@ mod goldens;
 mod judge;
 mod rules;
 mod suite;
+mod surroundings;
 
 use control_plane::{ControlPlane, Objects, Pod, PushSettings, Resources};
 use source::SourceFile;
