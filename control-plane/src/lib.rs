@@ -37,7 +37,7 @@ mod translate;
 pub use codes::code_name;
 pub use config::{MeshConfig, OutboundTrafficMode};
 pub use explain::{Action, ClusterShare, Explanation, Upstream, explain};
-pub use gateway_api::{GatewayApiStatus, StatusCondition};
+pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };

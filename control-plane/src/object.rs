@@ -107,9 +107,11 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
         text(&["metadata", "namespace"]).unwrap_or("default"),
         text(&["metadata", "name"]).unwrap_or("")
     );
+    let version = text(&["apiVersion"]).unwrap_or_default();
+    let istio = ISTIO_KINDS.contains(&kind) && !gateway_api::is_known(kind, version);
     for diagnostic in &mut diagnostics[before..] {
         diagnostic.resource = Some(resource.clone());
-        if diagnostic.level == Level::Error && ISTIO_KINDS.contains(&kind) {
+        if diagnostic.level == Level::Error && istio {
             diagnostic.code.get_or_insert(INVALID);
         }
     }

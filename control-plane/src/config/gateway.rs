@@ -168,6 +168,8 @@ impl Server {
                 "privateKey",
                 "caCertificates",
                 "caCrl",
+                "caCertCredentialName",
+                "insecureSkipVerify",
                 "subjectAltNames",
                 "verifyCertificateSpki",
                 "verifyCertificateHash",

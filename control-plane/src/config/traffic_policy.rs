@@ -92,6 +92,8 @@ pub(crate) struct Outlier {
 pub(crate) struct ClientTls {
     pub(crate) mode: TlsMode,
     pub(crate) sni: Option<Name>,
+    /// What it needs to check servers is not there (BackendTLSPolicy): no connection comes about.
+    pub(crate) unusable: bool,
 }
 
 /// Istio `ClientTLSSettings.TLSmode`.
@@ -494,6 +496,7 @@ impl ClientTls {
         Some(ClientTls {
             mode: mode.unwrap_or(TlsMode::Disable),
             sni,
+            unusable: false,
         })
     }
 }
