@@ -6,8 +6,8 @@ use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
-    Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain, redirect_location,
-    response_head, route,
+    Decision, Matched, Outcome, RequestSubject, Stream, Subject, Token, find_chain,
+    redirect_location, response_head, route,
 };
 use proxy_core::telemetry::Details;
 use proxy_core::xds::{
@@ -191,15 +191,14 @@ fn follow(
                 request: Some(RequestSubject {
                     head: &decision.head,
                     manager,
-                    claims: None,
+                    claims: decision.token.claims(),
                 }),
             };
             let answered = matches!(
                 decision.outcome,
                 Outcome::BadPath | Outcome::EscapedPath { .. }
             );
-            if !answered && let Some(details) = answer.access(&manager.rbac, subject) {
-                answer.local_reply(403, None, &details.to_string());
+            if !answered && answer.turned_away(manager, &decision.token, subject) {
                 return;
             }
             answer.http(resources, &decision, opened);
@@ -260,6 +259,36 @@ impl Explanation {
         self.status = Some(status);
         self.flags.extend(flag.map(Name::from));
         self.details = Some(details.into());
+    }
+
+    /// Whether the token or what is not allowed ends it.
+    fn turned_away(
+        &mut self,
+        manager: &HttpConnectionManager,
+        token: &Token,
+        subject: Subject<'_>,
+    ) -> bool {
+        if let Some(jwt) = &manager.jwt {
+            let rules = jwt.providers.iter().filter_map(|one| one.origin.as_ref());
+            let rules: Vec<String> = rules.map(described).collect();
+            let rules = rules.join("; ");
+            self.say(match token {
+                Token::Absent => format!("no token is looked at by {rules}"),
+                Token::Accepted(claims) => format!("claims {claims} are accepted by {rules}"),
+                Token::Refused(problem) => format!("{} by {rules}", problem.as_str()),
+            });
+        }
+        let (status, details) = match token {
+            Token::Refused(problem) => {
+                let details = Details::JwtAuthnAccessDenied(*problem);
+                (problem.status(), Some(details))
+            }
+            _ => (403, self.access(&manager.rbac, subject)),
+        };
+        if let Some(details) = &details {
+            self.local_reply(status, None, &details.to_string());
+        }
+        details.is_some()
     }
 
     /// What the RBAC filters say, and why; `None`: nothing against it.

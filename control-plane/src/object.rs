@@ -2,8 +2,8 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry,
-    VirtualService, labels,
+    AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
+    RequestAuthentication, ServiceEntry, VirtualService, labels,
 };
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
 use crate::objects::ObjectRef;
@@ -36,6 +36,7 @@ pub(crate) enum Body {
     ServiceEntry(ServiceEntry),
     PeerAuthentication(PeerAuthentication),
     AuthorizationPolicy(AuthorizationPolicy),
+    RequestAuthentication(RequestAuthentication),
     Service(KubernetesService),
     Deployment(Deployment),
     Pod(PodObject),
@@ -60,7 +61,8 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 6] = [
+const ISTIO_KINDS: [&str; 7] = [
+    "RequestAuthentication",
     "AuthorizationPolicy",
     "PeerAuthentication",
     "VirtualService",
@@ -110,7 +112,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         return None;
     }
     let supported = match kind.as_str() {
-        "AuthorizationPolicy" | "PeerAuthentication" => {
+        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
             SECURITY_VERSIONS.contains(&version.as_str())
         }
         kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
@@ -175,6 +177,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         }
         "AuthorizationPolicy" => {
             Body::AuthorizationPolicy(AuthorizationPolicy::read(spec, &annotations, diagnostics)?)
+        }
+        "RequestAuthentication" => {
+            Body::RequestAuthentication(RequestAuthentication::read(spec, diagnostics)?)
         }
         "Gateway" => Body::Gateway(Gateway::read(spec, diagnostics)?),
         "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(spec, &namespace, diagnostics)?),

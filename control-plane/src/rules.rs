@@ -160,6 +160,7 @@ impl Rules {
                 }),
                 Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
                 Body::AuthorizationPolicy(_) => rules.authorization.add(object),
+                Body::RequestAuthentication(_) => rules.authentication.add_tokens(object),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
                 _ => {}
             }

@@ -10,6 +10,7 @@ mod http_route;
 mod locality;
 mod mesh;
 mod peer_authentication;
+mod request_authentication;
 mod service_entry;
 mod target;
 mod traffic_policy;
@@ -27,6 +28,7 @@ pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, Ro
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
+pub(crate) use request_authentication::RequestAuthentication;
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use target::{Target, read_selector};
 pub(crate) use traffic_policy::{

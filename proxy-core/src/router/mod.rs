@@ -10,6 +10,7 @@ mod rbac;
 mod rewrite;
 mod routes;
 mod timeouts;
+mod token;
 
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::{matches, path_of};
@@ -18,6 +19,7 @@ pub use rbac::{RequestSubject, Subject};
 pub(crate) use rewrite::{location_of_direct_response, upstream_head};
 pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
+pub use token::{Token, TokenProblem};
 
 use crate::contract::{Opened, Protocol};
 use crate::head::RequestHead;
@@ -50,6 +52,7 @@ pub struct Decision {
     pub max_stream_duration: Option<Nanos>,
     /// Whose local rate limit applies.
     pub rate_limit: Option<RateLimitOf>,
+    pub token: Token,
     /// RBAC filters are asked, about the connection too.
     pub guarded: bool,
     /// Another stream with the same head may be decided otherwise: the stream's random value had a
@@ -239,6 +242,7 @@ pub fn route(
             .local_rate_limit
             .as_ref()
             .map(|_| RateLimitOf::Manager),
+        token: Token::Absent,
         guarded: !manager.rbac.is_empty(),
         one_off: false,
     };
@@ -259,7 +263,14 @@ pub fn route(
         }
         Normalized::Refused => return decision,
     }
-    decision.outcome = match table.find(&decision.head, stream.value) {
+    let mut found = table.find(&decision.head, stream.value);
+    if let Some(jwt) = &manager.jwt {
+        (decision.token, decision.head) = jwt.authenticate(&decision.head);
+        if jwt.clear_route_cache && decision.token.claims().is_some() {
+            found = table.find(&decision.head, stream.value);
+        }
+    }
+    decision.outcome = match found {
         None => Outcome::NoVirtualHost,
         Some(found) if found.host.require_tls && forwarded_proto(&decision.head) != b"https" => {
             Outcome::TlsRequired {
