@@ -24,8 +24,16 @@ pub enum Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TokenProblem {
     Malformed,
+    HeaderEncoding,
+    HeaderJson,
+    Algorithm,
+    PayloadEncoding,
+    PayloadJson,
+    IssuerType,
+    AudienceType,
     UnknownIssuer,
     Audience,
+    Signature,
 }
 
 impl TokenProblem {
@@ -35,8 +43,16 @@ impl TokenProblem {
             TokenProblem::Malformed => {
                 "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"
             }
+            TokenProblem::HeaderEncoding => "Jwt header is an invalid Base64url encoded",
+            TokenProblem::HeaderJson => "Jwt header is an invalid JSON",
+            TokenProblem::Algorithm => "Jwt header [alg] field is required and must be a string",
+            TokenProblem::PayloadEncoding => "Jwt payload is an invalid Base64url encoded",
+            TokenProblem::PayloadJson => "Jwt payload is an invalid JSON",
+            TokenProblem::IssuerType => "Jwt payload [iss] field is not a string",
+            TokenProblem::AudienceType => "Jwt payload [aud] field is not a string or string list",
             TokenProblem::UnknownIssuer => "Jwt issuer is not configured",
             TokenProblem::Audience => "Audiences in Jwt are not allowed",
+            TokenProblem::Signature => "Jwt verification fails",
         }
     }
 
@@ -44,7 +60,7 @@ impl TokenProblem {
     pub fn status(self) -> u16 {
         match self {
             TokenProblem::Audience => 403,
-            TokenProblem::Malformed | TokenProblem::UnknownIssuer => 401,
+            _ => 401,
         }
     }
 }
@@ -69,8 +85,16 @@ struct Found {
 enum Verdict {
     Missed,
     Refused(TokenProblem),
-    /// Claims, and what they were in the token.
-    Accepted(Value, String),
+    Accepted(Claims),
+}
+
+/// What a token says.
+struct Claims {
+    all: Value,
+    /// As it goes into headers.
+    payload: String,
+    /// By something that may be a signature.
+    signed: bool,
 }
 
 impl JwtAuthentication {
@@ -91,9 +115,9 @@ impl JwtAuthentication {
                         problem = Some(why);
                     }
                 }
-                Verdict::Accepted(claims, payload) => {
-                    provider.tell(&mut head, &claims, &payload);
-                    return (Token::Accepted(Arc::new(provider.normal(claims))), head);
+                Verdict::Accepted(claims) => {
+                    provider.tell(&mut head, &claims);
+                    return (Token::Accepted(Arc::new(provider.normal(claims.all))), head);
                 }
             }
         }
@@ -116,19 +140,24 @@ impl JwtProvider {
     fn verify(&self, head: &RequestHead) -> Verdict {
         let mut verdict = Verdict::Missed;
         for found in self.tokens(head).iter().rev() {
-            let Some((claims, payload)) = read(&found.text) else {
-                return Verdict::Refused(TokenProblem::Malformed);
+            verdict = match Claims::read(&found.text).and_then(|claims| self.check(claims)) {
+                Ok(claims) => Verdict::Accepted(claims),
+                Err(problem) => return Verdict::Refused(problem),
             };
-            let issuer = claims.get("iss").and_then(Value::as_str);
-            if !self.issuer.is_empty() && issuer != Some(&*self.issuer) {
-                return Verdict::Refused(TokenProblem::UnknownIssuer);
-            }
-            if !self.takes_audience(&claims) {
-                return Verdict::Refused(TokenProblem::Audience);
-            }
-            verdict = Verdict::Accepted(claims, payload);
         }
         verdict
+    }
+
+    fn check(&self, claims: Claims) -> Result<Claims, TokenProblem> {
+        let issuer = claims.all.get("iss").and_then(Value::as_str);
+        if !self.issuer.is_empty() && issuer != Some(&*self.issuer) {
+            return Err(TokenProblem::UnknownIssuer);
+        }
+        match self.takes_audience(&claims.all) {
+            false => Err(TokenProblem::Audience),
+            true if !claims.signed => Err(TokenProblem::Signature),
+            true => Ok(claims),
+        }
     }
 
     fn tokens(&self, head: &RequestHead) -> Vec<Found> {
@@ -168,17 +197,17 @@ impl JwtProvider {
     }
 
     /// Tells the request of its token.
-    fn tell(&self, head: &mut Arc<RequestHead>, claims: &Value, payload: &str) {
+    fn tell(&self, head: &mut Arc<RequestHead>, claims: &Claims) {
         for (header, path) in &self.claim_to_headers {
             let claim = path
                 .split('.')
-                .try_fold(claims, |within, key| within.get(key));
+                .try_fold(&claims.all, |within, key| within.get(key));
             if let Some(text) = claim.and_then(header_text) {
                 change(head).append(header.clone(), text.as_bytes());
             }
         }
         if let Some(name) = &self.forward_payload_header {
-            change(head).append(name.clone(), payload.as_bytes());
+            change(head).append(name.clone(), claims.payload.as_bytes());
         }
         if !self.forward {
             for name in self
@@ -220,30 +249,16 @@ fn is_preflight(head: &RequestHead) -> bool {
     &*head.method == "OPTIONS" && said("origin") && said("access-control-request-method")
 }
 
-/// The token in a header: what follows the prefix, as far as it looks like one.
+/// The token in a header: what follows the prefix.
 fn in_header(headers: &Headers, name: &str, prefix: &str) -> Option<String> {
-    let lines: Vec<&str> = headers
-        .all(name)
-        .map(|line| std::str::from_utf8(line).unwrap_or_default())
-        .collect();
-    if lines.is_empty() {
-        return None;
-    }
-    let value = lines.join(",");
-    if prefix.is_empty() {
-        return Some(value);
-    }
-    let (_, after) = value.split_once(prefix)?;
-    if after.trim_start().starts_with('{') {
-        return Some(after.trim().to_owned());
-    }
-    let part_of_one = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let Some(start) = after.find(part_of_one) else {
-        return Some(value.clone());
+    let mut lines = headers.all(name).map(String::from_utf8_lossy);
+    let value = match name {
+        // Envoy makes one line of several.
+        "authorization" => lines.collect::<Vec<_>>().join(","),
+        _ => lines.next()?.into_owned(),
     };
-    let rest = &after[start..];
-    let end = rest.find(|c| !part_of_one(c)).unwrap_or(rest.len());
-    Some(rest[..end].to_owned())
+    let (_, after) = value.split_once(prefix)?;
+    (!value.is_empty()).then(|| after.trim_start().to_owned())
 }
 
 fn cookie(headers: &Headers, name: &str) -> Option<String> {
@@ -257,22 +272,52 @@ fn cookie(headers: &Headers, name: &str) -> Option<String> {
     })
 }
 
-/// The claims of a token, and as they go into headers.
-fn read(token: &str) -> Option<(Value, String)> {
-    let (json, payload) = match token.starts_with('{') {
-        true => (token.as_bytes().to_vec(), URL_SAFE_NO_PAD.encode(token)),
-        false => {
-            let mut parts = token.split('.');
-            let (_, payload) = (parts.next()?, parts.next()?);
-            parts.next()?;
-            if parts.next().is_some() {
-                return None;
-            }
-            (URL_SAFE_NO_PAD.decode(payload).ok()?, payload.to_owned())
+impl Claims {
+    /// Of a token, or written down as JSON.
+    fn read(token: &str) -> Result<Claims, TokenProblem> {
+        if token.starts_with('{') {
+            let payload = URL_SAFE_NO_PAD.encode(token);
+            return Claims::of(token.as_bytes(), payload, true);
         }
-    };
-    let claims: Value = serde_json::from_slice(&json).ok()?;
-    claims.is_object().then_some((claims, payload))
+        let parts: Vec<&str> = token.split('.').collect();
+        let [header, payload, signature] = parts[..] else {
+            return Err(TokenProblem::Malformed);
+        };
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
+        let header = decode(header).ok_or(TokenProblem::HeaderEncoding)?;
+        let header: Value = serde_json::from_slice(&header)
+            .ok()
+            .filter(Value::is_object)
+            .ok_or(TokenProblem::HeaderJson)?;
+        if !header["alg"].is_string() {
+            return Err(TokenProblem::Algorithm);
+        }
+        let claims = decode(payload).ok_or(TokenProblem::PayloadEncoding)?;
+        Claims::of(&claims, payload.to_owned(), decode(signature).is_some())
+    }
+
+    fn of(json: &[u8], payload: String, signed: bool) -> Result<Claims, TokenProblem> {
+        let all: Value = serde_json::from_slice(json)
+            .ok()
+            .filter(Value::is_object)
+            .ok_or(TokenProblem::PayloadJson)?;
+        if all.get("iss").is_some_and(|issuer| !issuer.is_string()) {
+            return Err(TokenProblem::IssuerType);
+        }
+        let audiences = match all.get("aud") {
+            None | Some(Value::String(_)) => true,
+            Some(Value::Array(several)) => several.iter().all(Value::is_string),
+            Some(_) => false,
+        };
+        match audiences {
+            false => Err(TokenProblem::AudienceType),
+            true => Ok(Claims {
+                all,
+                payload,
+                signed,
+            }),
+        }
+    }
 }
 
 /// `google::jwt_verify` compares audiences without scheme and last slash.
@@ -289,7 +334,11 @@ fn header_text(claim: &Value) -> Option<String> {
     match claim {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_f64() => Some(format!("{:.6}", number.as_f64()?)),
         Value::Bool(_) | Value::Number(_) => Some(claim.to_string()),
         Value::Array(_) | Value::Object(_) => Some(STANDARD.encode(claim.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,12 +37,11 @@ impl Worker {
         let (scheme, authority) = (&head.scheme, &head.authority);
         let challenge =
             format!("Bearer realm=\"{scheme}://{authority}{path}\", error=\"invalid_token\"");
-        let status = problem.status();
         let reply = LocalReply {
-            status,
+            status: problem.status(),
             grpc_status: None,
             header: None,
-            first: (status == 401).then(|| ("www-authenticate", challenge.into())),
+            first: Some(("www-authenticate", challenge.into())),
             body: self.local_texts.of(problem.as_str()),
             details: Details::JwtAuthnAccessDenied(problem),
         };
