@@ -1,19 +1,20 @@
 //! Where one request goes, by the resources of one proxy, and why.
 
+mod access;
+
 use crate::model::Resources;
 use crate::request::{Request, RequestDirection, RequestProtocol, RequestTls};
+use access::{secured, unmatched};
 use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
-    Decision, Matched, Outcome, RequestSubject, Stream, Subject, Token, find_chain,
-    redirect_location, response_head, route,
+    Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain, redirect_location,
+    response_head, route,
 };
-use proxy_core::telemetry::Details;
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
-    LbPolicy, Name, NetworkFilter, Rbac, RbacAction, Route, RouteAction, RouteSource, RouteTable,
-    TcpProxy,
+    LbPolicy, Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
 };
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -102,7 +103,7 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         choice.listener.name, opened.original_dst
     ));
     let Some(chain) = choice.chain() else {
-        answer.say("no filter chain matches: the connection is closed".to_owned());
+        answer.say(unmatched(&choice.listener, &opened));
         answer.flags.push("NR".into());
         answer.details = Some("filter_chain_not_found".into());
         return answer;
@@ -206,18 +207,6 @@ fn follow(
     }
 }
 
-/// How the bytes arrive, in words.
-fn secured(opened: &Opened, chain: &FilterChain) -> &'static str {
-    match (&opened.tls, chain.terminates_tls) {
-        (None, false) => "plain text, as the filter chain takes it",
-        (None, true) => "plain text, where the filter chain ends TLS",
-        (Some(tls), true) if tls.mutual => "mutual TLS, which ends here",
-        (Some(_), true) => "TLS, which ends here",
-        (Some(tls), false) if tls.mutual => "mutual TLS, which does not end here",
-        (Some(_), false) => "TLS, which does not end here",
-    }
-}
-
 fn table_of<'r>(
     resources: &'r Resources,
     manager: &'r HttpConnectionManager,
@@ -259,65 +248,6 @@ impl Explanation {
         self.status = Some(status);
         self.flags.extend(flag.map(Name::from));
         self.details = Some(details.into());
-    }
-
-    /// Whether the token or what is not allowed ends it.
-    fn turned_away(
-        &mut self,
-        manager: &HttpConnectionManager,
-        token: &Token,
-        subject: Subject<'_>,
-    ) -> bool {
-        if let Some(jwt) = &manager.jwt {
-            let rules = jwt.providers.iter().filter_map(|one| one.origin.as_ref());
-            let rules: Vec<String> = rules.map(described).collect();
-            let rules = rules.join("; ");
-            self.say(match token {
-                Token::Absent => format!("no token is looked at by {rules}"),
-                Token::Accepted(claims) => format!("claims {claims} are accepted by {rules}"),
-                Token::Refused(problem) => format!("{} by {rules}", problem.as_str()),
-            });
-        }
-        let (status, details) = match token {
-            Token::Refused(problem) => {
-                let details = Details::JwtAuthnAccessDenied(*problem);
-                (problem.status(), Some(details))
-            }
-            _ => (403, self.access(&manager.rbac, subject)),
-        };
-        if let Some(details) = &details {
-            self.local_reply(status, None, &details.to_string());
-        }
-        details.is_some()
-    }
-
-    /// What the RBAC filters say, and why; `None`: nothing against it.
-    fn access(&mut self, filters: &[Rbac], subject: Subject<'_>) -> Option<Details> {
-        for filter in filters {
-            let matching = filter.matching(subject);
-            if let Some(policy) = matching {
-                self.configured_by(policy.origin.as_ref());
-                let verb = match filter.action {
-                    RbacAction::Allow => "allowed",
-                    RbacAction::Deny => "denied",
-                };
-                let by = policy.origin.as_ref().map(described).unwrap_or_default();
-                self.say(format!("{verb} by {} ({by})", policy.name));
-            }
-            match (filter.action, matching) {
-                (RbacAction::Deny, Some(policy)) => {
-                    return Some(Details::RbacAccessDenied(Some(policy.name.clone())));
-                }
-                (RbacAction::Allow, None) => {
-                    let known = filter.policies.iter().filter_map(|p| p.origin.as_ref());
-                    let known: Vec<String> = known.map(described).collect();
-                    self.say(format!("denied: nothing allows it of {}", known.join("; ")));
-                    return Some(Details::RbacAccessDenied(None));
-                }
-                (RbacAction::Deny, None) | (RbacAction::Allow, Some(_)) => {}
-            }
-        }
-        None
     }
 
     fn configured_by(&mut self, origin: Option<&ConfigRef>) {

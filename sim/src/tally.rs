@@ -466,6 +466,7 @@ fn details_code(details: &Details) -> u64 {
         Details::LocalRateLimited => 16,
         Details::DropOverload => 17,
         Details::UnconditionalDropOverload => 18,
+        Details::JwtAuthnAccessDenied(problem) => 300 + *problem as u64,
         Details::RbacAccessDenied(policy) => 19 ^ policy.as_deref().map_or(0, hash_text),
         Details::ResetBeforeResponse(reset) => 100 + *reset as u64,
         Details::ResetAfterResponse(reset) => 200 + *reset as u64,
