@@ -149,7 +149,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) from: Option<String>,
     /// How the client secures the connection. Default: by the URL and `--from`
     #[arg(long, value_enum, value_name = "HOW")]
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Secured>,
     /// Requests from a file, one JSON object a line; one answer for each
     #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "method", "headers", "from", "tls"])]
     pub(crate) requests: Option<PathBuf>,
@@ -161,7 +161,7 @@ pub(crate) struct ExplainArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Tls {
+pub(crate) enum Secured {
     None,
     Tls,
     /// Istio's mutual TLS

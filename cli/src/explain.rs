@@ -1,6 +1,6 @@
 //! `meshsim explain`.
 
-use crate::args::{ExplainArgs, Format, Tls};
+use crate::args::{ExplainArgs, Format, Secured};
 use crate::{Exit, config, report};
 use anstream::{print, println};
 use control_plane::{Explanation, Request, RequestTls, explain};
@@ -40,9 +40,9 @@ fn answers(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec<
     for request in &mut requests {
         if let Some(tls) = args.tls {
             request.tls = match tls {
-                Tls::None => RequestTls::None,
-                Tls::Tls => RequestTls::Tls,
-                Tls::Mtls => RequestTls::Mtls,
+                Secured::None => RequestTls::None,
+                Secured::Tls => RequestTls::Tls,
+                Secured::Mtls => RequestTls::Mtls,
             };
         }
         request.resolve(&objects, &proxy);
