@@ -674,3 +674,42 @@ fn the_narrowest_mode_holds() {
         assert_eq!(status(&policies, "job-0", &plain), want, "{policies:?}");
     }
 }
+
+#[test]
+fn gateways_route_by_claims() {
+    let tokens = policy(
+        "RequestAuthentication",
+        "istio-system",
+        "tokens",
+        "{jwtRules: [{issuer: issuer.test}]}",
+    );
+    let routes = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: by-claim, namespace: shop}
+spec:
+  hosts: [claims.example]
+  gateways: [istio-system/edge]
+  http:
+  - match: [{headers: {'@request.auth.claims.team': {exact: blue}}}]
+    directResponse: {status: 201}
+  - match: [{withoutHeaders: {'@request.auth.claims[org][role]': {prefix: adm}}}]
+    directResponse: {status: 202}
+  - directResponse: {status: 203}";
+    let policies = [tokens, routes.to_owned()];
+    for (claims, want) in [
+        (r#"{"iss": "issuer.test", "team": "blue"}"#, 201),
+        (r#"{"iss": "issuer.test", "team": ["red", "blue"]}"#, 201),
+        (r#"{"iss": "issuer.test", "org": {"role": "user"}}"#, 202),
+        (r#"{"iss": "issuer.test", "org": {"role": "admin"}}"#, 203),
+        ("", 202),
+        (r#"{"iss": "other.test", "team": "blue"}"#, 401),
+    ] {
+        let mut request = get("http://claims.example/");
+        if !claims.is_empty() {
+            request = with(&request, &format!("authorization: Bearer {claims}"));
+        }
+        let answer = ask(&policies, "istio-system/edge-0", "job-0", &request);
+        assert_eq!(answer.status, Some(want), "{claims}");
+    }
+}

@@ -160,6 +160,15 @@ impl RouteTable {
     /// The virtual host for `head`, and the first of its routes that matches. `stream_value`: the
     /// stream's one random value, for routes that take a fraction of the streams.
     pub fn find(&self, head: &RequestHead, stream_value: u64) -> Option<Found<'_>> {
+        self.find_for(head, stream_value, None)
+    }
+
+    fn find_for(
+        &self,
+        head: &RequestHead,
+        stream_value: u64,
+        claims: Option<&serde_json::Value>,
+    ) -> Option<Found<'_>> {
         let number = self.host_number(&head.authority)?;
         let host = &self.virtual_hosts[number];
         let path = path_of(&head.path);
@@ -167,6 +176,11 @@ impl RouteTable {
         let mut first_by_chance = usize::MAX;
         let mut holds = |number, route: &Route| {
             matches(&route.matches, path, head)
+                && route
+                    .matches
+                    .claims
+                    .iter()
+                    .all(|claim| claim.matches(claims))
                 && route.matches.fraction.is_none_or(|fraction| {
                     first_by_chance = first_by_chance.min(number);
                     fraction.holds(stream_value)
@@ -266,8 +280,9 @@ pub fn route(
     let mut found = table.find(&decision.head, stream.value);
     if let Some(jwt) = &manager.jwt {
         (decision.token, decision.head) = jwt.authenticate(&decision.head);
-        if jwt.clear_route_cache && decision.token.claims().is_some() {
-            found = table.find(&decision.head, stream.value);
+        let claims = decision.token.claims();
+        if jwt.clear_route_cache && claims.is_some() {
+            found = table.find_for(&decision.head, stream.value, claims);
         }
     }
     decision.outcome = match found {
