@@ -32,6 +32,7 @@ mod references;
 mod registry;
 mod request;
 mod rules;
+mod store;
 mod translate;
 
 pub use codes::code_name;
