@@ -39,7 +39,11 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
         return Translated::default();
     }
     let known = Known::new(objects);
-    let pods = objects.pods();
+    let gateways = |object: &Arc<Object>| &*object.reference.kind == GATEWAY;
+    let pods = match objects.stored().any(gateways) {
+        true => objects.pods(),
+        false => Vec::new(),
+    };
     let mut made = Translated::default();
     let mut parents = Vec::new();
     let mut statuses: Statuses = BTreeMap::new();
