@@ -6,8 +6,8 @@ use super::gateway::{AddressType, Gateway, ListenerSet};
 use super::known::{Controller, Known, Problem};
 use super::listener_tls::backend_certificate;
 use super::listeners::{
-    Outcome, Owner, Parent, conflicted, conflicts, outcome, parent_of, services_of,
-    takes_listeners, with_port,
+    Outcome, Owner, conflicted, conflicts, outcome, parent_of, services_of, takes_listeners,
+    with_port,
 };
 use super::status::{Conditions, ListenerStatus, StatusAddress, StatusBody, StatusCondition};
 use super::translate::{Statuses, Translated, key};
@@ -28,12 +28,7 @@ pub(crate) struct GatewayContext<'a> {
 
 impl GatewayContext<'_> {
     /// Adds what it and its ListenerSets become.
-    pub(crate) fn translate(
-        &self,
-        made: &mut Translated,
-        parents: &mut Vec<Parent>,
-        statuses: &mut Statuses,
-    ) {
+    pub(crate) fn translate(&self, made: &mut Translated, statuses: &mut Statuses) {
         if self.controller == Controller::Remote {
             statuses.insert(key(self.object), self.remote());
             return;
@@ -64,7 +59,7 @@ impl GatewayContext<'_> {
                 };
                 valid += usize::from(outcome.valid);
                 ports.extend(outcome.port);
-                listeners.push(self.keep(outcome, made, parents));
+                listeners.push(self.keep(outcome, made));
             }
         }
         let mut attached_sets = 0;
@@ -84,7 +79,7 @@ impl GatewayContext<'_> {
                     ports.extend(outcome.port);
                 }
                 status.listeners.push(match outcome.valid {
-                    true => self.keep(outcome, made, parents),
+                    true => self.keep(outcome, made),
                     false => outcome.status,
                 });
             }
@@ -107,14 +102,9 @@ impl GatewayContext<'_> {
         self.refused_sets(statuses);
     }
 
-    fn keep(
-        &self,
-        outcome: Outcome,
-        made: &mut Translated,
-        parents: &mut Vec<Parent>,
-    ) -> ListenerStatus {
+    fn keep(&self, outcome: Outcome, made: &mut Translated) -> ListenerStatus {
         made.objects.extend(outcome.gateway);
-        parents.extend(outcome.parent);
+        made.parents.extend(outcome.parent);
         outcome.status
     }
 

@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub(crate) struct Translated {
     /// Gateways, VirtualServices and DestinationRules of Istio.
     pub(crate) objects: Vec<Arc<Object>>,
+    /// The listeners that routes can bind to.
+    pub(crate) parents: Vec<Parent>,
     /// By kind, namespace and name.
     pub(crate) statuses: Vec<GatewayApiStatus>,
 }
@@ -45,7 +47,6 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
         false => Vec::new(),
     };
     let mut made = Translated::default();
-    let mut parents = Vec::new();
     let mut statuses: Statuses = BTreeMap::new();
     for object in objects.stored() {
         match &object.body {
@@ -58,7 +59,7 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
                         gateway,
                         controller,
                     };
-                    of.translate(&mut made, &mut parents, &mut statuses);
+                    of.translate(&mut made, &mut statuses);
                 }
             }
             Body::GatewayApi(Spec::GatewayClass(_))
@@ -77,7 +78,9 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
         }
     }
     let mut reached = Reached::new();
+    let parents = std::mem::take(&mut made.parents);
     routes(&known, &parents, &mut made, &mut statuses, &mut reached);
+    made.parents = parents;
     let ordered = policies::ordered(&known);
     let found: Vec<(&Arc<Object>, policies::Outcome)> = ordered
         .iter()

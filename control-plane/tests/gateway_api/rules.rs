@@ -443,3 +443,23 @@ spec: {}
     );
     insta::assert_snapshot!(source::render(&diagnostics, false));
 }
+
+#[test]
+fn what_is_not_there_or_not_taken_is_told_with_its_place() {
+    let (objects, _) = read(&format!(
+        "{BASE}apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r}}
+spec:
+  parentRefs:
+  - {{name: gww}}
+  - {{name: gw, port: 81}}
+  - {{group: '', kind: Service, name: nobody}}
+  rules:
+  - backendRefs: [{{name: a, port: 80}}, {{name: bb, port: 80}}, {{name: c, namespace: other, port: 80}}]
+"
+    ));
+    let mut diagnostics = Vec::new();
+    objects.check_references(&mut diagnostics);
+    insta::assert_snapshot!(source::render(&diagnostics, false));
+}
