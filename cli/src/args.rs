@@ -145,14 +145,30 @@ pub(crate) struct ExplainArgs {
     /// A request header, as NAME: VALUE
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub(crate) headers: Vec<String>,
+    /// Ask a sidecar about a request to its own application instead, from this workload or pod
+    /// ([NAMESPACE/]NAME): with its address, and by mutual TLS with its identity if it has a proxy. At
+    /// a gateway: from there
+    #[arg(long, value_name = "POD")]
+    pub(crate) from: Option<String>,
+    /// How the client secures the connection. Default: by the URL and `--from`
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) tls: Option<Secured>,
     /// Requests from a file, one JSON object a line; one answer for each
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "method", "headers"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "method", "headers", "from", "tls"])]
     pub(crate) requests: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
     /// The request's URL
     #[arg(required_unless_present = "requests")]
     pub(crate) url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Secured {
+    None,
+    Tls,
+    /// Istio's mutual TLS
+    Mtls,
 }
 
 #[derive(Debug, Args)]

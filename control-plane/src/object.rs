@@ -3,7 +3,7 @@
 use crate::codes::INVALID;
 use crate::config::{
     AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
-    Semantics, ServiceEntry, Sidecar, VirtualService, labels,
+    RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService, labels,
 };
 use crate::gateway_api::{self, Certificates};
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
@@ -38,6 +38,7 @@ pub(crate) enum Body {
     PeerAuthentication(PeerAuthentication),
     Sidecar(Box<Sidecar>),
     AuthorizationPolicy(AuthorizationPolicy),
+    RequestAuthentication(RequestAuthentication),
     Service(KubernetesService),
     Deployment(Deployment),
     Pod(PodObject),
@@ -65,7 +66,8 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 7] = [
+const ISTIO_KINDS: [&str; 8] = [
+    "RequestAuthentication",
     "AuthorizationPolicy",
     "PeerAuthentication",
     "VirtualService",
@@ -129,7 +131,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let gateway_api = gateway_api::is_known(&kind, &version);
     let supported = match kind.as_str() {
         _ if gateway_api => true,
-        "AuthorizationPolicy" | "PeerAuthentication" => {
+        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
             SECURITY_VERSIONS.contains(&version.as_str())
         }
         kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
@@ -189,6 +191,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         }
         "AuthorizationPolicy" => {
             Body::AuthorizationPolicy(AuthorizationPolicy::read(spec, &annotations, diagnostics)?)
+        }
+        "RequestAuthentication" => {
+            Body::RequestAuthentication(RequestAuthentication::read(spec, diagnostics)?)
         }
         "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway {

@@ -7,7 +7,7 @@ use crate::model::{Pod, ServiceInfo, Workload, pod_address};
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
 use proxy_core::xds::Name;
-use source::{Diagnostic, Dialect, Map, Node, SourceFile, Value, parse};
+use source::{Diagnostic, Dialect, Map, Node, SourceFile, Value, each_document};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
@@ -42,12 +42,15 @@ impl Objects {
     /// Every object of every document of `file` (`kind: List` opened up). What cannot be read, is
     /// invalid or not supported is reported with its place; an object with an error is left out.
     pub fn read(file: &Arc<SourceFile>, diagnostics: &mut Vec<Diagnostic>) -> Objects {
-        let (documents, problems) = parse(file, Dialect::Kubernetes);
-        diagnostics.extend(problems);
         let mut objects = Objects::default();
-        for document in &documents {
-            objects.add_document(document, diagnostics);
-        }
+        each_document(
+            file,
+            Dialect::Kubernetes,
+            diagnostics,
+            |document, diagnostics| {
+                objects.add_document(&document, diagnostics);
+            },
+        );
         objects
     }
 
@@ -203,7 +206,6 @@ impl Objects {
         let document = Node {
             value: Value::Map(Map::default()),
             span: file.span(0..0),
-            raw: String::new(),
         };
         let reference = ObjectRef {
             kind: "ConfigMap".into(),
@@ -396,6 +398,5 @@ fn merged(old: &Node, patch: &Node) -> Node {
     Node {
         value: Value::Map(map),
         span: old.span.clone(),
-        raw: String::new(),
     }
 }

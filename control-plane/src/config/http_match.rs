@@ -2,7 +2,7 @@
 
 use super::{Labels, Named, labels, named_list, port, string_match};
 use proxy_core::xds::{
-    HeaderMatch, Name, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
+    ClaimMatch, HeaderMatch, Name, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
 use source::{Diagnostic, Fields, Node, Value};
 
@@ -48,8 +48,14 @@ impl HttpMatch {
             None => PathMatch::Prefix("/".into()),
             Some(node) => path(some_match(node, fields.diagnostics)?),
         };
-        let mut headers = header_matches(&mut fields, "headers", false);
-        headers.extend(header_matches(&mut fields, "withoutHeaders", true));
+        let mut claims = Vec::new();
+        let mut headers = header_matches(&mut fields, "headers", false, &mut claims);
+        headers.extend(header_matches(
+            &mut fields,
+            "withoutHeaders",
+            true,
+            &mut claims,
+        ));
         headers.sort_by(|a, b| a.name.cmp(&b.name));
         for (key, pseudo) in [
             ("method", ":method"),
@@ -75,6 +81,7 @@ impl HttpMatch {
             case_sensitive: !ignore_case,
             headers,
             query,
+            claims,
             fraction: None,
         };
         Some(HttpMatch {
@@ -122,7 +129,7 @@ fn string_matches(
     };
     let mut matches = Vec::new();
     for entry in &map.entries {
-        if key != "queryParams" && entry.key.starts_with('@') {
+        if key != "queryParams" && entry.key.starts_with('@') && claim_path(&entry.key).is_none() {
             fields.diagnostics.push(
                 Diagnostic::warning(format!("`{}` is not supported yet", entry.key))
                     .at(&entry.key_span, "matches no request here"),
@@ -142,12 +149,42 @@ fn string_matches(
     matches
 }
 
+/// The claim that the name of a header stands for: `@request.auth.claims.a.b` or
+/// `@request.auth.claims[a][b]`.
+fn claim_path(name: &str) -> Option<Vec<Name>> {
+    const CLAIMS: &str = "@request.auth.claims";
+    let start = name.get(..CLAIMS.len())?;
+    let rest = &name[CLAIMS.len()..];
+    if !start.eq_ignore_ascii_case(CLAIMS) {
+        return None;
+    }
+    let bracketed = rest
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let (keys, between) = match bracketed {
+        Some(keys) => (keys, "]["),
+        None => (rest.strip_prefix('.')?, "."),
+    };
+    let path = keys.split(between).map(Name::from).collect();
+    (!keys.is_empty()).then_some(path)
+}
+
 fn header_matches(
     fields: &mut Fields<'_, '_>,
     key: &'static str,
     invert: bool,
+    claims: &mut Vec<ClaimMatch>,
 ) -> Vec<HeaderMatch> {
-    string_matches(fields, key)
+    let (of_claims, headers): (Vec<_>, Vec<_>) = string_matches(fields, key)
+        .into_iter()
+        .partition(|(name, _)| claim_path(name).is_some());
+    claims.extend(of_claims.into_iter().map(|(name, wanted)| ClaimMatch {
+        path: claim_path(&name).unwrap_or_default(),
+        values: wanted.into_iter().collect(),
+        in_list: true,
+        invert,
+    }));
+    headers
         .into_iter()
         .map(|(name, wanted)| {
             let (value, treat_missing_as_empty) = match wanted {

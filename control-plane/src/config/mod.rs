@@ -11,6 +11,7 @@ mod http_route;
 mod locality;
 mod mesh;
 mod peer_authentication;
+mod request_authentication;
 mod service_entry;
 mod sidecar;
 mod target;
@@ -31,6 +32,7 @@ pub(crate) use http_route::{
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
+pub(crate) use request_authentication::RequestAuthentication;
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use sidecar::{EgressHost, EgressListener, Sidecar, SidecarPort};
 pub(crate) use target::{Target, read_selector};

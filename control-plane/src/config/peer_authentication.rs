@@ -45,10 +45,16 @@ impl PeerAuthentication {
                 );
             }
             let mut inner = Fields::of(node, "port-level settings", fields.diagnostics)?;
+            if node.as_map().is_some_and(|map| map.entries.is_empty()) {
+                let want = "`portLevelMtls` has at least one port";
+                inner.diagnostics.push(expected(node, want));
+            }
             for entry in inner.rest() {
                 match entry.key.parse() {
-                    Ok(port) => ports.push((port, read_mode(&entry.value, inner.diagnostics))),
-                    Err(_) => inner
+                    Ok(port) if port > 0 => {
+                        ports.push((port, read_mode(&entry.value, inner.diagnostics)))
+                    }
+                    _ => inner
                         .diagnostics
                         .push(expected(&entry.value, "the keys are port numbers")),
                 }

@@ -1,7 +1,8 @@
 //! Route tables: virtual hosts, routes and what they do with a request.
 
 use super::{
-    ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex, StringMatch,
+    ClaimMatch, ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex,
+    StringMatch,
 };
 use crate::router::TableIndex;
 use crate::time::Nanos;
@@ -121,6 +122,9 @@ pub struct RouteMatch {
     pub case_sensitive: bool,
     pub headers: Vec<HeaderMatch>,
     pub query: Vec<QueryMatch>,
+    /// `dynamic_metadata` of the JWT filter.
+    #[serde(default)]
+    pub claims: Vec<ClaimMatch>,
     /// `runtime_fraction`: the stream's one random value has to fall in it.
     pub fraction: Option<Fraction>,
 }
@@ -132,6 +136,7 @@ impl Default for RouteMatch {
             case_sensitive: true,
             headers: Vec::new(),
             query: Vec::new(),
+            claims: Vec::new(),
             fraction: None,
         }
     }
