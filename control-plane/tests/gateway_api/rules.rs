@@ -5,7 +5,7 @@ use control_plane::{Action, Explanation, ObjectRef, Objects, Request, explain};
 use source::{Diagnostic, Level, SourceFile};
 
 /// Services `a`, `b` and `c` with pods, and a Gateway of one listener.
-const BASE: &str = "
+pub(crate) const BASE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: gw}
@@ -35,7 +35,7 @@ spec: {template: {metadata: {labels: {app: b}}, spec: {containers: [{name: app}]
 ---
 ";
 
-fn read(text: &str) -> (Objects, Vec<Diagnostic>) {
+pub(crate) fn read(text: &str) -> (Objects, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let objects = Objects::read(&SourceFile::new("test.yaml", text), &mut diagnostics);
     (objects, diagnostics)
@@ -406,60 +406,4 @@ fn preflights_are_answered_by_the_proxy() {
     let answer = world.ask("default/gw-istio", request);
     assert_eq!(answer.action, Action::DirectResponse);
     assert_eq!(answer.status, Some(200));
-}
-
-#[test]
-fn mistakes_are_told_with_their_places() {
-    let (_, diagnostics) = read(
-        "apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: r}
-spec:
-  parentRef: [{name: gw}]
-  rules:
-  - matches:
-    - path: {type: Prefix, value: /}
-    - path: {type: RegularExpression, value: '('}
-    - path: {type: Exact, value: x}
-    filters:
-    - {type: ExternalAuth, externalAuth: {}}
-    timeouts: {request: soon}
-    backendRefs: [{name: a, port: 80000}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: gw}
-spec:
-  gatewayClassName: istio
-  listeners:
-  - {name: http, port: 80, protocol: HTTP}
-  - {name: http, port: 81, protocol: HTTP}
----
-apiVersion: gateway.networking.k8s.io/v1alpha2
-kind: UDPRoute
-metadata: {name: u}
-spec: {}
-",
-    );
-    insta::assert_snapshot!(source::render(&diagnostics, false));
-}
-
-#[test]
-fn what_is_not_there_or_not_taken_is_told_with_its_place() {
-    let (objects, _) = read(&format!(
-        "{BASE}apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: r}}
-spec:
-  parentRefs:
-  - {{name: gww}}
-  - {{name: gw, port: 81}}
-  - {{group: '', kind: Service, name: nobody}}
-  rules:
-  - backendRefs: [{{name: a, port: 80}}, {{name: bb, port: 80}}, {{name: c, namespace: other, port: 80}}]
-"
-    ));
-    let mut diagnostics = Vec::new();
-    objects.check_references(&mut diagnostics);
-    insta::assert_snapshot!(source::render(&diagnostics, false));
 }
