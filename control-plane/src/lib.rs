@@ -26,6 +26,7 @@ mod model;
 mod names;
 mod object;
 mod objects;
+mod policies;
 mod protocol;
 mod push;
 mod references;
