@@ -26,12 +26,14 @@ mod model;
 mod names;
 mod object;
 mod objects;
+mod policies;
 mod protocol;
 mod push;
 mod references;
 mod registry;
 mod request;
 mod rules;
+mod store;
 mod translate;
 
 pub use codes::code_name;

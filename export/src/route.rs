@@ -19,7 +19,7 @@ pub fn route_table(table: &RouteTable) -> Value {
     message.set("name", &*table.name);
     message.set_list(
         "virtual_hosts",
-        table.virtual_hosts.iter().map(virtual_host),
+        table.virtual_hosts.iter().map(|host| virtual_host(host)),
     );
     message.set_flag("ignore_port_in_host_matching", table.ignore_port_in_host);
     // Routes may name clusters that are not there (yet).

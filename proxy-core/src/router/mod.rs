@@ -224,21 +224,26 @@ pub struct Found<'a> {
 /// What finds the virtual hosts and routes of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct TableIndex {
-    domains: Domains,
+    domains: Arc<Domains>,
     /// Of each virtual host with many routes.
-    routes: Vec<Option<RouteIndex>>,
+    routes: Vec<Option<Arc<RouteIndex>>>,
 }
 
 impl TableIndex {
     fn build(table: &RouteTable) -> TableIndex {
         let hosts = &table.virtual_hosts;
         TableIndex {
-            domains: Domains::build(hosts),
+            domains: Arc::new(Domains::build(hosts)),
             routes: hosts
                 .iter()
-                .map(|host| RouteIndex::build(&host.routes))
+                .map(|host| RouteIndex::build(&host.routes).map(Arc::new))
                 .collect(),
         }
+    }
+
+    /// For new routes of the virtual host of that number.
+    pub(crate) fn renew(&mut self, number: usize, routes: &[Arc<Route>]) {
+        self.routes[number] = RouteIndex::build(routes).map(Arc::new);
     }
 }
 
