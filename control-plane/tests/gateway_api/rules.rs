@@ -98,7 +98,7 @@ spec:
 }
 
 #[test]
-fn a_gateway_gets_a_service_and_pods_unless_pods_are_listed() {
+fn a_gateway_gets_a_service_and_pods_unless_only_pods_are_listed() {
     let mut first = world(&route("r", "  - backendRefs: [{name: a, port: 80}]"));
     let service = first.objects.service("gw-istio", "default").unwrap();
     let ports: Vec<u16> = service.ports.iter().map(|port| port.number).collect();
@@ -106,14 +106,19 @@ fn a_gateway_gets_a_service_and_pods_unless_pods_are_listed() {
     let answer = first.get("http://any/");
     assert_eq!(cluster(&answer), "outbound|80||a.default.svc.cluster.local");
     assert_eq!(answer.route.as_deref(), Some("default.r.0"));
-    let listed = "
+    let pod = "
 apiVersion: v1
 kind: Pod
 metadata: {name: other, labels: {app: other}}
 spec: {containers: [{name: app}]}
 ";
-    let second = world(listed);
-    assert_eq!(second.objects.service("gw-istio", "default"), None);
+    let some_pods = world(pod);
+    assert!(some_pods.objects.service("gw-istio", "default").is_some());
+    let documents = BASE.split("---\n");
+    let without = documents.filter(|document| !document.contains("kind: Deployment"));
+    let without: Vec<&str> = without.collect();
+    let (only_pods, _) = read(&format!("{}{pod}", without.join("---\n")));
+    assert_eq!(only_pods.service("gw-istio", "default"), None);
 }
 
 #[test]
