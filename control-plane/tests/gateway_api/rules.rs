@@ -1,7 +1,10 @@
 //! The rules of the Gateway API, one by one.
 
 use super::World;
-use control_plane::{Action, Explanation, ObjectRef, Objects, Request, explain};
+use control_plane::{
+    Action, ControlPlane, Explanation, ObjectRef, Objects, PushSettings, Request, explain,
+};
+use proxy_core::time::Nanos;
 use source::{Diagnostic, Level, SourceFile};
 
 /// Services `a`, `b` and `c` with pods, and a Gateway of one listener.
@@ -391,6 +394,53 @@ fn a_deleted_gateway_takes_its_pods_along() {
     assert!(world.objects.delete(&gateway));
     assert_eq!(world.objects.service("gw-istio", "default"), None);
     assert!(world.objects.gateway_api_statuses().is_empty());
+}
+
+#[test]
+fn proxies_are_told_what_a_change_of_any_object_makes() {
+    let backend = |name: &str| format!("  - backendRefs: [{{name: {name}, port: 80}}]");
+    let mesh = |to: &str| {
+        route("m", &backend(to)).replace("{name: gw}", "{group: '', kind: Service, name: a}")
+    };
+    let grant = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: p}
+spec:
+  targetRefs: [{group: '', kind: Service, name: b}]
+  validation: {hostname: b.example.com, wellKnownCACertificates: System}
+---
+";
+    let steps = [
+        route("r", &backend("a")),
+        mesh("b"),
+        route("r", &backend("b")),
+        mesh("a"),
+        grant.to_owned(),
+        route("r", &backend("nobody")),
+    ];
+    let (mut objects, _) = read(BASE);
+    let settings = PushSettings::default();
+    let pods = objects.pods();
+    let mut plane = ControlPlane::new(settings.clone(), objects.clone(), pods.clone());
+    for pod in &pods {
+        plane.connect(Nanos::ZERO, pod.identity());
+    }
+    for (at, step) in (1..).zip(steps) {
+        objects.apply(&read(&step).0);
+        let now = Nanos::from_secs(at * 10);
+        plane.set_objects(now, objects.clone());
+        let pushes = plane.tick(now + Nanos::from_secs(1));
+        assert!(!pushes.is_empty(), "{step}");
+        let mut fresh = ControlPlane::new(settings.clone(), objects.clone(), pods.clone());
+        for pod in &pods {
+            let (told, meant) = (
+                plane.resources(&pod.identity()),
+                fresh.resources(&pod.identity()),
+            );
+            assert_eq!(told, meant, "{} after {step}", pod.name);
+        }
+    }
 }
 
 #[test]
