@@ -56,13 +56,16 @@ impl Explanation {
     ) -> bool {
         if let Some(jwt) = &manager.jwt {
             let rules = jwt.providers.iter().filter_map(|one| one.origin.as_ref());
-            let rules: Vec<String> = rules.map(described).collect();
-            let rules = rules.join("; ");
-            self.say(match token {
-                Token::Absent => format!("no token is looked at by {rules}"),
-                Token::Accepted(claims) => format!("claims {claims} are accepted by {rules}"),
-                Token::Refused(problem) => format!("{} by {rules}", problem.as_str()),
-            });
+            let names: Vec<String> = rules.clone().map(described).collect();
+            let names = names.join("; ");
+            match token {
+                Token::Absent => self.say(format!("no token for {names}")),
+                Token::Accepted(claims) => self.say(format!("claims {claims}, taken by {names}")),
+                Token::Refused(problem) => {
+                    rules.for_each(|rule| self.configured_by(Some(rule)));
+                    self.say(format!("token refused by {names}: {}", problem.as_str()));
+                }
+            }
         }
         let (status, details) = match token {
             Token::Refused(problem) => {
