@@ -151,7 +151,7 @@ fn follow(
     answer: &mut Explanation,
 ) {
     if opened.direction == Direction::Inbound || opened.tls.is_some() {
-        answer.say(secured(opened, chain).to_owned());
+        answer.say(secured(opened, chain));
     }
     if opened.tls.is_none() && chain.terminates_tls {
         answer.say("the handshake fails: the connection is closed".to_owned());

@@ -7,14 +7,19 @@ use proxy_core::telemetry::Details;
 use proxy_core::xds::{FilterChain, HttpConnectionManager, Listener, Rbac, RbacAction};
 
 /// How the bytes arrive, in words.
-pub(super) fn secured(opened: &Opened, chain: &FilterChain) -> &'static str {
-    match (&opened.tls, chain.terminates_tls) {
-        (None, false) => "plain text, as the filter chain takes it",
-        (None, true) => "plain text, where the filter chain ends TLS",
-        (Some(tls), true) if tls.mutual => "mutual TLS, which ends here",
-        (Some(_), true) => "TLS, which ends here",
-        (Some(tls), false) if tls.mutual => "mutual TLS, which does not end here",
-        (Some(_), false) => "TLS, which does not end here",
+pub(super) fn secured(opened: &Opened, chain: &FilterChain) -> String {
+    let arrived = match &opened.tls {
+        None if chain.terminates_tls => return "plain text, where TLS is to end".to_owned(),
+        None => return "plain text".to_owned(),
+        Some(tls) if !tls.mutual => "TLS".to_owned(),
+        Some(tls) => match &tls.principal {
+            Some(principal) => format!("mutual TLS of {principal}"),
+            None => "mutual TLS of a client that is not named".to_owned(),
+        },
+    };
+    match chain.terminates_tls {
+        true => format!("{arrived}, which ends here"),
+        false => format!("{arrived}, which does not end here"),
     }
 }
 
