@@ -91,6 +91,9 @@ pub(crate) struct CheckArgs {
     /// Scenarios, Istio or Kubernetes files, folders, or - for standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Also print the status that Istio's controller would give each object of the Gateway API
+    #[arg(long)]
+    pub(crate) status: bool,
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
 }

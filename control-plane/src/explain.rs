@@ -9,8 +9,8 @@ use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
-    Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain, redirect_location,
-    response_head, route,
+    Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain,
+    has_overlapping_chains, redirect_location, response_head, route,
 };
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
@@ -102,6 +102,11 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         "listener {} takes {}",
         choice.listener.name, opened.original_dst
     ));
+    if has_overlapping_chains(&choice.listener) {
+        answer.say("two of its filter chains match alike: the proxy refuses it".to_owned());
+        answer.details = Some("listener_refused".into());
+        return answer;
+    }
     let Some(chain) = choice.chain() else {
         answer.say(unmatched(&choice.listener, &opened));
         answer.flags.push("NR".into());
@@ -331,7 +336,13 @@ impl Explanation {
                     [single] => Some(single),
                     _ => None,
                 };
-                self.forward(resources, forward, matched, opened);
+                if matched
+                    .cors
+                    .as_ref()
+                    .is_none_or(|cors| cors.preflight.is_none())
+                {
+                    self.forward(resources, forward, matched, opened);
+                }
             }
             RouteAction::Redirect(redirect) => {
                 self.action = Action::Redirect;
@@ -346,29 +357,48 @@ impl Explanation {
                 self.local_reply(*status, None, "direct_response");
             }
         }
-        let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
-        let request = matched.upstream_heads.first().unwrap_or(&decision.head);
-        let code = match &route.action {
-            RouteAction::Forward(_) => plain.status,
-            _ => 0,
+        let preflight = matched
+            .cors
+            .as_ref()
+            .and_then(|cors| cors.preflight.as_ref());
+        let changed = match preflight {
+            Some(answer) => {
+                self.say("it is a preflight: the proxy answers it itself".to_owned());
+                self.action = Action::DirectResponse;
+                self.local_reply(200, None, "cors_response");
+                Arc::clone(answer)
+            }
+            None => {
+                let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
+                let request = matched.upstream_heads.first().unwrap_or(&decision.head);
+                let code = match &route.action {
+                    RouteAction::Forward(_) => plain.status,
+                    _ => 0,
+                };
+                response_head(&plain, code, matched, entry, request, opened)
+            }
         };
-        let changed = response_head(&plain, code, matched, entry, request, opened);
-        for (name, value) in &changed.headers.0 {
+        let cors = matched.cors.iter().filter(|_| preflight.is_none());
+        let added = cors.flat_map(|cors| &cors.response_headers.0);
+        for (name, value) in changed.headers.0.iter().chain(added) {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             self.response_headers.push((name.clone(), text));
         }
-        if let Some(fault) = &route.fault {
-            if let Some(delay) = &fault.delay {
-                let share = f64::from(delay.fraction_ppm) / 10_000.0;
-                self.say(format!(
-                    "{share} % are delayed by {} ms",
-                    delay.fixed.as_millis()
-                ));
-            }
-            if let Some(abort) = &fault.abort {
-                let share = f64::from(abort.fraction_ppm) / 10_000.0;
-                self.say(format!("{share} % are aborted with {}", abort.status));
-            }
+        self.faults(route);
+    }
+
+    fn faults(&mut self, route: &Route) {
+        let Some(fault) = &route.fault else {
+            return;
+        };
+        let share = |ppm: u32| f64::from(ppm) / 10_000.0;
+        if let Some(delay) = &fault.delay {
+            let (share, span) = (share(delay.fraction_ppm), delay.fixed.as_millis());
+            self.say(format!("{share} % are delayed by {span} ms"));
+        }
+        if let Some(abort) = &fault.abort {
+            let (share, status) = (share(abort.fraction_ppm), abort.status);
+            self.say(format!("{share} % are aborted with {status}"));
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
+//! | `gateway_api` | the Gateway API: its objects, what they become in Istio's terms, their status |
 //! | `object`, `objects` | reading, applying, deleting, patching |
 //! | `registry`, `rules`, `authentication`, `authorization` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
@@ -18,6 +19,7 @@ mod codes;
 mod config;
 mod delta;
 mod explain;
+mod gateway_api;
 mod identify;
 mod kubernetes;
 mod model;
@@ -35,6 +37,7 @@ mod translate;
 pub use codes::code_name;
 pub use config::{MeshConfig, OutboundTrafficMode};
 pub use explain::{Action, ClusterShare, Explanation, Upstream, explain};
+pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };

@@ -2,9 +2,10 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
-    RequestAuthentication, ServiceEntry, VirtualService, labels,
+    AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
+    RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService, labels,
 };
+use crate::gateway_api::{self, Certificates};
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
 use crate::objects::ObjectRef;
 use proxy_core::xds::{ConfigRef, Name};
@@ -35,6 +36,7 @@ pub(crate) enum Body {
     Gateway(Gateway),
     ServiceEntry(ServiceEntry),
     PeerAuthentication(PeerAuthentication),
+    Sidecar(Box<Sidecar>),
     AuthorizationPolicy(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
     Service(KubernetesService),
@@ -45,6 +47,9 @@ pub(crate) enum Body {
     /// Its locality.
     Node(Name),
     Mesh(MeshConfig),
+    GatewayApi(gateway_api::Spec),
+    /// What is in a Secret or ConfigMap.
+    Certificates(Certificates),
 }
 
 impl Object {
@@ -61,7 +66,7 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 7] = [
+const ISTIO_KINDS: [&str; 8] = [
     "RequestAuthentication",
     "AuthorizationPolicy",
     "PeerAuthentication",
@@ -69,6 +74,7 @@ const ISTIO_KINDS: [&str; 7] = [
     "DestinationRule",
     "Gateway",
     "ServiceEntry",
+    "Sidecar",
 ];
 const ISTIO_VERSIONS: [&str; 3] = [
     "networking.istio.io/v1",
@@ -78,7 +84,16 @@ const ISTIO_VERSIONS: [&str; 3] = [
 const SECURITY_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 /// Without any influence on routing.
 const IRRELEVANT_KINDS: [&str; 1] = ["ServiceAccount"];
-const CLUSTER_KINDS: [&str; 2] = ["Namespace", "Node"];
+const CLUSTER_KINDS: [&str; 3] = ["Namespace", "Node", "GatewayClass"];
+/// Without a `spec`.
+const BARE_KINDS: [&str; 6] = [
+    "Endpoints",
+    "EndpointSlice",
+    "Namespace",
+    "Node",
+    "ConfigMap",
+    "Secret",
+];
 
 /// Reads one object; `None` if it has an error, is not supported, or does not matter.
 pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
@@ -94,9 +109,11 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
         text(&["metadata", "namespace"]).unwrap_or("default"),
         text(&["metadata", "name"]).unwrap_or("")
     );
+    let version = text(&["apiVersion"]).unwrap_or_default();
+    let istio = ISTIO_KINDS.contains(&kind) && !gateway_api::is_known(kind, version);
     for diagnostic in &mut diagnostics[before..] {
         diagnostic.resource = Some(resource.clone());
-        if diagnostic.level == Level::Error && ISTIO_KINDS.contains(&kind) {
+        if diagnostic.level == Level::Error && istio {
             diagnostic.code.get_or_insert(INVALID);
         }
     }
@@ -111,15 +128,15 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     if IRRELEVANT_KINDS.contains(&kind.as_str()) {
         return None;
     }
+    let gateway_api = gateway_api::is_known(&kind, &version);
     let supported = match kind.as_str() {
+        _ if gateway_api => true,
         "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
             SECURITY_VERSIONS.contains(&version.as_str())
         }
         kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
-        "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" => version == "v1",
-        "ConfigMap" => {
-            let name = document.at(&["metadata", "name"]).and_then(Node::as_scalar);
-            name == Some("istio")
+        "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" | "ConfigMap" | "Secret" => {
+            version == "v1"
         }
         "Deployment" => version == "apps/v1",
         "EndpointSlice" => version == "discovery.k8s.io/v1",
@@ -145,28 +162,25 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let created = metadata.text("creationTimestamp");
     let age = created.map_or(Age::Applied(0), |time| Age::Created(time.into()));
     let spec = fields.optional("spec");
-    if ![
-        "Endpoints",
-        "EndpointSlice",
-        "Namespace",
-        "Node",
-        "ConfigMap",
-    ]
-    .contains(&kind.as_str())
-    {
+    if !BARE_KINDS.contains(&kind.as_str()) {
         fields.required("spec");
         spec?;
     }
-    if ISTIO_KINDS.contains(&kind.as_str()) || kind == "Service" || kind == "Deployment" {
+    let strict = ISTIO_KINDS.contains(&kind.as_str()) || kind == "Service" || kind == "Deployment";
+    if strict || gateway_api {
         fields.ignore(&["status"]);
         fields.finish();
     }
     let empty = document;
     let spec = spec.unwrap_or(empty);
     let body = match kind.as_str() {
-        "VirtualService" => {
-            Body::VirtualService(VirtualService::read(spec, &namespace, diagnostics)?)
+        _ if gateway_api => {
+            Body::GatewayApi(gateway_api::read(&kind, spec, &annotations, diagnostics)?)
         }
+        "VirtualService" => Body::VirtualService(VirtualService {
+            semantics: Semantics::of(&annotations),
+            ..VirtualService::read(spec, &namespace, diagnostics)?
+        }),
         "DestinationRule" => Body::DestinationRule(Box::new(DestinationRule::read(
             spec,
             &namespace,
@@ -181,7 +195,11 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         "RequestAuthentication" => {
             Body::RequestAuthentication(RequestAuthentication::read(spec, diagnostics)?)
         }
-        "Gateway" => Body::Gateway(Gateway::read(spec, diagnostics)?),
+        "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, diagnostics)?)),
+        "Gateway" => Body::Gateway(Gateway {
+            bound_to: BoundTo::of(&annotations, &namespace),
+            ..Gateway::read(spec, diagnostics)?
+        }),
         "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(spec, &namespace, diagnostics)?),
         "Service" => Body::Service(KubernetesService::read(
             spec,
@@ -206,11 +224,15 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
             let found = object_labels.iter().find(|(k, _)| **k == *key);
             found.map(|(_, value)| &**value)
         })),
-        _ => Body::Mesh(read_mesh(document, diagnostics)?),
+        "ConfigMap" if &*name == "istio" => Body::Mesh(read_mesh(document, diagnostics)?),
+        _ => Body::Certificates(gateway_api::certificates(&kind, document)),
     };
     Some(Object {
         reference: ObjectRef {
-            kind: kind.into(),
+            kind: match gateway_api && kind == "Gateway" {
+                true => gateway_api::GATEWAY.into(),
+                false => kind.into(),
+            },
             namespace,
             name,
         },

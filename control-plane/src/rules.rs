@@ -4,8 +4,8 @@
 use crate::authentication::Authentication;
 use crate::authorization::Authorization;
 use crate::config::{
-    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Subset, TrafficPolicy,
-    VirtualService, delegated, has_labels,
+    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Semantics, Sidecar, Subset,
+    TrafficPolicy, VirtualService, delegated, has_labels,
 };
 use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
 use crate::object::{Age, Body, Object};
@@ -54,6 +54,8 @@ pub(crate) struct Rules {
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
     pub(crate) gateways: Vec<GatewayRule>,
     pub(crate) authentication: Authentication,
+    /// With a selector first, oldest first in each part.
+    sidecars: Vec<Arc<Object>>,
     pub(crate) authorization: Authorization,
     /// By namespace, then host.
     policies: BTreeMap<Name, PoliciesOfNamespace>,
@@ -103,6 +105,11 @@ impl VirtualServiceRule {
         &self.object.reference.namespace
     }
 
+    /// Made from a route of the Gateway API.
+    pub(crate) fn of_gateway_api(&self) -> bool {
+        self.spec().semantics != Semantics::Istio
+    }
+
     pub(crate) fn origin(&self) -> ConfigRef {
         self.object.origin()
     }
@@ -127,7 +134,8 @@ impl GatewayRule {
 
 impl Rules {
     pub(crate) fn new(objects: &Objects) -> Rules {
-        let mut sorted: Vec<&Arc<Object>> = objects.iter().collect();
+        let translated = &objects.gateway_api().objects;
+        let mut sorted: Vec<&Arc<Object>> = objects.iter().chain(translated).collect();
         sorted.sort_by_key(|object| order(object));
         let mut rules = Rules::default();
         for object in sorted {
@@ -162,9 +170,13 @@ impl Rules {
                 Body::AuthorizationPolicy(_) => rules.authorization.add(object),
                 Body::RequestAuthentication(_) => rules.authentication.add_tokens(object),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
+                Body::Sidecar(_) => rules.sidecars.push(Arc::clone(object)),
                 _ => {}
             }
         }
+        rules
+            .sidecars
+            .sort_by_key(|object| spec_of(object).selector.is_none());
         for policies in rules.policies.values_mut() {
             let hosts = policies.by_host.keys().filter(|host| is_wildcard(host));
             policies.wildcards = hosts.cloned().collect();
@@ -203,11 +215,38 @@ impl Rules {
         }
     }
 
+    /// The Sidecar that applies to pods with `labels`: one that selects them, else that of their
+    /// namespace, else that of the root namespace.
+    pub(crate) fn sidecar_for(&self, namespace: &str, labels: &[(Name, Name)]) -> Option<usize> {
+        let of = |namespace: &str, whole: bool| {
+            self.sidecars.iter().position(|object| {
+                let selector = &spec_of(object).selector;
+                let selects = match selector {
+                    Some(wanted) => !whole && has_labels(labels, wanted),
+                    None => true,
+                };
+                *object.reference.namespace == *namespace && selects
+            })
+        };
+        of(namespace, false).or_else(|| of(ROOT_NAMESPACE, true))
+    }
+
+    /// The one that [`Rules::sidecar_for`] found.
+    pub(crate) fn sidecar(&self, at: usize) -> &Sidecar {
+        spec_of(&self.sidecars[at])
+    }
+
+    /// Where that one stands.
+    pub(crate) fn sidecar_origin(&self, at: usize) -> ConfigRef {
+        self.sidecars[at].origin()
+    }
+
     /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those
-    /// of everybody; oldest first in each part.
+    /// of everybody, among which its own of the Gateway API come first; oldest first in each part.
     pub(crate) fn virtual_services_for(&self, namespace: &str) -> Vec<&Arc<VirtualServiceRule>> {
         let part = |rule: &VirtualServiceRule| match &rule.spec().export_to {
-            ExportTo::Everyone => 2,
+            ExportTo::Everyone if rule.of_gateway_api() && **rule.namespace() == *namespace => 2,
+            ExportTo::Everyone => 3,
             ExportTo::Namespaces(names) => {
                 let private = *names == [rule.namespace().clone()];
                 u8::from(!(private && **rule.namespace() == *namespace))
@@ -338,6 +377,13 @@ fn with_delegates(
         }
     }
     Some(rules)
+}
+
+fn spec_of(sidecar: &Object) -> &Sidecar {
+    match &sidecar.body {
+        Body::Sidecar(spec) => spec,
+        _ => unreachable!("only Sidecars are among them"),
+    }
 }
 
 fn order(object: &Object) -> (Age, Name, Name) {

@@ -466,8 +466,9 @@ fn details_code(details: &Details) -> u64 {
         Details::LocalRateLimited => 16,
         Details::DropOverload => 17,
         Details::UnconditionalDropOverload => 18,
+        Details::CorsResponse => 19,
+        Details::RbacAccessDenied(policy) => 20 ^ policy.as_deref().map_or(0, hash_text),
         Details::JwtAuthnAccessDenied(problem) => 300 + *problem as u64,
-        Details::RbacAccessDenied(policy) => 19 ^ policy.as_deref().map_or(0, hash_text),
         Details::ResetBeforeResponse(reset) => 100 + *reset as u64,
         Details::ResetAfterResponse(reset) => 200 + *reset as u64,
     }

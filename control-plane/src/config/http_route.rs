@@ -1,19 +1,23 @@
 //! An HTTP rule of a VirtualService: what happens to requests that match.
 
+use super::cors::read_cors;
 use super::http_extras::{HeaderChanges, Retries, read_fault};
 use super::{
     HttpMatch, Named, choice, count, duration, named, percent_ppm, port, port_selector, regex,
     required_named,
 };
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Fault, Name, PathRewrite, RedirectPath};
+use proxy_core::xds::{ConfigRef, CorsPolicy, Fault, Name, PathRewrite, RedirectPath};
 use source::{Diagnostic, Fields, Node, Span};
+use std::sync::Arc;
 
 /// Istio `HTTPRoute`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HttpRoute {
     pub(crate) name: Name,
     pub(crate) span: Span,
+    /// Where it was stated, unless in the VirtualService itself.
+    pub(crate) origin: Option<ConfigRef>,
     pub(crate) matches: Vec<HttpMatch>,
     pub(crate) action: HttpAction,
     pub(crate) path_rewrite: PathRewrite,
@@ -21,6 +25,7 @@ pub(crate) struct HttpRoute {
     pub(crate) timeout: Option<Nanos>,
     pub(crate) retries: Option<Retries>,
     pub(crate) fault: Option<Fault>,
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
     pub(crate) mirrors: Vec<MirrorTo>,
     pub(crate) headers: HeaderChanges,
 }
@@ -101,7 +106,10 @@ impl HttpRoute {
         let fault = fault_node.and_then(|node| read_fault(node, fields.diagnostics));
         let mirrors = read_mirrors(&mut fields);
         let headers = HeaderChanges::read(&mut fields);
-        fields.unsupported(&["corsPolicy"]);
+        let cors = fields
+            .optional("corsPolicy")
+            .and_then(|node| read_cors(node, fields.diagnostics))
+            .map(Arc::new);
         let forwards = matches!(
             action,
             Some(HttpAction::Route(_) | HttpAction::Delegate { .. })
@@ -121,6 +129,7 @@ impl HttpRoute {
         Some(HttpRoute {
             name,
             span: node.span.clone(),
+            origin: None,
             matches,
             action: action?,
             path_rewrite,
@@ -128,6 +137,7 @@ impl HttpRoute {
             timeout,
             retries,
             fault,
+            cors,
             mirrors,
             headers,
         })

@@ -1,6 +1,7 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
 mod authorization_policy;
+mod cors;
 mod delegate;
 mod destination_rule;
 mod gateway;
@@ -12,6 +13,7 @@ mod mesh;
 mod peer_authentication;
 mod request_authentication;
 mod service_entry;
+mod sidecar;
 mod target;
 mod traffic_policy;
 mod virtual_service;
@@ -21,21 +23,24 @@ pub(crate) use authorization_policy::{
 };
 pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
-pub(crate) use gateway::{Gateway, Server, ServerTls};
-pub(crate) use http_extras::Retries;
+pub(crate) use gateway::{BoundTo, Gateway, Server, ServerTls};
+pub(crate) use http_extras::{HeaderChanges, Retries};
 pub(crate) use http_match::{HttpMatch, Static};
-pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, RouteDestination};
+pub(crate) use http_route::{
+    Destination, HttpAction, HttpRoute, MirrorTo, RedirectPort, RouteDestination,
+};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use request_authentication::RequestAuthentication;
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
+pub(crate) use sidecar::{EgressHost, EgressListener, Sidecar, SidecarPort};
 pub(crate) use target::{Target, read_selector};
 pub(crate) use traffic_policy::{
     ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
     TrafficPolicy, merge_levels,
 };
-pub(crate) use virtual_service::{L4Match, L4Route, VirtualService, parse_cidr};
+pub(crate) use virtual_service::{L4Match, L4Route, Semantics, VirtualService, parse_cidr};
 
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, Regex, StringMatch};
@@ -106,7 +111,11 @@ pub(crate) fn labels(fields: &mut Fields<'_, '_>, key: &'static str) -> Labels {
         .collect()
 }
 
-fn named_node(node: &Node, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
+pub(crate) fn named_node(
+    node: &Node,
+    key: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Named> {
     match node.as_scalar() {
         Some(text) => Some(Named {
             text: text.into(),
@@ -119,17 +128,17 @@ fn named_node(node: &Node, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Opti
     }
 }
 
-fn named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
+pub(crate) fn named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
     let node = fields.optional(key)?;
     named_node(node, key, fields.diagnostics)
 }
 
-fn required_named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
+pub(crate) fn required_named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
     let node = fields.required(key)?;
     named_node(node, key, fields.diagnostics)
 }
 
-fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Named> {
+pub(crate) fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Named> {
     fields
         .list(key)
         .iter()
@@ -138,7 +147,7 @@ fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Named> {
 }
 
 /// A port number, 1 to 65535.
-fn port(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u16> {
+pub(crate) fn port(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u16> {
     fields
         .integer(key, 1..=65535)
         .and_then(|n| u16::try_from(n).ok())
@@ -155,7 +164,7 @@ fn port_selector(fields: &mut Fields<'_, '_>) -> Option<u16> {
 }
 
 /// A whole number of 32 bits.
-fn count(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
+pub(crate) fn count(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
     fields
         .integer(key, 0..=i64::from(i32::MAX))
         .and_then(|n| u32::try_from(n).ok())
@@ -244,12 +253,12 @@ fn duration_from(fields: &mut Fields<'_, '_>, key: &'static str, least: Nanos) -
 }
 
 /// A duration that must be at least a millisecond.
-fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
+pub(crate) fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
     duration_from(fields, key, Nanos::from_millis(1))
 }
 
 /// One of the `choices`, as written there.
-fn choice<T: Copy>(
+pub(crate) fn choice<T: Copy>(
     fields: &mut Fields<'_, '_>,
     key: &'static str,
     choices: &[(&'static str, T)],
@@ -274,7 +283,7 @@ fn choice<T: Copy>(
 }
 
 /// Compiles an expression; the engine's explanation is reported at its place.
-fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
+pub(crate) fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
     let Some(text) = node.as_scalar() else {
         diagnostics.push(expected(node, "a regular expression is text"));
         return None;

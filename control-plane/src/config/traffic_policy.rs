@@ -92,6 +92,8 @@ pub(crate) struct Outlier {
 pub(crate) struct ClientTls {
     pub(crate) mode: TlsMode,
     pub(crate) sni: Option<Name>,
+    /// What it needs to check servers is not there (BackendTLSPolicy): no connection comes about.
+    pub(crate) unusable: bool,
 }
 
 /// Istio `ClientTLSSettings.TLSmode`.
@@ -375,7 +377,10 @@ impl ConsistentHash {
 }
 
 impl ConnectionPool {
-    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<ConnectionPool> {
+    pub(super) fn read(
+        node: &Node,
+        diagnostics: &mut Vec<source::Diagnostic>,
+    ) -> Option<ConnectionPool> {
         let mut fields = Fields::of(node, "a connection pool", diagnostics)?;
         let mut pool = ConnectionPool::default();
         let limit = |fields: &mut Fields<'_, '_>, key| count(fields, key).filter(|n| *n > 0);
@@ -491,6 +496,7 @@ impl ClientTls {
         Some(ClientTls {
             mode: mode.unwrap_or(TlsMode::Disable),
             sni,
+            unusable: false,
         })
     }
 }

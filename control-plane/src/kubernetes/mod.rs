@@ -5,5 +5,5 @@ mod service;
 mod workload;
 
 pub(crate) use endpoints::{EndpointsObject, Subset as EndpointSubset};
-pub(crate) use service::{ClusterIp, KubernetesService, Target};
-pub(crate) use workload::{Deployment, PodObject, locality_of};
+pub(crate) use service::{ClusterIp, KubernetesService, Port as ServicePort, Target};
+pub(crate) use workload::{Deployment, Injection, PodObject, Template, locality_of};

@@ -1,7 +1,8 @@
 //! Clusters: one for each port of each service, and one for each subset of its DestinationRule.
 
+use super::cluster_name;
 use super::endpoints::{EndpointSource, PodIndex};
-use super::{Scope, cluster_name};
+use super::scope::Scope;
 use crate::config::{
     ClientTls, ConnectionPool, HashTable, LoadBalancer, MutualTls, Simple, Subset, TlsMode,
     TrafficPolicy, has_labels, merge_levels,
@@ -32,12 +33,7 @@ pub(crate) struct Outbound {
 pub(crate) fn outbound(scope: &Scope<'_>, pods: &PodIndex) -> Outbound {
     let mut made = Outbound::default();
     let mut seen = BTreeSet::new();
-    for service in scope.services.iter().chain(&scope.destinations) {
-        // ServiceEntries of a namespace that are alike pool the ports of a host.
-        let chosen = scope.by_host.get(&service.host);
-        if !chosen.is_some_and(|chosen| pools(chosen, service)) {
-            continue;
-        }
+    for service in &scope.services {
         let policy = scope.policy(service);
         let ports = service.ports.iter();
         for port in ports.filter(|port| port.protocol != Protocol::Udp) {
@@ -73,15 +69,6 @@ pub(crate) fn outbound(scope: &Scope<'_>, pods: &PodIndex) -> Outbound {
         made.clusters.push(Arc::new(passthrough));
     }
     made
-}
-
-fn pools(chosen: &Service, other: &Service) -> bool {
-    chosen.origin == other.origin
-        || (!chosen.kubernetes
-            && !other.kubernetes
-            && chosen.namespace == other.namespace
-            && chosen.discovery == other.discovery
-            && chosen.export_to == other.export_to)
 }
 
 fn black_hole() -> Cluster {
@@ -145,7 +132,14 @@ fn cluster(
         cluster.lb_policy = LbPolicy::ClusterProvided;
     }
     cluster.transport = match &effective.tls {
-        Some(tls) => stated_transport(tls),
+        Some(tls) => {
+            if tls.unusable {
+                // Envoy fails to connect to any host; here there is none.
+                let none = LoadAssignment::new(cluster.name.clone(), Vec::new());
+                cluster.discovery = Discovery::Static(none);
+            }
+            stated_transport(tls)
+        }
         None => inferred_transport(scope, source, own(policy, subset), &cluster.discovery, pods),
     };
     source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;

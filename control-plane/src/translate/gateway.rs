@@ -1,10 +1,12 @@
 //! Listeners and route tables of gateways.
 
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
-use super::{Scope, guard, tcp};
-use crate::config::{Server, ServerTls, Static, has_labels};
+use super::scope::Scope;
+use super::{guard, tcp};
+use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
 use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
+use crate::registry::Service;
 use crate::rules::{GatewayRule, VirtualServiceRule};
 use proxy_core::xds::{
     FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Name, NetworkFilter, Route,
@@ -73,39 +75,98 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
 }
 
 /// The servers for this pod, oldest Gateway first, by the port that it listens on. On a port that
-/// began as plain text only HTTP joins; a TLS server that names a host of the port again is skipped.
+/// began as plain text only HTTP joins; a server with TLS settings that names a host of the port again
+/// is skipped.
 fn merged<'a>(scope: &'a Scope<'_>) -> BTreeMap<(u16, Option<Name>), PortServers<'a>> {
     let mut ports: BTreeMap<(u16, Option<Name>), PortServers<'a>> = BTreeMap::new();
-    for gateway in &scope.mesh.rules.gateways {
-        if !has_labels(&scope.labels, &gateway.spec().selector) {
-            continue;
-        }
+    for gateway in gateways(scope) {
         for server in &gateway.spec().servers {
             let bound = Bound { gateway, server };
-            let key = (target_port(scope, server.port), server.bind.clone());
-            let servers = ports.entry(key).or_default();
-            let plain_first = !servers.plain.is_empty() || !servers.tcp.is_empty();
-            if server.is_plain_http() {
-                if servers.tcp.is_empty() {
-                    servers.plain.push(bound);
-                }
-            } else if server.tls.is_some() {
-                let hosts: Vec<String> = server
-                    .hosts
-                    .iter()
-                    .map(|h| full_host(gateway, &h.text))
-                    .collect();
-                let taken = hosts.iter().any(|host| servers.tls_hosts.contains(host));
-                if !plain_first && !taken {
-                    servers.tls_hosts.extend(hosts);
-                    servers.tls.push(bound);
-                }
-            } else if !plain_first && servers.tls.is_empty() {
-                servers.tcp.push(bound);
+            for port in listening_ports(scope, gateway, server.port) {
+                let key = (port, server.bind.clone());
+                join(ports.entry(key).or_default(), bound);
             }
         }
     }
     ports
+}
+
+/// Adds a server to those of its port.
+fn join<'a>(servers: &mut PortServers<'a>, bound: Bound<'a>) {
+    let server = bound.server;
+    // A redirect counts as TLS settings.
+    if server.tls.is_some() || server.https_redirect {
+        let full = |host: &Named| full_host(bound.gateway, &host.text);
+        let hosts: Vec<String> = server.hosts.iter().map(full).collect();
+        if hosts.iter().any(|host| servers.tls_hosts.contains(host)) {
+            return;
+        }
+        servers.tls_hosts.extend(hosts);
+    }
+    let plain_first = !servers.plain.is_empty() || !servers.tcp.is_empty();
+    if server.is_plain_http() {
+        if servers.tcp.is_empty() {
+            servers.plain.push(bound);
+        }
+    } else if plain_first {
+    } else if server.tls.is_some() {
+        servers.tls.push(bound);
+    } else if servers.tls.is_empty() {
+        servers.tcp.push(bound);
+    }
+}
+
+/// The Gateways for this pod. One whose pods the controller makes keeps Gateways of Istio's own from
+/// other namespaces off them.
+fn gateways<'a>(scope: &'a Scope<'_>) -> Vec<&'a GatewayRule> {
+    let all = scope.mesh.rules.gateways.iter();
+    let mut found: Vec<&GatewayRule> = all
+        .filter(|gateway| match &gateway.spec().bound_to {
+            None => has_labels(&scope.labels, &gateway.spec().selector),
+            Some(bound) => services_before(scope, bound).next().is_some(),
+        })
+        .collect();
+    let managed: BTreeSet<Name> = found
+        .iter()
+        .filter(|gateway| {
+            gateway
+                .spec()
+                .bound_to
+                .as_ref()
+                .is_some_and(|to| to.managed)
+        })
+        .map(|gateway| gateway.namespace().clone())
+        .collect();
+    found.retain(|gateway| {
+        let bound = gateway.spec().bound_to.is_some();
+        managed.is_empty() || bound || managed.contains(gateway.namespace())
+    });
+    found
+}
+
+/// The Services that `bound` names and that this pod is behind.
+fn services_before<'s>(
+    scope: &'s Scope<'_>,
+    bound: &'s BoundTo,
+) -> impl Iterator<Item = &'s Arc<Service>> {
+    let hosts = bound.services.iter();
+    let services = hosts.flat_map(|host| scope.mesh.registry.with_host(host));
+    services.filter(|service| service.namespace == bound.namespace && scope.is_before(service))
+}
+
+/// Where the pod listens for a port of a Gateway: one that is bound to Services means a port of
+/// theirs.
+fn listening_ports(scope: &Scope<'_>, gateway: &GatewayRule, port: u16) -> BTreeSet<u16> {
+    let Some(bound) = &gateway.spec().bound_to else {
+        return BTreeSet::from([target_port(scope, port)]);
+    };
+    let services = services_before(scope, bound);
+    services
+        .filter_map(|service| match service.port(port)?.target {
+            Target::Number(target) => Some(target),
+            Target::Name(_) => None,
+        })
+        .collect()
 }
 
 /// `./` is the Gateway's namespace, `*/` is every one.
@@ -125,7 +186,8 @@ fn without_namespace(host: &str) -> &str {
 fn target_port(scope: &Scope<'_>, port: u16) -> u16 {
     let services = scope.mesh.registry.services.iter();
     services
-        .filter(|service| service.selects(&scope.namespace, &scope.labels))
+        .filter(|service| scope.is_before(service))
+        .filter(|service| !service.keeps_gateway_ports())
         .find_map(|service| match service.port(port)?.target {
             Target::Number(target) => Some(target),
             Target::Name(_) => None,
@@ -138,7 +200,7 @@ fn bound_rules<'s>(
     scope: &'s Scope<'_>,
     bound: &Bound<'_>,
 ) -> Vec<(&'s Arc<VirtualServiceRule>, Vec<Name>)> {
-    let rules = scope.virtual_services.iter();
+    let rules = scope.egress.iter().flat_map(|all| &all.virtual_services);
     rules
         .filter(|rule| rule.gateways.contains(&bound.gateway.id))
         .filter_map(|rule| {
@@ -194,6 +256,7 @@ fn route_table(scope: &Scope<'_>, name: Name, servers: &[Bound<'_>]) -> RouteTab
                     scope,
                     gateways: std::slice::from_ref(&bound.gateway.id),
                     port,
+                    tls: bound.server.tls.is_some() || bound.server.https_redirect,
                 };
                 of_virtual_service(&context, rule)
             });
@@ -321,7 +384,8 @@ fn applies(bound: &Bound<'_>, rule: &VirtualServiceRule, statics: &Static) -> bo
     gateway && statics.port.is_none_or(|port| port == bound.server.port)
 }
 
-/// The first VirtualService with a TCP rule that applies has it all.
+/// The first VirtualService with a TCP rule that applies has it all, or one made from a TLSRoute, where
+/// the listener ends TLS.
 fn tcp_chain(
     scope: &Scope<'_>,
     bound: &Bound<'_>,
@@ -332,9 +396,15 @@ fn tcp_chain(
         scope,
         gateways: std::slice::from_ref(&bound.gateway.id),
         port: bound.server.port,
+        tls: bound.server.tls.is_some(),
     };
     bound_rules(scope, bound).into_iter().find_map(|(rule, _)| {
-        let tcp = rule.spec().tcp.iter().find(|tcp| {
+        let spec = rule.spec();
+        let tls = match spec.semantics {
+            Semantics::TlsRoute => spec.tls.iter(),
+            _ => [].iter(),
+        };
+        let tcp = spec.tcp.iter().chain(tls).find(|tcp| {
             let mut matches = tcp.matches.iter();
             tcp.matches.is_empty() || matches.any(|one| applies(bound, rule, &one.statics))
         })?;
@@ -350,6 +420,7 @@ fn passthrough_chains(scope: &Scope<'_>, bound: &Bound<'_>, chains: &mut Vec<Fil
         scope,
         gateways: std::slice::from_ref(&bound.gateway.id),
         port: bound.server.port,
+        tls: bound.server.tls.is_some(),
     };
     for (rule, _) in bound_rules(scope, bound) {
         for tls in &rule.spec().tls {
@@ -358,13 +429,18 @@ fn passthrough_chains(scope: &Scope<'_>, bound: &Bound<'_>, chains: &mut Vec<Fil
                 .iter()
                 .filter(|one| applies(bound, rule, &one.statics))
             {
+                let every = one.sni_hosts.iter().any(|name| &**name == "*");
                 let repeats = chains.iter().any(|chain| {
-                    let mut names = chain.matches.server_names.iter();
-                    names.any(|name| one.sni_hosts.contains(name))
+                    let names = &chain.matches.server_names;
+                    (every && names.is_empty())
+                        || names.iter().any(|name| one.sni_hosts.contains(name))
                 });
                 if !repeats {
                     let matches = FilterChainMatch {
-                        server_names: one.sni_hosts.clone(),
+                        server_names: match every {
+                            true => Vec::new(),
+                            false => one.sni_hosts.clone(),
+                        },
                         ..FilterChainMatch::default()
                     };
                     chains.push(tcp::chain(matches, tcp::clusters(&context, rule, tls)));
