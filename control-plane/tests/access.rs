@@ -289,6 +289,21 @@ fn who_may_ask_what() {
             "job-0",
             403,
         ),
+        // Nothing is known of what other filters say.
+        (
+            vec![allow(
+                "{rules: [{when: [{key: 'experimental.envoy.filters.x[y]', values: [z]}]}]}",
+            )],
+            "job-0",
+            403,
+        ),
+        (
+            vec![deny(
+                "{rules: [{when: [{key: 'experimental.envoy.filters.x[y]', notValues: [z]}]}]}",
+            )],
+            "job-0",
+            403,
+        ),
         // One of `from`, one of `to`, and all of `when`.
         (
             vec![allow(
