@@ -3,7 +3,7 @@
 use super::World;
 use super::proxies::{Conn, Exchange, LineEnd};
 use super::schedule::{Destination, Event, Flight, Requester};
-use crate::plan::{Place, Plan};
+use crate::plan::{Place, Plan, is_localhost};
 use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput, Protocol};
 use proxy_core::head::ResponseHead;
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
@@ -148,7 +148,7 @@ impl World<'_, '_> {
         let plain = transport == ConnTransport::Plaintext;
         let pod = self.proxies[proxy as usize].pod;
         let own_ip = self.plan.pods[pod as usize].pod.ip;
-        let own = own_ip == address.ip() || address.ip().is_loopback();
+        let own = own_ip == address.ip() || is_localhost(address.ip());
         let address = match own {
             true => SocketAddr::new(own_ip, address.port()),
             false => address,
