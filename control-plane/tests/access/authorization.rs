@@ -338,9 +338,11 @@ fn gateways_are_guarded_too() {
         "edge",
         "{selector: {matchLabels: {istio: edge}}, action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}",
     )];
-    let ask = |url| ask(&policies, "istio-system/edge-0", "job-0", &get(url)).status;
-    assert_eq!(ask("http://web.example/admin"), Some(403));
-    assert_eq!(ask("http://web.example/"), None);
+    for from in ["job-0", "front-0"] {
+        let ask = |url| ask(&policies, "istio-system/edge-0", from, &get(url)).status;
+        assert_eq!(ask("http://web.example/admin"), Some(403));
+        assert_eq!(ask("http://web.example/"), None);
+    }
 }
 
 #[test]
