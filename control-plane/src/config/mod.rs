@@ -1,5 +1,6 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
+mod attribute;
 mod authorization_policy;
 mod cors;
 mod delegate;
@@ -18,9 +19,8 @@ mod target;
 mod traffic_policy;
 mod virtual_service;
 
-pub(crate) use authorization_policy::{
-    AccessRule, Attribute, AttributeKey, AuthorizationAction, AuthorizationPolicy, parse_range,
-};
+pub(crate) use attribute::{Attribute, AttributeKey, parse_range};
+pub(crate) use authorization_policy::{AccessRule, AuthorizationAction, AuthorizationPolicy};
 pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use gateway::{BoundTo, Gateway, Server, ServerTls};
