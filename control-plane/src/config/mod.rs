@@ -2,33 +2,44 @@
 
 mod delegate;
 mod destination_rule;
+mod export;
 mod gateway;
+mod http_action;
 mod http_extras;
 mod http_match;
 mod http_route;
+mod l4_route;
 mod locality;
 mod mesh;
 mod peer_authentication;
+mod selection;
 mod service_entry;
+mod syntax;
 mod traffic_policy;
+mod unreachable;
 mod virtual_service;
 
 pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
+pub(crate) use export::{ExportTo, Exporter};
 pub(crate) use gateway::{Gateway, Server, ServerTls};
 pub(crate) use http_extras::Retries;
 pub(crate) use http_match::{HttpMatch, Static};
-pub(crate) use http_route::{Destination, HttpAction, HttpRoute, RedirectPort, RouteDestination};
+pub(crate) use http_action::{HttpAction, RedirectPort};
+pub(crate) use http_route::{Destination, HttpRoute, RouteDestination};
+pub(crate) use l4_route::{L4Match, L4Route, parse_cidr};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
+pub(crate) use selection::{has_labels, labels};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 pub(crate) use traffic_policy::{
     ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
     TrafficPolicy, merge_levels,
 };
-pub(crate) use virtual_service::{L4Match, L4Route, VirtualService, parse_cidr};
+pub(crate) use virtual_service::VirtualService;
 
+use crate::codes::SCHEMA_WARNING;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, Regex, StringMatch};
 use source::fields::expected;
@@ -41,62 +52,13 @@ pub(crate) struct Named {
     pub(crate) span: Span,
 }
 
-/// Who sees an object (`exportTo`).
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ExportTo {
-    Everyone,
-    /// These namespaces; an empty list is nobody (`~`).
-    Namespaces(Vec<Name>),
-}
-
-impl ExportTo {
-    /// Whether an object with this `exportTo` is visible in `namespace`.
-    pub(crate) fn shows(&self, namespace: &str) -> bool {
-        match self {
-            ExportTo::Everyone => true,
-            ExportTo::Namespaces(names) => names.iter().any(|name| **name == *namespace),
-        }
-    }
-
-    /// Reads the items of an `exportTo`; `.` is `own`, the namespace of the object.
-    pub(crate) fn of<'a>(items: impl Iterator<Item = &'a str>, own: &Name) -> ExportTo {
-        let items: Vec<&str> = items.collect();
-        if items.is_empty() || items.contains(&"*") {
-            return ExportTo::Everyone;
-        }
-        ExportTo::Namespaces(
-            items
-                .into_iter()
-                .filter(|item| *item != "~")
-                .map(|item| match item {
-                    "." => own.clone(),
-                    other => other.into(),
-                })
-                .collect(),
-        )
-    }
-
-    fn read(fields: &mut Fields<'_, '_>, own: &Name) -> ExportTo {
-        let items = fields.texts("exportTo");
-        ExportTo::of(items.iter().map(String::as_str), own)
-    }
+/// Something that Istio's validation warns of.
+fn schema_warning(message: impl Into<String>) -> Diagnostic {
+    Diagnostic::warning(message).code(SCHEMA_WARNING)
 }
 
 /// A label selector or a set of labels.
 pub(crate) type Labels = Vec<(Name, Name)>;
-
-/// Whether `labels` has all of `wanted`.
-pub(crate) fn has_labels(labels: &[(Name, Name)], wanted: &[(Name, Name)]) -> bool {
-    wanted.iter().all(|pair| labels.contains(pair))
-}
-
-pub(crate) fn labels(fields: &mut Fields<'_, '_>, key: &'static str) -> Labels {
-    fields
-        .text_map(key)
-        .into_iter()
-        .map(|(k, v)| (k.into(), v.into()))
-        .collect()
-}
 
 fn named_node(node: &Node, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
     match node.as_scalar() {
@@ -211,33 +173,42 @@ pub(crate) fn parse_duration(text: &str) -> Option<Nanos> {
     (total <= 1e18).then(|| Nanos(libm::round(total) as u64))
 }
 
-/// A duration of at least `least`.
-fn duration_from(fields: &mut Fields<'_, '_>, key: &'static str, least: Nanos) -> Option<Nanos> {
+/// A duration, as short as may be.
+fn any_duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
     let node = fields.optional(key)?;
     let found = node.as_scalar().and_then(parse_duration);
-    match found {
-        Some(value) if value >= least => Some(value),
-        Some(_) => {
-            let message = format!("`{key}` is at least {} ms", least.as_millis());
-            fields
-                .diagnostics
-                .push(Diagnostic::error(message).at(&node.span, "too short"));
-            None
-        }
-        None => {
-            let message = format!("`{key}` is a duration such as `1.5s` or `100ms`");
-            let label = format!("found {}", node.kind());
+    if found.is_none() {
+        let message = format!("`{key}` is a duration such as `1.5s` or `100ms`");
+        let label = match node.as_scalar() {
+            Some(text) => format!("found `{text}`"),
+            None => format!("found {}", node.kind()),
+        };
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, label));
+    }
+    found
+}
+
+/// A duration of a whole number of milliseconds, one at least.
+fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
+    let found = any_duration(fields, key)?;
+    let node = fields.optional(key)?;
+    let complaint = match found {
+        _ if found < Nanos::from_millis(1) => Some(("is 1 ms at least", "too short")),
+        _ if found.0 % 1_000_000 != 0 => Some(("has whole milliseconds", "too precise")),
+        _ => None,
+    };
+    match complaint {
+        None => Some(found),
+        Some((rule, label)) => {
+            let message = format!("`{key}` {rule}");
             fields
                 .diagnostics
                 .push(Diagnostic::error(message).at(&node.span, label));
             None
         }
     }
-}
-
-/// A duration that must be at least a millisecond.
-fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
-    duration_from(fields, key, Nanos::from_millis(1))
 }
 
 /// One of the `choices`, as written there.
@@ -265,12 +236,21 @@ fn choice<T: Copy>(
     found.map(|(_, value)| *value)
 }
 
+/// Istio's limit, which stands for Envoy's of the size of the program.
+const REGEX_LENGTH_MAX: usize = 1024;
+
 /// Compiles an expression; the engine's explanation is reported at its place.
 fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
     let Some(text) = node.as_scalar() else {
         diagnostics.push(expected(node, "a regular expression is text"));
         return None;
     };
+    if text.is_empty() || text.len() > REGEX_LENGTH_MAX {
+        let message = format!("a regular expression has 1 to {REGEX_LENGTH_MAX} characters");
+        let label = format!("found {}", text.len());
+        diagnostics.push(Diagnostic::error(message).at(&node.span, label));
+        return None;
+    }
     match Regex::new(text) {
         Ok(regex) => Some(regex),
         Err(why) => {
