@@ -2,7 +2,8 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry, VirtualService, labels,
+    DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry, Sidecar,
+    VirtualService, labels,
 };
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
 use crate::objects::ObjectRef;
@@ -34,6 +35,7 @@ pub(crate) enum Body {
     Gateway(Gateway),
     ServiceEntry(ServiceEntry),
     PeerAuthentication(PeerAuthentication),
+    Sidecar(Box<Sidecar>),
     Service(KubernetesService),
     Deployment(Deployment),
     Pod(PodObject),
@@ -58,12 +60,13 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 5] = [
+const ISTIO_KINDS: [&str; 6] = [
     "PeerAuthentication",
     "VirtualService",
     "DestinationRule",
     "Gateway",
     "ServiceEntry",
+    "Sidecar",
 ];
 const ISTIO_VERSIONS: [&str; 3] = [
     "networking.istio.io/v1",
@@ -168,6 +171,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         "PeerAuthentication" => {
             Body::PeerAuthentication(PeerAuthentication::read(spec, diagnostics)?)
         }
+        "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway::read(spec, diagnostics)?),
         "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(spec, &namespace, diagnostics)?),
         "Service" => Body::Service(KubernetesService::read(

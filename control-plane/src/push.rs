@@ -201,6 +201,7 @@ impl ControlPlane {
         let own = ScopeKey {
             kind: proxy.kind,
             namespace: proxy.namespace.clone(),
+            sidecar: None,
             labels: proxy.labels.clone(),
             locality: "".into(),
         };

@@ -40,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) external: bool,
     pub(crate) kubernetes: bool,
     pub(crate) export_to: ExportTo,
+    /// Of the object that it comes from.
+    pub(crate) labels: Labels,
     pub(crate) origin: ConfigRef,
 }
 
@@ -205,6 +207,38 @@ impl Registry {
             .or_else(|| shown().next())
     }
 
+    /// The services that clients in `namespace` may see: those that are exported to it by name, then
+    /// those of everybody.
+    pub(crate) fn visible_in(&self, namespace: &str) -> Vec<Arc<Service>> {
+        let shown = || {
+            let services = self.services.iter();
+            services.filter(|service| service.export_to.shows(namespace))
+        };
+        let everyone = |service: &&Arc<Service>| service.export_to == ExportTo::Everyone;
+        shown()
+            .filter(|service| !everyone(service))
+            .chain(shown().filter(everyone))
+            .cloned()
+            .collect()
+    }
+
+    /// What a rule for clients in `namespace` sends to where it names `host`: a service of that
+    /// namespace, even a hidden one, else a visible Kubernetes Service, else the oldest visible one.
+    pub(crate) fn destination(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        let own = |kubernetes: bool| {
+            let mut services = self.with_host(host);
+            services.find(|s| *s.namespace == *namespace && s.kubernetes == kubernetes)
+        };
+        let visible = || {
+            let services = self.with_host(host);
+            services.filter(|service| service.export_to.shows(namespace))
+        };
+        own(true)
+            .or_else(|| own(false))
+            .or_else(|| visible().find(|service| service.kubernetes))
+            .or_else(|| visible().next())
+    }
+
     /// By any name an application may use.
     pub(crate) fn find_for_client(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
         let host = host.to_ascii_lowercase();
@@ -283,6 +317,7 @@ fn from_kubernetes(
         kubernetes: true,
         export_to: service.export_to.clone(),
         age: object.age.clone(),
+        labels: object.labels.clone(),
         origin: object.origin(),
         host,
         namespace,
@@ -332,6 +367,7 @@ fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>) {
                 external: entry.location == Location::External,
                 kubernetes: false,
                 export_to: entry.export_to.clone(),
+                labels: object.labels.clone(),
                 origin: object.origin(),
             }));
         }

@@ -3,8 +3,8 @@
 
 use crate::authentication::Authentication;
 use crate::config::{
-    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Subset, TrafficPolicy,
-    VirtualService, delegated, has_labels,
+    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Sidecar, Subset,
+    TrafficPolicy, VirtualService, delegated, has_labels,
 };
 use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
 use crate::object::{Age, Body, Object};
@@ -53,6 +53,8 @@ pub(crate) struct Rules {
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
     pub(crate) gateways: Vec<GatewayRule>,
     pub(crate) authentication: Authentication,
+    /// With a selector first, oldest first in each part.
+    sidecars: Vec<Arc<Object>>,
     /// By namespace, then host.
     policies: BTreeMap<Name, PoliciesOfNamespace>,
 }
@@ -158,9 +160,13 @@ impl Rules {
                 }),
                 Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
+                Body::Sidecar(_) => rules.sidecars.push(Arc::clone(object)),
                 _ => {}
             }
         }
+        rules
+            .sidecars
+            .sort_by_key(|object| spec_of(object).selector.is_none());
         for policies in rules.policies.values_mut() {
             let hosts = policies.by_host.keys().filter(|host| is_wildcard(host));
             policies.wildcards = hosts.cloned().collect();
@@ -197,6 +203,27 @@ impl Rules {
                 origin: object.origin(),
             })),
         }
+    }
+
+    /// The Sidecar that applies to pods with `labels`: one that selects them, else that of their
+    /// namespace, else that of the root namespace.
+    pub(crate) fn sidecar_for(&self, namespace: &str, labels: &[(Name, Name)]) -> Option<usize> {
+        let of = |namespace: &str, whole: bool| {
+            self.sidecars.iter().position(|object| {
+                let selector = &spec_of(object).selector;
+                let selects = match selector {
+                    Some(wanted) => !whole && has_labels(labels, wanted),
+                    None => true,
+                };
+                *object.reference.namespace == *namespace && selects
+            })
+        };
+        of(namespace, false).or_else(|| of(ROOT_NAMESPACE, true))
+    }
+
+    /// The one that [`Rules::sidecar_for`] found.
+    pub(crate) fn sidecar(&self, at: usize) -> &Sidecar {
+        spec_of(&self.sidecars[at])
     }
 
     /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those
@@ -334,6 +361,13 @@ fn with_delegates(
         }
     }
     Some(rules)
+}
+
+fn spec_of(sidecar: &Object) -> &Sidecar {
+    match &sidecar.body {
+        Body::Sidecar(spec) => spec,
+        _ => unreachable!("only Sidecars are among them"),
+    }
 }
 
 fn order(object: &Object) -> (Age, Name, Name) {

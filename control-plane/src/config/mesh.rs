@@ -37,21 +37,13 @@ impl MeshConfig {
         let mut fields = Fields::of(node, "a MeshConfig", diagnostics)?;
         let mut mesh = MeshConfig::default();
         if let Some(node) = fields.optional("outboundTrafficPolicy") {
-            let mut policy = Fields::of(node, "an outboundTrafficPolicy", fields.diagnostics)?;
-            let choices = [
-                ("ALLOW_ANY", OutboundTrafficMode::AllowAny),
-                ("REGISTRY_ONLY", OutboundTrafficMode::RegistryOnly),
-            ];
-            // The zero of the enumeration.
-            mesh.outbound_traffic_policy = super::choice(&mut policy, "mode", &choices)
-                .unwrap_or(OutboundTrafficMode::RegistryOnly);
-            policy.finish();
+            mesh.outbound_traffic_policy = read_outbound_policy(node, fields.diagnostics)?;
         }
         if let Some(node) = fields.optional("defaultHttpRetryPolicy") {
             mesh.default_http_retry_policy = Retries::read(node, fields.diagnostics);
         }
         if let Some(node) = fields.optional("localityLbSetting") {
-            mesh.locality = LocalitySetting::read(node, fields.diagnostics)?;
+            mesh.locality = LocalitySetting::read(node, None, fields.diagnostics)?;
         }
         fields.ignore(&[
             "accessLogFile",
@@ -70,4 +62,21 @@ impl MeshConfig {
         }
         Some(mesh)
     }
+}
+
+/// Istio `OutboundTrafficPolicy`, of the mesh or of a Sidecar.
+pub(super) fn read_outbound_policy(
+    node: &Node,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<OutboundTrafficMode> {
+    let mut fields = Fields::of(node, "an outboundTrafficPolicy", diagnostics)?;
+    let choices = [
+        ("ALLOW_ANY", OutboundTrafficMode::AllowAny),
+        ("REGISTRY_ONLY", OutboundTrafficMode::RegistryOnly),
+    ];
+    let mode = super::choice(&mut fields, "mode", &choices);
+    fields.unsupported(&["egressProxy"]);
+    fields.finish();
+    // The zero of the enumeration.
+    Some(mode.unwrap_or(OutboundTrafficMode::RegistryOnly))
 }

@@ -1,6 +1,7 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
 mod delegate;
+mod connection_pool;
 mod destination_rule;
 mod export;
 mod gateway;
@@ -9,17 +10,20 @@ mod http_extras;
 mod http_match;
 mod http_route;
 mod l4_route;
+mod load_balancer;
 mod locality;
 mod mesh;
 mod peer_authentication;
 mod selection;
 mod service_entry;
+mod sidecar;
 mod syntax;
 mod traffic_policy;
 mod unreachable;
 mod virtual_service;
 
 pub(crate) use delegate::delegated;
+pub(crate) use connection_pool::ConnectionPool;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use export::{ExportTo, Exporter};
 pub(crate) use gateway::{Gateway, Server, ServerTls};
@@ -28,15 +32,14 @@ pub(crate) use http_match::{HttpMatch, Static};
 pub(crate) use http_action::{HttpAction, RedirectPort};
 pub(crate) use http_route::{Destination, HttpRoute, RouteDestination};
 pub(crate) use l4_route::{L4Match, L4Route, parse_cidr};
+pub(crate) use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Simple};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use selection::{has_labels, labels};
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
-pub(crate) use traffic_policy::{
-    ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
-    TrafficPolicy, merge_levels,
-};
+pub(crate) use sidecar::{EgressHost, EgressListener, IngressListener, Sidecar, SidecarPort};
+pub(crate) use traffic_policy::{ClientTls, TlsMode, TrafficPolicy, merge_levels};
 pub(crate) use virtual_service::VirtualService;
 
 use crate::codes::SCHEMA_WARNING;
@@ -50,6 +53,16 @@ use source::{Diagnostic, Fields, Node, Span};
 pub(crate) struct Named {
     pub(crate) text: Name,
     pub(crate) span: Span,
+}
+
+/// Reports an error at `span`; `label` stands under the snippet.
+fn refuse(
+    diagnostics: &mut Vec<Diagnostic>,
+    span: &Span,
+    message: impl Into<String>,
+    label: impl Into<String>,
+) {
+    diagnostics.push(Diagnostic::error(message).at(span, label));
 }
 
 /// Something that Istio's validation warns of.
@@ -143,6 +156,29 @@ fn percent_ppm(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
         return None;
     }
     Some((value * 10_000.0) as u32)
+}
+
+/// A number from `least` to `most`.
+fn number(fields: &mut Fields<'_, '_>, key: &'static str, least: f64, most: f64) -> Option<f64> {
+    let node = fields.optional(key)?;
+    // Wrapped numbers may be written as the wrapper.
+    let node = node.at(&["value"]).unwrap_or(node);
+    let found = match node.value {
+        source::Value::Int(value) => value as f64,
+        source::Value::Float(value) => value,
+        _ => f64::NAN,
+    };
+    if (least..=most).contains(&found) {
+        return Some(found);
+    }
+    let want = match most {
+        f64::MAX => format!("`{key}` is a number of at least {least}"),
+        _ => format!("`{key}` is a number from {least} to {most}"),
+    };
+    fields
+        .diagnostics
+        .push(source::fields::expected(node, &want));
+    None
 }
 
 /// A duration of Go's syntax (`1.5s`, `1m30s`).

@@ -1,6 +1,6 @@
 //! ServiceEntry.
 
-use super::{ExportTo, Labels, Named, choice, labels, named_list, port, required_named};
+use super::{ExportTo, Exporter, Labels, Named, choice, labels, named_list, port, required_named};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
@@ -108,7 +108,7 @@ impl ServiceEntry {
             }
             None => None,
         };
-        let export_to = ExportTo::read(&mut fields, namespace);
+        let export_to = ExportTo::read(&mut fields, namespace, Exporter::ServiceEntry);
         fields.ignore(&["subjectAltNames"]);
         fields.finish();
         Some(ServiceEntry {

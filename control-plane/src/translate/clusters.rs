@@ -1,7 +1,8 @@
 //! Clusters: one for each port of each service, and one for each subset of its DestinationRule.
 
+use super::cluster_name;
 use super::endpoints::{EndpointSource, PodIndex};
-use super::{Scope, cluster_name};
+use super::scope::Scope;
 use crate::config::{
     ClientTls, ConnectionPool, HashTable, LoadBalancer, MutualTls, Simple, Subset, TlsMode,
     TrafficPolicy, has_labels, merge_levels,
@@ -32,12 +33,7 @@ pub(crate) struct Outbound {
 pub(crate) fn outbound(scope: &Scope<'_>, pods: &PodIndex) -> Outbound {
     let mut made = Outbound::default();
     let mut seen = BTreeSet::new();
-    for service in scope.services.iter().chain(&scope.destinations) {
-        // ServiceEntries of a namespace that are alike pool the ports of a host.
-        let chosen = scope.by_host.get(&service.host);
-        if !chosen.is_some_and(|chosen| pools(chosen, service)) {
-            continue;
-        }
+    for service in &scope.services {
         let policy = scope.policy(service);
         let ports = service.ports.iter();
         for port in ports.filter(|port| port.protocol != Protocol::Udp) {
@@ -73,15 +69,6 @@ pub(crate) fn outbound(scope: &Scope<'_>, pods: &PodIndex) -> Outbound {
         made.clusters.push(Arc::new(passthrough));
     }
     made
-}
-
-fn pools(chosen: &Service, other: &Service) -> bool {
-    chosen.origin == other.origin
-        || (!chosen.kubernetes
-            && !other.kubernetes
-            && chosen.namespace == other.namespace
-            && chosen.discovery == other.discovery
-            && chosen.export_to == other.export_to)
 }
 
 fn black_hole() -> Cluster {

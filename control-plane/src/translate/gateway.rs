@@ -1,7 +1,8 @@
 //! Listeners and route tables of gateways.
 
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
-use super::{Scope, tcp};
+use super::scope::Scope;
+use super::tcp;
 use crate::config::{Server, ServerTls, Static, has_labels};
 use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
@@ -135,7 +136,7 @@ fn bound_rules<'s>(
     scope: &'s Scope<'_>,
     bound: &Bound<'_>,
 ) -> Vec<(&'s Arc<VirtualServiceRule>, Vec<Name>)> {
-    let rules = scope.virtual_services.iter();
+    let rules = scope.egress.iter().flat_map(|all| &all.virtual_services);
     rules
         .filter(|rule| rule.gateways.contains(&bound.gateway.id))
         .filter_map(|rule| {

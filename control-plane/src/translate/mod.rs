@@ -7,20 +7,20 @@ mod inbound;
 mod localities;
 mod outbound;
 mod routes;
+mod scope;
 mod tcp;
 mod virtual_hosts;
 
 pub(crate) use endpoints::PodIndex;
 
-use crate::config::{ConsistentHash, ExportTo, MeshConfig, OutboundTrafficMode};
+use crate::config::MeshConfig;
 use crate::model::{ProxyIdentity, ProxyKind, Resources};
-use crate::names::by_specificity;
 use crate::objects::Objects;
-use crate::registry::{Registry, Service};
-use crate::rules::{Policy, Rules, VirtualServiceRule};
+use crate::registry::Registry;
+use crate::rules::Rules;
 use endpoints::EndpointSource;
 use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
-use std::collections::BTreeMap;
+use scope::Scope;
 use std::sync::Arc;
 
 /// The configuration as a whole, indexed for translation.
@@ -48,6 +48,12 @@ impl Mesh {
         ScopeKey {
             kind: proxy.kind,
             namespace: proxy.namespace.clone(),
+            sidecar: match proxy.kind {
+                ProxyKind::Gateway => None,
+                ProxyKind::Sidecar | ProxyKind::None => {
+                    self.rules.sidecar_for(&proxy.namespace, &proxy.labels)
+                }
+            },
             labels: match labels_matter {
                 true => proxy.labels.clone(),
                 false => Vec::new(),
@@ -67,6 +73,8 @@ impl Mesh {
 pub(crate) struct ScopeKey {
     pub(crate) kind: ProxyKind,
     pub(crate) namespace: Name,
+    /// The Sidecar that applies, by its place among the rules.
+    pub(crate) sidecar: Option<usize>,
     pub(crate) labels: Vec<(Name, Name)>,
     /// Empty where it does not matter.
     pub(crate) locality: Name,
@@ -101,9 +109,13 @@ pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
         ProxyKind::Sidecar | ProxyKind::None => outbound::listeners(&scope, pods),
     };
     let listens_on_endpoints = key.kind != ProxyKind::Gateway
-        && scope.services.iter().any(|service| {
-            service.headless() && service.ports.iter().any(|port| !port.protocol.is_http())
-        });
+        && scope
+            .egress
+            .iter()
+            .flat_map(|egress| &egress.services)
+            .any(|service| {
+                service.headless() && service.ports.iter().any(|port| !port.protocol.is_http())
+            });
     Shared {
         clusters: made.clusters,
         sources: made.sources,
@@ -139,174 +151,6 @@ pub(crate) fn assemble(shared: &Shared, inbound: &Resources, proxy: &ProxyIdenti
             .collect(),
         routes: [&shared.routes[..], &inbound.routes].concat(),
     }
-}
-
-/// What proxies with one key see.
-pub(crate) struct Scope<'m> {
-    pub(crate) mesh: &'m Mesh,
-    pub(crate) kind: ProxyKind,
-    pub(crate) namespace: Name,
-    pub(crate) labels: Vec<(Name, Name)>,
-    /// Exported to the namespace by name first, then those of everybody; oldest first.
-    pub(crate) services: Vec<Arc<Service>>,
-    /// Hidden services of the own namespace that VirtualServices send to, with the ports they name:
-    /// they have clusters and nothing else.
-    pub(crate) destinations: Vec<Arc<Service>>,
-    /// The one that is meant by a host.
-    pub(crate) by_host: BTreeMap<Name, Arc<Service>>,
-    pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
-    /// The VirtualService with the most specific wildcard for a host without one of its own.
-    pub(crate) wildcard_owner: BTreeMap<Name, Arc<VirtualServiceRule>>,
-}
-
-impl<'m> Scope<'m> {
-    fn new(mesh: &'m Mesh, key: &ScopeKey) -> Scope<'m> {
-        let namespace = &key.namespace;
-        let mut services: Vec<Arc<Service>> = mesh
-            .registry
-            .services
-            .iter()
-            .filter(|service| service.export_to.shows(namespace))
-            .cloned()
-            .collect();
-        services.sort_by_key(|service| service.export_to == ExportTo::Everyone);
-        let mut by_host: BTreeMap<Name, Arc<Service>> = services
-            .iter()
-            .filter_map(|service| {
-                let found = mesh.registry.visible(&service.host, namespace)?;
-                Some((service.host.clone(), Arc::clone(found)))
-            })
-            .collect();
-        if key.kind != ProxyKind::Gateway {
-            // Of several definitions of a host only those beside the one that is meant count.
-            services.retain(|service| {
-                let chosen = by_host.get(&service.host);
-                chosen.is_some_and(|chosen| {
-                    chosen.namespace == service.namespace && chosen.kubernetes == service.kubernetes
-                })
-            });
-        }
-        let virtual_services: Vec<Arc<VirtualServiceRule>> = mesh
-            .rules
-            .virtual_services_for(namespace)
-            .into_iter()
-            .cloned()
-            .collect();
-        let wildcard_owner = match key.kind {
-            ProxyKind::Gateway => BTreeMap::new(),
-            _ => wildcard_owners(&virtual_services, &by_host),
-        };
-        let destinations = match key.kind {
-            ProxyKind::Gateway => Vec::new(),
-            _ => destinations(&mesh.registry, namespace, &virtual_services, &by_host),
-        };
-        for service in &destinations {
-            by_host.insert(service.host.clone(), Arc::clone(service));
-        }
-        Scope {
-            mesh,
-            kind: key.kind,
-            namespace: namespace.clone(),
-            labels: key.labels.clone(),
-            services,
-            destinations,
-            by_host,
-            virtual_services,
-            wildcard_owner,
-        }
-    }
-
-    pub(crate) fn policy(&self, service: &Service) -> Option<&Arc<Policy>> {
-        self.mesh
-            .rules
-            .policy_for(&self.namespace, &self.labels, service)
-    }
-
-    /// What requests to `service` are hashed by. Unlike the balancer itself it is not replaced by
-    /// settings that hash nothing: the most specific level that hashes counts.
-    pub(crate) fn consistent_hash(
-        &self,
-        service: &Service,
-        subset: Option<&str>,
-        port: Option<u16>,
-    ) -> Option<ConsistentHash> {
-        let policy = self.policy(service)?;
-        let subset = subset.and_then(|name| policy.subsets.iter().find(|s| &*s.name.text == name));
-        let levels = [
-            subset.and_then(|subset| subset.policy.as_ref()),
-            policy.policy.as_ref(),
-        ];
-        levels
-            .into_iter()
-            .flatten()
-            .find_map(|level| level.hash_at(port))
-    }
-
-    pub(crate) fn registry_only(&self) -> bool {
-        self.mesh.config.outbound_traffic_policy == OutboundTrafficMode::RegistryOnly
-    }
-}
-
-/// For each host without an exact VirtualService: the one with the most specific wildcard.
-fn wildcard_owners(
-    rules: &[Arc<VirtualServiceRule>],
-    services: &BTreeMap<Name, Arc<Service>>,
-) -> BTreeMap<Name, Arc<VirtualServiceRule>> {
-    let in_mesh = || rules.iter().filter(|rule| rule.spec().in_mesh());
-    let mut patterns: Vec<(&Name, &Arc<VirtualServiceRule>)> = in_mesh()
-        .flat_map(|rule| rule.hosts.iter().map(move |host| (host, rule)))
-        .filter(|(host, _)| crate::names::is_wildcard(host))
-        .collect();
-    if patterns.is_empty() {
-        return BTreeMap::new();
-    }
-    patterns.sort_by(|(a, _), (b, _)| by_specificity(a, b));
-    let exact: std::collections::BTreeSet<&Name> = in_mesh()
-        .flat_map(|rule| &rule.hosts)
-        .filter(|host| !crate::names::is_wildcard(host))
-        .collect();
-    services
-        .keys()
-        .filter(|host| !exact.contains(host))
-        .filter_map(|host| {
-            let mut matching = patterns.iter();
-            let found = matching.find(|(pattern, _)| crate::names::is_within(host, pattern))?;
-            Some((host.clone(), Arc::clone(found.1)))
-        })
-        .collect()
-}
-
-/// The services of `namespace` that it cannot see and that `rules` nevertheless send to.
-fn destinations(
-    registry: &Registry,
-    namespace: &Name,
-    rules: &[Arc<VirtualServiceRule>],
-    seen: &BTreeMap<Name, Arc<Service>>,
-) -> Vec<Arc<Service>> {
-    let hidden: Vec<&Arc<Service>> = registry
-        .services
-        .iter()
-        .filter(|service| service.namespace == *namespace && !seen.contains_key(&service.host))
-        .collect();
-    if hidden.is_empty() {
-        return Vec::new();
-    }
-    let named: Vec<(Name, Option<u16>)> = rules
-        .iter()
-        .filter(|rule| rule.spec().in_mesh())
-        .flat_map(|rule| rule.destinations_from(namespace))
-        .collect();
-    let trimmed = |service: &Arc<Service>| {
-        let of_service = named.iter().filter(|(host, _)| *host == service.host);
-        let wanted: Vec<Option<u16>> = of_service.map(|(_, port)| *port).collect();
-        let mut trimmed = Service::clone(service);
-        // A destination without a port may mean any.
-        trimmed
-            .ports
-            .retain(|port| wanted.contains(&None) || wanted.contains(&Some(port.number)));
-        (!wanted.is_empty() && !trimmed.ports.is_empty()).then(|| Arc::new(trimmed))
-    };
-    hidden.into_iter().filter_map(trimmed).collect()
 }
 
 /// Istio's name of a cluster.

@@ -1,8 +1,9 @@
 //! Listeners for what the application sends.
 
 use super::endpoints::{EndpointSource, PodIndex};
+use super::scope::{Egress, Scope};
+use super::tcp;
 use super::virtual_hosts::{of_port, own_table, shared_table};
-use super::{Scope, tcp};
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
@@ -21,39 +22,44 @@ pub(crate) fn listeners(
     scope: &Scope<'_>,
     pods: &PodIndex,
 ) -> (Vec<Arc<Listener>>, Vec<Arc<RouteTable>>) {
-    let mut chains = Chains::new();
-    let mut http_ports = BTreeSet::new();
-    let mut own_tables: Vec<(Arc<Service>, u16)> = Vec::new();
-    for service in &scope.services {
-        for port in &service.ports {
-            match port.protocol {
-                Protocol::Udp => {}
-                protocol if protocol.is_http() => {
-                    http_ports.insert(port.number);
-                    let table = port.number.to_string().into();
-                    add(&mut chains, None, port.number, manager_chain(table));
-                }
-                protocol => {
-                    add_connections(scope, &mut chains, service, port, pods);
-                    let own = protocol == Protocol::Auto
-                        && (service.address.is_some() || service.headless());
-                    if own
-                        && !own_tables
-                            .iter()
-                            .any(|(s, p)| s.host == service.host && *p == port.number)
-                    {
-                        own_tables.push((Arc::clone(service), port.number));
+    let mut found = Found {
+        scope,
+        pods,
+        chains: Chains::new(),
+        claimed: BTreeSet::new(),
+        http_ports: BTreeSet::new(),
+        own_tables: Vec::new(),
+    };
+    for egress in &scope.egress {
+        if egress.port.is_none() {
+            found.claimed = found.chains.keys().copied().collect();
+        }
+        for service in &egress.services {
+            for port in &service.ports {
+                match &egress.port {
+                    None => found.add_port(egress, service, port),
+                    Some(own) => {
+                        let as_listened = ServicePort {
+                            name: own.name.clone(),
+                            protocol: own.protocol,
+                            ..port.clone()
+                        };
+                        found.add_port(egress, service, &as_listened);
                     }
                 }
             }
         }
     }
-    let mut listeners: Vec<Arc<Listener>> = chains
+    let mut listeners: Vec<Arc<Listener>> = found
+        .chains
         .into_iter()
         .map(|((address, port), chains)| Arc::new(finished(scope, address, port, chains)))
         .collect();
     listeners.push(Arc::new(virtual_outbound(scope)));
-    (listeners, tables(scope, &http_ports, &own_tables))
+    (
+        listeners,
+        tables(scope, &found.http_ports, &found.own_tables),
+    )
 }
 
 fn tables(
@@ -78,80 +84,129 @@ fn tables(
     tables
 }
 
-/// A chain whose match is there already is dropped.
-fn add(chains: &mut Chains, address: Option<IpAddr>, port: u16, chain: FilterChain) {
-    let list = chains.entry((address, port)).or_default();
-    if !list.iter().any(|earlier| earlier.matches == chain.matches) {
-        list.push(chain);
+/// What the listeners are made from.
+struct Found<'s> {
+    scope: &'s Scope<'s>,
+    pods: &'s PodIndex,
+    chains: Chains,
+    /// By listeners with a port of their own, so that others leave them alone.
+    claimed: BTreeSet<(Option<IpAddr>, u16)>,
+    /// With a table that all services of the port share.
+    http_ports: BTreeSet<u16>,
+    /// With a table for one service.
+    own_tables: Vec<(Arc<Service>, u16)>,
+}
+
+impl Found<'_> {
+    /// A chain whose match is there already is dropped.
+    fn add(&mut self, address: Option<IpAddr>, port: u16, chain: FilterChain) {
+        let list = self.chains.entry((address, port)).or_default();
+        if !list.iter().any(|earlier| earlier.matches == chain.matches) {
+            list.push(chain);
+        }
+    }
+
+    fn add_port(&mut self, egress: &Egress, service: &Arc<Service>, port: &ServicePort) {
+        match port.protocol {
+            Protocol::Udp => {}
+            protocol if protocol.is_http() => {
+                if self.claimed.contains(&(egress.bind, port.number)) {
+                    return;
+                }
+                self.http_ports.insert(port.number);
+                let matches = match egress.bind {
+                    None => detected(),
+                    Some(_) => FilterChainMatch::default(),
+                };
+                let table = port.number.to_string().into();
+                self.add(egress.bind, port.number, manager_chain(table, matches));
+            }
+            _ => self.add_connections(egress, service, port),
+        }
+    }
+
+    /// The chains of a port that is not always HTTP.
+    fn add_connections(&mut self, egress: &Egress, service: &Arc<Service>, port: &ServicePort) {
+        let names = match port.protocol.is_tls() {
+            true => vec![service.host.clone()],
+            false => Vec::new(),
+        };
+        let mut own_address = Vec::new();
+        let mut network = None;
+        match (&service.address, egress.bind) {
+            (_, Some(bind)) => own_address.push(bind),
+            (Some(address), None) => match address.prefix {
+                None => own_address.push(address.ip),
+                Some(length) => network = Some((address.ip, length)),
+            },
+            (None, None) if service.headless() && egress.port.is_none() => {
+                let source = EndpointSource::new(service, port, "");
+                own_address = source.addresses(self.pods);
+                if own_address.is_empty() {
+                    return;
+                }
+            }
+            (None, None) => {}
+        }
+        let scope = self.scope;
+        let claimed = |address| self.claimed.contains(&(address, port.number));
+        if own_address.is_empty() {
+            if claimed(None) {
+                return;
+            }
+            for chain in tcp::service_chains(scope, egress, service, port, network, names) {
+                self.add(None, port.number, chain);
+            }
+            if port.protocol == Protocol::Auto {
+                self.http_ports.insert(port.number);
+                let table = port.number.to_string().into();
+                self.add(None, port.number, manager_chain(table, detected()));
+            }
+            return;
+        }
+        own_address.retain(|address| !claimed(Some(*address)));
+        if own_address.is_empty() {
+            return;
+        }
+        let chains = tcp::service_chains(scope, egress, service, port, None, Vec::new());
+        for address in own_address {
+            for chain in &chains {
+                self.add(Some(address), port.number, chain.clone());
+            }
+            if port.protocol == Protocol::Auto {
+                let table = format!("{}:{}", service.host, port.number);
+                let chain = manager_chain(table.into(), detected());
+                self.add(Some(address), port.number, chain);
+            }
+        }
+        self.add_own_table(service, port);
+    }
+
+    fn add_own_table(&mut self, service: &Arc<Service>, port: &ServicePort) {
+        let known = |(other, number): &(Arc<Service>, u16)| {
+            other.host == service.host && *number == port.number
+        };
+        if port.protocol == Protocol::Auto && !self.own_tables.iter().any(known) {
+            self.own_tables.push((Arc::clone(service), port.number));
+        }
     }
 }
 
-fn manager_chain(table: Name) -> FilterChain {
+/// For whatever looks like HTTP.
+fn detected() -> FilterChainMatch {
+    FilterChainMatch {
+        transport_protocol: Some("raw_buffer".into()),
+        application_protocols: vec!["http/1.1".into(), "h2c".into()],
+        ..FilterChainMatch::default()
+    }
+}
+
+fn manager_chain(table: Name, matches: FilterChainMatch) -> FilterChain {
     FilterChain {
         name: "".into(),
-        matches: FilterChainMatch {
-            transport_protocol: Some("raw_buffer".into()),
-            application_protocols: vec!["http/1.1".into(), "h2c".into()],
-            ..FilterChainMatch::default()
-        },
+        matches,
         terminates_tls: false,
         filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Rds(table))),
-    }
-}
-
-/// The chains of a port that is not always HTTP.
-fn add_connections(
-    scope: &Scope<'_>,
-    chains: &mut Chains,
-    service: &Arc<Service>,
-    port: &ServicePort,
-    pods: &PodIndex,
-) {
-    let plain = |names| tcp::service_chains(scope, service, port, None, names);
-    let both = |chains: &mut Chains, address: Option<IpAddr>| {
-        if port.protocol == Protocol::Auto {
-            let table = format!("{}:{}", service.host, port.number);
-            add(chains, address, port.number, manager_chain(table.into()));
-        }
-    };
-    match &service.address {
-        Some(address) => match address.prefix {
-            None => {
-                let ip = address.ip;
-                for chain in plain(Vec::new()) {
-                    add(chains, Some(ip), port.number, chain);
-                }
-                both(chains, Some(ip));
-            }
-            Some(length) => {
-                let names = match port.protocol.is_tls() {
-                    true => vec![service.host.clone()],
-                    false => Vec::new(),
-                };
-                let network = Some((address.ip, length));
-                for chain in tcp::service_chains(scope, service, port, network, names) {
-                    add(chains, None, port.number, chain);
-                }
-            }
-        },
-        None if service.headless() => {
-            let source = EndpointSource::new(service, port, "");
-            for ip in source.addresses(pods) {
-                for chain in plain(Vec::new()) {
-                    add(chains, Some(ip), port.number, chain);
-                }
-                both(chains, Some(ip));
-            }
-        }
-        None => {
-            let names = match port.protocol.is_tls() {
-                true => vec![service.host.clone()],
-                false => Vec::new(),
-            };
-            for chain in plain(names) {
-                add(chains, None, port.number, chain);
-            }
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Filter chains of TCP and TLS ports.
 
+use super::cluster_name;
 use super::routes::{RouteContext, destination_service};
-use super::{Scope, cluster_name};
+use super::scope::{Egress, Scope};
 use crate::config::{Destination, L4Match, L4Route, Static, has_labels};
 use crate::names::{full_name, gateway_name, overlap};
 use crate::registry::{Service, ServicePort};
@@ -23,15 +24,14 @@ pub(crate) fn chain(matches: FilterChainMatch, clusters: Vec<(Name, u32)>) -> Fi
 /// is a network.
 pub(crate) fn service_chains(
     scope: &Scope<'_>,
+    egress: &Egress,
     service: &Service,
     port: &ServicePort,
     subnet: Option<(IpAddr, u8)>,
     names: Vec<Name>,
 ) -> Vec<FilterChain> {
-    let rules = scope.virtual_services.iter().filter(|rule| {
-        let hosts = || rule.hosts.iter().any(|host| overlap(host, &service.host));
-        rule.spec().in_mesh() && hosts()
-    });
+    let rules = egress.virtual_services.iter();
+    let rules = rules.filter(|rule| rule.hosts.iter().any(|host| overlap(host, &service.host)));
     let own_ranges: Vec<(IpAddr, u8)> = subnet.into_iter().collect();
     let mut chains: Vec<FilterChain> = Vec::new();
     for rule in rules {

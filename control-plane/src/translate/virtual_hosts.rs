@@ -1,7 +1,7 @@
 //! The virtual hosts of sidecar route tables.
 
-use super::Scope;
 use super::routes::{RouteContext, default_route, of_virtual_service, plain_route};
+use super::scope::{Egress, Scope};
 use crate::names::{is_wildcard, is_within};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
@@ -20,15 +20,18 @@ struct Group {
 
 /// The virtual hosts of `port`, without the one for unknown hosts, by name.
 pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
+    let Some(egress) = scope.egress_at(port) else {
+        return Vec::new();
+    };
     let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = BTreeMap::new();
-    for service in &scope.services {
+    for service in &egress.services {
         if let Some(found) = service.port(port) {
-            services.entry(&service.host).or_insert((service, found));
+            services.insert(&service.host, (service, found));
         }
     }
     let mut groups = Vec::new();
-    for rule in &scope.virtual_services {
-        groups.extend(group(scope, rule, &services, port));
+    for rule in &egress.virtual_services {
+        groups.extend(group(scope, egress, rule, &services, port));
     }
     for group in &groups {
         for service in &group.services {
@@ -52,11 +55,12 @@ pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
 /// port 80 it acts in any case.
 fn group(
     scope: &Scope<'_>,
+    egress: &Egress,
     rule: &Arc<VirtualServiceRule>,
     services: &BTreeMap<&Name, (&Arc<Service>, &ServicePort)>,
     port: u16,
 ) -> Option<Group> {
-    if !rule.spec().in_mesh() || rule.http().is_empty() {
+    if rule.http().is_empty() {
         return None;
     }
     let mut hosts = Vec::new();
@@ -71,7 +75,7 @@ fn group(
         let mut any = false;
         for (host, (service, _)) in services.iter().filter(|(host, _)| is_within(host, pattern)) {
             any = true;
-            let owner = scope.wildcard_owner.get(*host);
+            let owner = egress.wildcard_owner.get(*host);
             let owned = owner.is_some_and(|owner| Arc::ptr_eq(owner, rule));
             if owned && !found.iter().any(|s| s.host == service.host) {
                 found.push(Arc::clone(service));
