@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
-//! | `object`, `objects` | reading, applying, deleting, patching |
+//! | `kinds`, `object`, `objects` | which kinds there are; reading, applying, deleting, patching |
 //! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
@@ -18,6 +18,7 @@ mod config;
 mod delta;
 mod explain;
 mod identify;
+mod kinds;
 mod kubernetes;
 mod model;
 mod names;

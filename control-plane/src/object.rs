@@ -3,12 +3,14 @@
 use crate::codes::INVALID;
 use crate::config::{
     DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry, Sidecar,
-    VirtualService, labels,
+    VirtualService, WorkloadEntry, check_envoy_filter, check_proxy_config, check_telemetry,
+    check_traffic_extension, check_wasm_plugin, check_workload_group, is_dns_label, labels,
 };
+use crate::kinds::{Fate, fate, is_istio};
 use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
 use crate::objects::ObjectRef;
 use proxy_core::xds::{ConfigRef, Name};
-use source::{Diagnostic, Fields, Level, Node};
+use source::{Diagnostic, Fields, Level, Map, Node, Span, Value};
 
 /// When an object came to be. Those with a `creationTimestamp` are older than those without.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +36,7 @@ pub(crate) enum Body {
     DestinationRule(Box<DestinationRule>),
     Gateway(Gateway),
     ServiceEntry(ServiceEntry),
+    WorkloadEntry(WorkloadEntry),
     PeerAuthentication(PeerAuthentication),
     Sidecar(Box<Sidecar>),
     Service(KubernetesService),
@@ -60,23 +63,22 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 6] = [
-    "PeerAuthentication",
-    "VirtualService",
-    "DestinationRule",
-    "Gateway",
+const CLUSTER_KINDS: [&str; 3] = ["Namespace", "Node", "IngressClass"];
+/// Kinds that say what they say elsewhere than in `spec`.
+const WITHOUT_SPEC: [&str; 5] = [
+    "Endpoints",
+    "EndpointSlice",
+    "Namespace",
+    "Node",
+    "ConfigMap",
+];
+/// Kinds of Istio the `spec` of which may be left out only if nothing in it is required.
+const SPEC_REQUIRED: [&str; 4] = [
     "ServiceEntry",
-    "Sidecar",
+    "WorkloadEntry",
+    "WorkloadGroup",
+    "WasmPlugin",
 ];
-const ISTIO_VERSIONS: [&str; 3] = [
-    "networking.istio.io/v1",
-    "networking.istio.io/v1beta1",
-    "networking.istio.io/v1alpha3",
-];
-const SECURITY_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
-/// Without any influence on routing.
-const IRRELEVANT_KINDS: [&str; 1] = ["ServiceAccount"];
-const CLUSTER_KINDS: [&str; 2] = ["Namespace", "Node"];
 
 /// Reads one object; `None` if it has an error, is not supported, or does not matter.
 pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
@@ -92,9 +94,10 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
         text(&["metadata", "namespace"]).unwrap_or("default"),
         text(&["metadata", "name"]).unwrap_or("")
     );
+    let istio = is_istio(text(&["apiVersion"]).unwrap_or(""), kind);
     for diagnostic in &mut diagnostics[before..] {
         diagnostic.resource = Some(resource.clone());
-        if diagnostic.level == Level::Error && ISTIO_KINDS.contains(&kind) {
+        if diagnostic.level == Level::Error && istio {
             diagnostic.code.get_or_insert(INVALID);
         }
     }
@@ -106,31 +109,25 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let version = fields.required_text("apiVersion").unwrap_or_default();
     let kind_node = fields.required("kind")?;
     let kind = fields.required_text("kind")?;
-    if IRRELEVANT_KINDS.contains(&kind.as_str()) {
+    let name = document.at(&["metadata", "name"]).and_then(Node::as_scalar);
+    if !is_read(&version, &kind, name, &kind_node.span, fields.diagnostics) {
         return None;
     }
-    let supported = match kind.as_str() {
-        "PeerAuthentication" => SECURITY_VERSIONS.contains(&version.as_str()),
-        kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
-        "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" => version == "v1",
-        "ConfigMap" => {
-            let name = document.at(&["metadata", "name"]).and_then(Node::as_scalar);
-            name == Some("istio")
-        }
-        "Deployment" => version == "apps/v1",
-        "EndpointSlice" => version == "discovery.k8s.io/v1",
-        _ => false,
-    };
-    if !supported {
-        fields.diagnostics.push(
-            Diagnostic::warning(format!("{kind} of {version} is not supported yet"))
-                .at(&kind_node.span, "has no effect here"),
-        );
-        return None;
-    }
+    let istio = is_istio(&version, &kind);
     let metadata = fields.required("metadata")?;
     let mut metadata = Fields::of(metadata, "metadata", fields.diagnostics)?;
-    let name: Name = metadata.required_text("name")?.into();
+    let name_node = metadata.required("name");
+    let name: Name = metadata.text("name")?.into();
+    if let (Some(node), true) = (
+        name_node,
+        istio && kind == "Gateway" && !is_dns_label(&name),
+    ) {
+        let message = format!("`{name}` is not the name of a Gateway");
+        let label = "letters, digits and inner `-`, 63 at most";
+        metadata
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, label));
+    }
     let namespace = metadata.text("namespace").filter(|text| !text.is_empty());
     let namespace: Name = match CLUSTER_KINDS.contains(&kind.as_str()) {
         true => "".into(),
@@ -138,27 +135,31 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     };
     let object_labels = labels(&mut metadata, "labels");
     let annotations = labels(&mut metadata, "annotations");
+    if let (Some(node), true) = (metadata.optional("annotations"), istio) {
+        check_annotations(&kind, node, metadata.diagnostics);
+    }
     let created = metadata.text("creationTimestamp");
     let age = created.map_or(Age::Applied(0), |time| Age::Created(time.into()));
     let spec = fields.optional("spec");
-    if ![
-        "Endpoints",
-        "EndpointSlice",
-        "Namespace",
-        "Node",
-        "ConfigMap",
-    ]
-    .contains(&kind.as_str())
-    {
-        fields.required("spec");
-        spec?;
-    }
-    if ISTIO_KINDS.contains(&kind.as_str()) || kind == "Service" || kind == "Deployment" {
+    if !WITHOUT_SPEC.contains(&kind.as_str()) {
+        if !istio || SPEC_REQUIRED.contains(&kind.as_str()) {
+            fields.required("spec")?;
+        }
         fields.ignore(&["status"]);
-        fields.finish();
+        if kind != "Pod" {
+            fields.finish();
+        }
     }
-    let empty = document;
-    let spec = spec.unwrap_or(empty);
+    let empty = Node {
+        value: Value::Map(Map::default()),
+        span: kind_node.span.clone(),
+        raw: String::new(),
+    };
+    let spec = spec.unwrap_or(&empty);
+    if let Some(check) = checked_only(&kind) {
+        check(spec, diagnostics);
+        return None;
+    }
     let body = match kind.as_str() {
         "VirtualService" => {
             Body::VirtualService(VirtualService::read(spec, &namespace, diagnostics)?)
@@ -171,9 +172,15 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         "PeerAuthentication" => {
             Body::PeerAuthentication(PeerAuthentication::read(spec, diagnostics)?)
         }
-        "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, diagnostics)?)),
+        "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, &namespace, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway::read(spec, diagnostics)?),
-        "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(spec, &namespace, diagnostics)?),
+        "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(
+            spec,
+            &namespace,
+            &object_labels,
+            diagnostics,
+        )?),
+        "WorkloadEntry" => Body::WorkloadEntry(WorkloadEntry::read_object(spec, diagnostics)?),
         "Service" => Body::Service(KubernetesService::read(
             spec,
             &annotations,
@@ -220,4 +227,67 @@ fn read_mesh(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<MeshC
         text,
         diagnostics,
     ))
+}
+
+/// Whether an object of this kind is read; what else becomes of it is said.
+fn is_read(
+    version: &str,
+    kind: &str,
+    name: Option<&str>,
+    place: &Span,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> bool {
+    match fate(version, kind, name) {
+        Fate::Read => return true,
+        Fate::Dropped => {}
+        Fate::PassedOver(why) => {
+            let message = format!("objects of kind {kind} ({version}) are passed over");
+            let said = |diagnostic: &Diagnostic| {
+                diagnostic.level == Level::Note && diagnostic.message == message
+            };
+            if !diagnostics.iter().any(said) {
+                diagnostics.push(Diagnostic::note(message).at(place, why));
+            }
+        }
+        Fate::Unsupported => diagnostics.push(
+            Diagnostic::warning(format!("{kind} of {version} is not supported yet"))
+                .at(place, "has no effect here"),
+        ),
+        Fate::Unknown { help } => diagnostics.push(
+            Diagnostic::error(format!("Istio has no kind `{kind}` in {version}"))
+                .at(place, "unknown")
+                .code(INVALID)
+                .help(help),
+        ),
+    }
+    false
+}
+
+/// How an object is checked that is of no further use.
+fn checked_only(kind: &str) -> Option<fn(&Node, &mut Vec<Diagnostic>)> {
+    Some(match kind {
+        "WorkloadGroup" => check_workload_group,
+        "EnvoyFilter" => check_envoy_filter,
+        "WasmPlugin" => check_wasm_plugin,
+        "TrafficExtension" => check_traffic_extension,
+        "Telemetry" => check_telemetry,
+        "ProxyConfig" => check_proxy_config,
+        _ => return None,
+    })
+}
+
+/// Annotations that Istio's validation refuses.
+fn check_annotations(kind: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    for entry in node.as_map().map_or(&[][..], |map| &map.entries) {
+        let why = match entry.key.as_str() {
+            "istio.io/dry-run" if kind != "AuthorizationPolicy" => "is for AuthorizationPolicies",
+            "internal.istio.io/webhook-always-reject" => "asks to be refused",
+            "internal.istio.io/parents" | "internal.istio.io/parent-namespace" => {
+                "is for objects that Istio makes itself"
+            }
+            _ => continue,
+        };
+        let message = format!("annotation `{}` cannot be set here", entry.key);
+        diagnostics.push(Diagnostic::error(message).at(&entry.key_span, why));
+    }
 }

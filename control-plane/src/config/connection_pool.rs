@@ -20,10 +20,7 @@ pub(crate) struct ConnectionPool {
 }
 
 impl ConnectionPool {
-    pub(super) fn read(
-        node: &Node,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<ConnectionPool> {
+    pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<ConnectionPool> {
         let mut fields = Fields::of(node, "a connection pool", diagnostics)?;
         let mut pool = ConnectionPool::default();
         let limit = |fields: &mut Fields<'_, '_>, key| count(fields, key).filter(|n| *n > 0);
@@ -37,7 +34,10 @@ impl ConnectionPool {
             pool.connect_timeout = duration(&mut tcp, "connectTimeout");
             // 0 turns it off.
             pool.idle_timeout = any_duration(&mut tcp, "idleTimeout");
-            if pool.idle_timeout.is_some_and(|time| time >= Nanos::from_millis(1)) {
+            if pool
+                .idle_timeout
+                .is_some_and(|time| time >= Nanos::from_millis(1))
+            {
                 pool.idle_timeout = duration(&mut tcp, "idleTimeout");
             }
             duration(&mut tcp, "maxConnectionDuration");
@@ -90,4 +90,3 @@ impl ConnectionPool {
         Some(pool)
     }
 }
-

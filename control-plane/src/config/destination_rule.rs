@@ -33,7 +33,12 @@ impl DestinationRule {
         let mut fields = Fields::of(node, "a DestinationRule", diagnostics)?;
         let host = required_named(&mut fields, "host");
         if let Some(host) = &host {
-            demand_of(fields.diagnostics, host, "a host", wildcard_host(&host.text));
+            demand_of(
+                fields.diagnostics,
+                host,
+                "a host",
+                wildcard_host(&host.text),
+            );
         }
         let policy = fields
             .optional("trafficPolicy")
@@ -72,11 +77,7 @@ impl DestinationRule {
 }
 
 impl Subset {
-    fn read(
-        node: &Node,
-        namespace: &Name,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<Subset> {
+    fn read(node: &Node, namespace: &Name, diagnostics: &mut Vec<Diagnostic>) -> Option<Subset> {
         let mut fields = Fields::of(node, "a subset", diagnostics)?;
         let name = required_named(&mut fields, "name");
         if let Some(name) = &name {

@@ -41,11 +41,7 @@ impl ExportTo {
     }
 
     /// Reads the `exportTo` of an object of the namespace `own`.
-    pub(super) fn read(
-        fields: &mut Fields<'_, '_>,
-        own: &Name,
-        exporter: Exporter,
-    ) -> ExportTo {
+    pub(super) fn read(fields: &mut Fields<'_, '_>, own: &Name, exporter: Exporter) -> ExportTo {
         let items = named_list(fields, "exportTo");
         check(&items, own, exporter, fields.diagnostics);
         ExportTo::of(items.iter().map(|item| &*item.text), own)
@@ -89,7 +85,12 @@ fn check(items: &[Named], own: &Name, exporter: Exporter, diagnostics: &mut Vec<
                 refuse(message.to_owned(), "nobody, beside others");
             }
             "*" | "." | "~" => {}
-            text => demand_of(diagnostics, item, "`.`, `*` or a namespace", dns_label(text)),
+            text => demand_of(
+                diagnostics,
+                item,
+                "`.`, `*` or a namespace",
+                dns_label(text),
+            ),
         }
     }
     let elsewhere = items.iter().find(|item| meant(item) != *own);

@@ -148,7 +148,9 @@ fn read_redirect(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpA
     let scheme = text(&mut fields, "scheme");
     if let Some(scheme) = scheme.as_deref().filter(|s| !["http", "https"].contains(s)) {
         let message = "the `scheme` of a redirect is `http` or `https`";
-        let span = fields.optional("scheme").map_or(fields.span(), |node| &node.span);
+        let span = fields
+            .optional("scheme")
+            .map_or(fields.span(), |node| &node.span);
         fields
             .diagnostics
             .push(Diagnostic::error(message).at(span, format!("found `{scheme}`")));
@@ -226,7 +228,9 @@ fn read_direct_response(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Optio
                 .push(Diagnostic::error(message).at(&bytes.span, "beside `string`"));
         }
         // Base64 has four characters for three bytes.
-        let bytes = inner.optional("bytes").map_or(0, |node| node.raw.len() / 4 * 3);
+        let bytes = inner
+            .optional("bytes")
+            .map_or(0, |node| node.raw.len() / 4 * 3);
         check_size(body.len().max(bytes), node, inner.diagnostics);
         inner.finish();
     }

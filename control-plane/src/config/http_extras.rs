@@ -211,7 +211,12 @@ fn fault_share(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
     let share = percent_ppm(fields, key)?;
     let node = fields.optional(key)?;
     let number = node.at(&["value"]).unwrap_or(node);
-    if share == 0 && number.raw.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+    if share == 0
+        && number
+            .raw
+            .bytes()
+            .any(|digit| (b'1'..=b'9').contains(&digit))
+    {
         let message = format!("`{key}` is 0 or at least 0.0001");
         fields
             .diagnostics

@@ -49,7 +49,12 @@ impl Static {
         let node = fields.optional("sourceNamespace");
         if let (Some(namespace), Some(node)) = (&self.source_namespace, node) {
             let verdict = dns_label(namespace);
-            demand(fields.diagnostics, (namespace, &node.span), "a namespace", verdict);
+            demand(
+                fields.diagnostics,
+                (namespace, &node.span),
+                "a namespace",
+                verdict,
+            );
         }
     }
 }
@@ -188,16 +193,23 @@ fn string_matches(
         }
         if key != "queryParams" {
             let (name, span) = (entry.key.as_str(), &entry.key_span);
-            demand(fields.diagnostics, (name, span), "a header", matched_header(name));
+            demand(
+                fields.diagnostics,
+                (name, span),
+                "a header",
+                matched_header(name),
+            );
         }
         let regex = entry.value.at(&["regex"]).and_then(Node::as_str);
         let wanted = match entry.value.value {
             Value::Null if key == "headers" => {
                 let message = format!("the match of header `{}` is null", entry.key);
                 let help = "`{}` matches every request that has the header";
-                fields
-                    .diagnostics
-                    .push(Diagnostic::error(message).at(&entry.key_span, "no match").help(help));
+                fields.diagnostics.push(
+                    Diagnostic::error(message)
+                        .at(&entry.key_span, "no match")
+                        .help(help),
+                );
                 None
             }
             Value::Null => Some(None),

@@ -124,8 +124,12 @@ pub(super) fn check_weights(
 
 /// The authority is changed in one place only: by `rewrite`, or by one of the rule's own headers.
 fn check_authorities(fields: &mut Fields<'_, '_>) {
-    let rewrite = fields.optional("rewrite").and_then(|node| node.at(&["authority"]));
-    let changes = fields.optional("headers").and_then(|node| node.at(&["request"]));
+    let rewrite = fields
+        .optional("rewrite")
+        .and_then(|node| node.at(&["authority"]));
+    let changes = fields
+        .optional("headers")
+        .and_then(|node| node.at(&["request"]));
     let maps = ["set", "add"].map(|key| changes.and_then(|node| node.at(&[key])?.as_map()));
     let entries = maps.into_iter().flatten().flat_map(|map| &map.entries);
     let places: Vec<&Node> = rewrite
@@ -142,10 +146,7 @@ fn check_authorities(fields: &mut Fields<'_, '_>) {
 }
 
 impl RouteDestination {
-    pub(super) fn read(
-        node: &Node,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<RouteDestination> {
+    pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<RouteDestination> {
         let mut fields = Fields::of(node, "a route", diagnostics)?;
         let destination = fields
             .required("destination")
@@ -198,12 +199,14 @@ fn read_rewrite(
     let expression = fields.optional("uriRegexRewrite");
     let mut path = uri.map_or(PathRewrite::None, |uri| PathRewrite::Prefix(uri.into()));
     let complaint = match (&path, expression) {
-        (PathRewrite::None, None) if authority.is_none() => {
-            Some(("a rewrite needs `uri`, `uriRegexRewrite` or `authority`", "changes nothing"))
-        }
-        (PathRewrite::Prefix(_), Some(_)) => {
-            Some(("a rewrite has either `uri` or `uriRegexRewrite`", "has both"))
-        }
+        (PathRewrite::None, None) if authority.is_none() => Some((
+            "a rewrite needs `uri`, `uriRegexRewrite` or `authority`",
+            "changes nothing",
+        )),
+        (PathRewrite::Prefix(_), Some(_)) => Some((
+            "a rewrite has either `uri` or `uriRegexRewrite`",
+            "has both",
+        )),
         _ => None,
     };
     if let Some((message, label)) = complaint {

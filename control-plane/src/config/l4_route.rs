@@ -1,8 +1,8 @@
 //! The TLS and TCP rules of a VirtualService.
 
 use super::http_match::Static;
-use super::syntax::{demand_of, gateway_bound_host, wildcard_host};
 use super::http_route::check_weights;
+use super::syntax::{demand_of, gateway_bound_host, wildcard_host};
 use super::{Destination, Named, count, named_list, schema_warning};
 use crate::names::is_within;
 use proxy_core::xds::Name;
@@ -124,10 +124,17 @@ impl L4Routes<'_> {
                 diagnostics.push(schema_warning(message).at(&sni.span, label));
             }
             Err(why) => demand_of(diagnostics, sni, "a host", Err(why)),
-            Ok(()) if self.hosts.iter().any(|host| is_within(&sni.text, &host.text)) => {}
+            Ok(())
+                if self
+                    .hosts
+                    .iter()
+                    .any(|host| is_within(&sni.text, &host.text)) => {}
             Ok(()) => {
                 let hosts: Vec<&str> = self.hosts.iter().map(|host| &*host.text).collect();
-                let message = format!("SNI `{}` is not of the hosts of the VirtualService", sni.text);
+                let message = format!(
+                    "SNI `{}` is not of the hosts of the VirtualService",
+                    sni.text
+                );
                 let label = format!("within none of {}", hosts.join(", "));
                 diagnostics.push(Diagnostic::error(message).at(&sni.span, label));
             }

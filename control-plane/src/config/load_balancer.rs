@@ -1,9 +1,7 @@
 //! How the traffic policy of a DestinationRule balances load.
 
 use super::locality::{check_failover, is_topology};
-use super::{
-    any_duration, choice, duration, number, refuse, required_named, schema_warning,
-};
+use super::{any_duration, choice, duration, number, refuse, required_named, schema_warning};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, SlowStart};
 use source::{Diagnostic, Fields, Node};
@@ -72,7 +70,10 @@ impl LoadBalancer {
                 ("PASSTHROUGH", Simple::Passthrough),
             ],
         );
-        exclude(&mut fields, &["simple", "consistentHash", "backendUtilization"]);
+        exclude(
+            &mut fields,
+            &["simple", "consistentHash", "backendUtilization"],
+        );
         exclude(&mut fields, &["localityLbSetting", "zoneAwareLbSetting"]);
         let hash_node = fields.optional("consistentHash");
         let hash = hash_node.and_then(|node| ConsistentHash::read(node, fields.diagnostics));
@@ -90,7 +91,9 @@ impl LoadBalancer {
 
 /// Refuses more than one of `keys`.
 fn exclude(fields: &mut Fields<'_, '_>, keys: &[&'static str]) {
-    let stated = keys.iter().filter_map(|key| Some((key, fields.optional(key)?)));
+    let stated = keys
+        .iter()
+        .filter_map(|key| Some((key, fields.optional(key)?)));
     if let [(first, _), (key, node), ..] = stated.collect::<Vec<_>>()[..] {
         let message = format!("`{first}` and `{key}` exclude each other");
         let label = format!("beside `{first}`");
@@ -129,7 +132,12 @@ pub(super) fn read_warmup(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Opt
 }
 
 /// The keys of a consistent hash that say what is hashed.
-const HASHED: [&str; 4] = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
+const HASHED: [&str; 4] = [
+    "httpHeaderName",
+    "httpCookie",
+    "useSourceIp",
+    "httpQueryParameterName",
+];
 
 impl ConsistentHash {
     fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<ConsistentHash> {
@@ -166,7 +174,12 @@ fn read_cookie(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HashKey
     let mut fields = Fields::of(node, "a cookie", diagnostics)?;
     let name = required_named(&mut fields, "name");
     if name.as_ref().is_some_and(|name| name.text.is_empty()) {
-        refuse(fields.diagnostics, &node.span, "a cookie has a name", "`name` is empty");
+        refuse(
+            fields.diagnostics,
+            &node.span,
+            "a cookie has a name",
+            "`name` is empty",
+        );
     }
     let path = fields.text("path").unwrap_or_default();
     let ttl = any_duration(&mut fields, "ttl");
@@ -227,10 +240,16 @@ fn read_table(fields: &mut Fields<'_, '_>) -> HashTable {
     {
         inner.required("tableSize");
         let size = size(&mut inner, "tableSize", 1, MAGLEV_MAX - 1);
-        if let (Some(size), Some(node)) = (size.filter(|n| !is_prime(*n)), inner.optional("tableSize"))
+        if let (Some(size), Some(node)) =
+            (size.filter(|n| !is_prime(*n)), inner.optional("tableSize"))
         {
             let message = "the size of a maglev table is a prime number";
-            refuse(inner.diagnostics, &node.span, message, format!("{size} is not"));
+            refuse(
+                inner.diagnostics,
+                &node.span,
+                message,
+                format!("{size} is not"),
+            );
         }
         inner.finish();
         return HashTable::Maglev {
@@ -253,7 +272,12 @@ fn check_zone_aware(node: &Node, fails_over: bool, diagnostics: &mut Vec<Diagnos
     for label in fields.list("failoverPriority") {
         if label.as_scalar().is_some_and(is_topology) {
             let message = "zone-aware balancing looks at region and zone by itself";
-            refuse(fields.diagnostics, &label.span, message, "a label of the topology");
+            refuse(
+                fields.diagnostics,
+                &label.span,
+                message,
+                "a label of the topology",
+            );
         }
     }
     check_failover(&mut fields, Some(fails_over));

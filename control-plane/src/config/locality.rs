@@ -1,7 +1,7 @@
 //! Which localities a proxy prefers.
 
-use proxy_core::xds::Name;
 use super::{Named, named_list, refuse, schema_warning};
+use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
 /// Istio `LocalityLoadBalancerSetting`.
@@ -162,7 +162,12 @@ fn check(fields: &mut Fields<'_, '_>, fails_over: Option<bool>) {
     let failover = fields.list("failover");
     if let ([_, ..], Some(first)) = (distribute, failover.first()) {
         let message = "`distribute` and `failover` exclude each other";
-        refuse(fields.diagnostics, &first.span, message, "beside `distribute`");
+        refuse(
+            fields.diagnostics,
+            &first.span,
+            message,
+            "beside `distribute`",
+        );
     }
     let labels = named_list(fields, "failoverPriority");
     let topological = labels.iter().find(|label| is_topology(&label.text));
@@ -178,7 +183,9 @@ fn check(fields: &mut Fields<'_, '_>, fails_over: Option<bool>) {
 pub(super) fn is_topology(label: &str) -> bool {
     matches!(
         label,
-        "topology.kubernetes.io/region" | "topology.kubernetes.io/zone" | "topology.istio.io/subzone"
+        "topology.kubernetes.io/region"
+            | "topology.kubernetes.io/zone"
+            | "topology.istio.io/subzone"
     )
 }
 
@@ -193,7 +200,11 @@ pub(super) fn check_failover(fields: &mut Fields<'_, '_>, fails_over: Option<boo
             .push(schema_warning(message).at(&node.span, "has no effect"));
     }
     for node in failover {
-        let region = |key: &str| node.at(&[key]).and_then(Node::as_scalar).unwrap_or_default();
+        let region = |key: &str| {
+            node.at(&[key])
+                .and_then(Node::as_scalar)
+                .unwrap_or_default()
+        };
         let (from, to) = (region("from"), region("to"));
         let mut complain = |message: &str| {
             let label = format!("from `{from}` to `{to}`");
@@ -230,7 +241,12 @@ fn check_localities(places: &[Named], diagnostics: &mut Vec<Diagnostic>) {
         } else {
             continue;
         };
-        refuse(diagnostics, &place.span, format!("`{text}` is no locality for this"), why);
+        refuse(
+            diagnostics,
+            &place.span,
+            format!("`{text}` is no locality for this"),
+            why,
+        );
         return;
     }
 }

@@ -1,7 +1,7 @@
 //! The part of the mesh configuration that is modelled.
 
-use super::LocalitySetting;
 use super::http_extras::Retries;
+use super::{Destination, LocalitySetting, refuse};
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
 
 /// Istio `MeshConfig`, as far as it is modelled.
@@ -75,6 +75,17 @@ pub(super) fn read_outbound_policy(
         ("REGISTRY_ONLY", OutboundTrafficMode::RegistryOnly),
     ];
     let mode = super::choice(&mut fields, "mode", &choices);
+    if let Some(node) = fields.optional("egressProxy") {
+        Destination::read(node, fields.diagnostics);
+        let complaint = match (mode, node.at(&["port"])) {
+            (Some(OutboundTrafficMode::AllowAny), Some(_)) => None,
+            (Some(OutboundTrafficMode::AllowAny), None) => Some("an `egressProxy` has a port"),
+            _ => Some("`egressProxy` goes with mode ALLOW_ANY only"),
+        };
+        if let Some(message) = complaint {
+            refuse(fields.diagnostics, &node.span, message, "where to go");
+        }
+    }
     fields.unsupported(&["egressProxy"]);
     fields.finish();
     // The zero of the enumeration.

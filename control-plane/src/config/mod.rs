@@ -1,9 +1,10 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
-mod delegate;
 mod connection_pool;
+mod delegate;
 mod destination_rule;
 mod export;
+mod extensions;
 mod gateway;
 mod http_action;
 mod http_extras;
@@ -13,34 +14,42 @@ mod l4_route;
 mod load_balancer;
 mod locality;
 mod mesh;
+mod observability;
 mod peer_authentication;
 mod selection;
+mod server_tls;
 mod service_entry;
 mod sidecar;
 mod syntax;
 mod traffic_policy;
 mod unreachable;
 mod virtual_service;
+mod workload_entry;
 
-pub(crate) use delegate::delegated;
 pub(crate) use connection_pool::ConnectionPool;
+pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use export::{ExportTo, Exporter};
-pub(crate) use gateway::{Gateway, Server, ServerTls};
+pub(crate) use extensions::{check_envoy_filter, check_traffic_extension, check_wasm_plugin};
+pub(crate) use gateway::{Gateway, Server};
+pub(crate) use http_action::{HttpAction, RedirectPort};
 pub(crate) use http_extras::Retries;
 pub(crate) use http_match::{HttpMatch, Static};
-pub(crate) use http_action::{HttpAction, RedirectPort};
 pub(crate) use http_route::{Destination, HttpRoute, RouteDestination};
 pub(crate) use l4_route::{L4Match, L4Route, parse_cidr};
 pub(crate) use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Simple};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
+pub(crate) use observability::{check_proxy_config, check_telemetry};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use selection::{has_labels, labels};
-pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
+pub(crate) use server_tls::ServerTls;
+pub(crate) use service_entry::{Location, Resolution, ServiceEntry};
 pub(crate) use sidecar::{EgressHost, EgressListener, IngressListener, Sidecar, SidecarPort};
+pub(crate) use syntax::is_dns_label;
 pub(crate) use traffic_policy::{ClientTls, TlsMode, TrafficPolicy, merge_levels};
 pub(crate) use virtual_service::VirtualService;
+pub(crate) use workload_entry::{WorkloadEntry, check_workload_group};
 
 use crate::codes::SCHEMA_WARNING;
 use proxy_core::time::Nanos;
@@ -102,6 +111,24 @@ fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Named> {
         .iter()
         .filter_map(|node| named_node(node, key, fields.diagnostics))
         .collect()
+}
+
+/// The protocol of a port, as written; one that Istio does not know is reported.
+fn protocol(fields: &mut Fields<'_, '_>) -> Option<String> {
+    let node = fields.optional("protocol")?;
+    let text = fields.text("protocol")?;
+    if text.is_empty() || syntax::is_protocol(&text) {
+        return Some(text);
+    }
+    let known: Vec<String> = syntax::PROTOCOLS.iter().map(|p| p.to_uppercase()).collect();
+    let message = format!("`{text}` is not a protocol");
+    let label = format!("one of {}", known.join(", "));
+    fields.diagnostics.push(
+        Diagnostic::error(message)
+            .at(&node.span, label)
+            .nearest(&text, known.iter().map(String::as_str)),
+    );
+    None
 }
 
 /// A port number, 1 to 65535.

@@ -1,8 +1,9 @@
 //! PeerAuthentication.
 
-use super::{Labels, choice, labels};
-use source::fields::expected;
+use super::selection::selector;
+use super::{Labels, choice};
 use source::{Diagnostic, Fields, Node};
+use std::num::NonZeroU16;
 
 /// Istio `PeerAuthentication`.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +30,7 @@ impl PeerAuthentication {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<PeerAuthentication> {
         let mut fields = Fields::of(node, "a PeerAuthentication", diagnostics)?;
-        let mut selector = Labels::new();
-        if let Some(node) = fields.optional("selector") {
-            let mut inner = Fields::of(node, "a selector", fields.diagnostics)?;
-            selector = labels(&mut inner, "matchLabels");
-            inner.finish();
-        }
+        let selector = selector(&mut fields, "selector", "matchLabels").unwrap_or_default();
         let mode = fields
             .optional("mtls")
             .and_then(|node| read_mode(node, fields.diagnostics));
@@ -47,12 +43,22 @@ impl PeerAuthentication {
                 );
             }
             let mut inner = Fields::of(node, "port-level settings", fields.diagnostics)?;
-            for entry in inner.rest() {
-                match entry.key.parse() {
-                    Ok(port) => ports.push((port, read_mode(&entry.value, inner.diagnostics))),
-                    Err(_) => inner
-                        .diagnostics
-                        .push(expected(&entry.value, "the keys are port numbers")),
+            let mut entries = inner.rest().peekable();
+            if entries.peek().is_none() {
+                inner.diagnostics.push(
+                    Diagnostic::error("`portLevelMtls` has at least one port")
+                        .at(&node.span, "no port"),
+                );
+            }
+            for entry in entries {
+                match entry.key.parse::<NonZeroU16>() {
+                    Ok(port) => {
+                        ports.push((port.get(), read_mode(&entry.value, inner.diagnostics)));
+                    }
+                    Err(_) => inner.diagnostics.push(
+                        Diagnostic::error("the keys of `portLevelMtls` are ports, 1 to 65535")
+                            .at(&entry.key_span, format!("found `{}`", entry.key)),
+                    ),
                 }
             }
         }

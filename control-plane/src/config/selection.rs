@@ -66,7 +66,10 @@ pub(super) fn selector(
             refuse("a selector knows no wildcards", &entry.value.span);
         }
         if value.len() > 63 {
-            refuse("the value of a label has 63 characters at most", &entry.value.span);
+            refuse(
+                "the value of a label has 63 characters at most",
+                &entry.value.span,
+            );
         }
     }
     let wanted = labels(&mut inner, key);
@@ -148,9 +151,11 @@ fn check_reference(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
             .collect();
         let message = format!("`{group}/{kind}` is nothing that a policy can be attached to");
         let help = format!("one of {}", known.join(", "));
-        fields
-            .diagnostics
-            .push(Diagnostic::error(message).at(&node.span, "group and kind").help(help));
+        fields.diagnostics.push(
+            Diagnostic::error(message)
+                .at(&node.span, "group and kind")
+                .help(help),
+        );
     }
     fields.finish();
 }

@@ -123,8 +123,12 @@ pub(crate) fn gateway_bound_host(sni: bool, text: &str) -> Verdict {
         return wildcard_host(text);
     }
     let parts: Vec<&str> = text.split('_').collect();
-    let port = parts.get(1).is_some_and(|p| p.contains(|c: char| c.is_ascii_digit()));
-    let host = parts.get(3).is_some_and(|h| h.contains(|c: char| c.is_ascii_alphabetic()));
+    let port = parts
+        .get(1)
+        .is_some_and(|p| p.contains(|c: char| c.is_ascii_digit()));
+    let host = parts
+        .get(3)
+        .is_some_and(|h| h.contains(|c: char| c.is_ascii_alphabetic()));
     match port && host {
         true => Ok(()),
         false => Err("such names are `outbound_.PORT_._.HOST`".to_owned()),
@@ -181,6 +185,39 @@ pub(crate) fn ip_address(text: &str) -> Verdict {
         Ok(_) => Ok(()),
         Err(_) => Err("not an IP address".to_owned()),
     }
+}
+
+/// Istio's names of protocols, in lower case.
+pub(crate) const PROTOCOLS: [&str; 12] = [
+    "http",
+    "http2",
+    "https",
+    "http_proxy",
+    "grpc",
+    "grpc-web",
+    "tls",
+    "tcp",
+    "udp",
+    "mongo",
+    "mysql",
+    "redis",
+];
+
+/// A protocol, in any case.
+pub(crate) fn is_protocol(text: &str) -> bool {
+    PROTOCOLS.iter().any(|name| name.eq_ignore_ascii_case(text))
+}
+
+/// Whether requests of the protocol are routed one by one.
+pub(crate) fn is_http_protocol(text: &str) -> bool {
+    ["http", "http2", "http_proxy", "grpc", "grpc-web"]
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(text))
+}
+
+/// Whether connections of the protocol are encrypted.
+pub(crate) fn is_tls_protocol(text: &str) -> bool {
+    text.eq_ignore_ascii_case("https") || text.eq_ignore_ascii_case("tls")
 }
 
 /// A file or abstract name of a Unix domain socket: what follows `unix://`.
@@ -411,7 +448,9 @@ mod tests {
         ] {
             assert_eq!(header_value(value).is_ok(), good, "{value}");
         }
-        assert!(matched_header(":path").is_ok() && matched_header("@request.auth.claims.sub").is_ok());
+        assert!(
+            matched_header(":path").is_ok() && matched_header("@request.auth.claims.sub").is_ok()
+        );
         assert!(matched_header("@request.auth.claims").is_err() && matched_header("a b").is_err());
         assert!(is_claim("@request.auth.claims[a][b]") && !is_claim("@request.auth.claims[]"));
         assert!(changed_header("Host", true).is_ok() && changed_header("host", false).is_err());

@@ -49,7 +49,12 @@ pub(crate) enum TlsMode {
 
 const BLOCKS: [&str; 4] = ["loadBalancer", "connectionPool", "outlierDetection", "tls"];
 /// Not of port-level settings.
-const OTHERS: [&str; 4] = ["portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"];
+const OTHERS: [&str; 4] = [
+    "portLevelSettings",
+    "tunnel",
+    "proxyProtocol",
+    "retryBudget",
+];
 
 impl TrafficPolicy {
     /// `namespace`: of the DestinationRule.
@@ -217,10 +222,7 @@ fn check_tunnel(fields: &mut Fields<'_, '_>) {
 }
 
 /// Istio `TrafficPolicy.RetryBudget`.
-fn read_retry_budget(
-    node: &Node,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<RetryBudget> {
+fn read_retry_budget(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<RetryBudget> {
     let mut fields = Fields::of(node, "a retry budget", diagnostics)?;
     let percent = number(&mut fields, "percent", 0.0, 100.0);
     let least = count(&mut fields, "minRetryConcurrency").filter(|n| *n > 0);
@@ -295,11 +297,7 @@ impl Outlier {
 }
 
 impl ClientTls {
-    fn read(
-        node: &Node,
-        namespace: &Name,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<ClientTls> {
+    fn read(node: &Node, namespace: &Name, diagnostics: &mut Vec<Diagnostic>) -> Option<ClientTls> {
         let mut fields = Fields::of(node, "TLS settings", diagnostics)?;
         let mode = choice(
             &mut fields,
@@ -324,8 +322,11 @@ impl ClientTls {
 /// Holds the files and secrets of TLS settings against its mode.
 fn check_certificates(fields: &mut Fields<'_, '_>, mode: TlsMode, namespace: &Name) {
     let span = fields.span();
-    let mut stated =
-        |key: &'static str| fields.text(key).is_some_and(|text: String| !text.is_empty());
+    let mut stated = |key: &'static str| {
+        fields
+            .text(key)
+            .is_some_and(|text: String| !text.is_empty())
+    };
     let (certificate, key) = (stated("clientCertificate"), stated("privateKey"));
     let (authority, revoked) = (stated("caCertificates"), stated("caCrl"));
     let secret = fields.text("credentialName").unwrap_or_default();

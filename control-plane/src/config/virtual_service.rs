@@ -110,9 +110,11 @@ fn check_delegate(fields: &mut Fields<'_, '_>, http: &[HttpRoute]) {
 fn check_hosts(fields: &mut Fields<'_, '_>, hosts: &[Named], gateways: &[Named]) {
     let in_mesh = gateways.is_empty() || gateways.iter().any(|name| &*name.text == "mesh");
     let tls = fields.list("tls");
-    let matches = tls
-        .iter()
-        .flat_map(|rule| rule.at(&["match"]).and_then(Node::as_seq).unwrap_or_default());
+    let matches = tls.iter().flat_map(|rule| {
+        rule.at(&["match"])
+            .and_then(Node::as_seq)
+            .unwrap_or_default()
+    });
     let sni = matches.into_iter().any(|one| {
         let hosts = one.at(&["sniHosts"]).and_then(Node::as_seq);
         hosts.is_some_and(|hosts| !hosts.is_empty())
@@ -153,9 +155,11 @@ fn check_hosts(fields: &mut Fields<'_, '_>, hosts: &[Named], gateways: &[Named])
 
 /// Claims of tokens are known at gateways only.
 fn check_claims(http: &[Node], diagnostics: &mut Vec<Diagnostic>) {
-    let matches = http
-        .iter()
-        .flat_map(|rule| rule.at(&["match"]).and_then(Node::as_seq).unwrap_or_default());
+    let matches = http.iter().flat_map(|rule| {
+        rule.at(&["match"])
+            .and_then(Node::as_seq)
+            .unwrap_or_default()
+    });
     for one in matches {
         let maps = ["headers", "withoutHeaders"].into_iter();
         for map in maps.filter_map(|key| one.at(&[key]).and_then(Node::as_map)) {
