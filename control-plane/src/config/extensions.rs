@@ -360,14 +360,28 @@ fn check_url(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
         return;
     };
     let schemes = ["http", "https", "oci", "file"];
-    let known = match url.split_once("://") {
-        Some((scheme, _)) => schemes.contains(&scheme),
-        None => !url.starts_with(':'),
-    };
-    if !known || url.contains(char::is_whitespace) {
+    let known = scheme_of(url).is_none_or(|scheme| schemes.contains(&&*scheme));
+    let after = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = after.split(['/', '?']).next().unwrap_or_default();
+    if !known || !is_escaped(url) || authority.contains('#') {
         let message = format!("a `url` begins with one of {}", schemes.join(", "));
         refuse(diagnostics, &node.span, message, format!("found `{url}`"));
     }
+}
+
+/// What stands before the first `:`, if that can be a scheme; in lower case.
+fn scheme_of(url: &str) -> Option<String> {
+    let (scheme, _) = url.split_once(':')?;
+    let first = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    (first && scheme.chars().all(plain)).then(|| scheme.to_ascii_lowercase())
+}
+
+/// Whether there are no spaces in it, and every `%` is followed by two digits.
+fn is_escaped(url: &str) -> bool {
+    let digits = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    !url.contains(|c: char| c.is_whitespace() || c.is_control())
+        && url.split('%').skip(1).all(digits)
 }
 
 fn check_environment(env: &[Node], diagnostics: &mut Vec<Diagnostic>) {

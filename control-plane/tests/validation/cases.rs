@@ -17,6 +17,10 @@ pub(crate) fn whole_object(case: &Value) -> Value {
     };
     let written = case["wrongType"].as_str().unwrap_or(kind);
     let mut metadata = json!({"name": case["configName"].as_str().unwrap_or("case")});
+    if kind == "Sidecar" {
+        // Where Istio's own test has them.
+        metadata["namespace"] = json!("bar");
+    }
     for key in ["namespace", "labels", "annotations"] {
         if !case[key].is_null() {
             metadata[key] = case[key].clone();
