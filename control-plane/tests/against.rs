@@ -161,7 +161,6 @@ fn holds(sidecar: &Node, proxy: &ProxyIdentity) -> bool {
         })
 }
 
-const CORS: &str = "CORS";
 const RECORDING: &str = "left out by the recording";
 const SIDECAR: &str = "Sidecar";
 const GATEWAY_API: &str = "HTTPRoute of a Service";
@@ -216,7 +215,6 @@ fn other_configurations_are_what_istiod_sends_but_for_what_is_to_come() {
         dumps.len()
     );
     let most = [
-        (CORS, "routes", 288),
         (RECORDING, "endpoints", 288),
         (SIDECAR, "cluster", 123),
         (SIDECAR, "endpoints", 105),

@@ -62,14 +62,12 @@ const NOT_MODELLED: &[(&str, &str)] = &[
     ("routes.decorator", "names of spans"),
     ("typed_config.@type", "type"),
     ("envoy.filters.http.fault.@type", "type"),
+    ("envoy.filters.http.cors.@type", "type"),
     (
         "slow_start_config.aggression.runtime_key",
         "runtime keys nobody sets",
     ),
 ];
-
-/// Parts that are not carried out yet, each a class of difference.
-const CLASSES: &[(&str, &str)] = &[("typed_per_filter_config.envoy.filters.http.cors", "CORS")];
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,14 +128,13 @@ impl Comparison {
             let (theirs, ours) = (theirs.get(name), ours.get(name));
             let before = self.differences.len();
             let mut differ = |path: &str, theirs: &Value, ours: &Value| {
-                let class = CLASSES.iter().find(|(part, _)| path.contains(part));
                 self.differences.push(Difference {
                     kind,
                     resource: name.clone(),
                     path: path.to_owned(),
                     theirs: theirs.clone(),
                     ours: ours.clone(),
-                    class: class.map(|(_, reason)| *reason),
+                    class: None,
                 });
             };
             match (theirs, ours) {

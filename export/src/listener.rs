@@ -138,7 +138,7 @@ fn connection_manager(manager: &HttpConnectionManager, chain: &FilterChain) -> V
     )
 }
 
-/// Fault, local rate limit, router: in Istio's order.
+/// Fault, CORS, local rate limit, router: in Istio's order.
 fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
     let filter = |name: &str, config: Value| json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": config });
     let never = LocalRateLimit {
@@ -158,6 +158,10 @@ fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
                 "envoy.extensions.filters.http.fault.v3.HTTPFault",
                 json!({}),
             ),
+        ),
+        filter(
+            "cors",
+            typed("envoy.extensions.filters.http.cors.v3.Cors", json!({})),
         ),
         filter("local_ratelimit", local_rate_limit(limit)),
         filter(

@@ -5,7 +5,7 @@ use proxy_core::xds::{HeaderMatch, QueryMatch, StringMatch, ValueMatch};
 use serde_json::{Value, json};
 
 /// `envoy.type.matcher.v3.StringMatcher`.
-fn string(matcher: &StringMatch) -> Value {
+pub(crate) fn string(matcher: &StringMatch) -> Value {
     match matcher {
         StringMatch::Exact(text) => json!({ "exact": **text }),
         StringMatch::Prefix(text) => json!({ "prefix": **text }),

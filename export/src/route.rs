@@ -2,13 +2,13 @@
 
 use crate::endpoint::lb_metadata;
 use crate::listener::local_rate_limit;
-use crate::matching::{header, query};
+use crate::matching::{header, query, string};
 use crate::{Message, duration, fractional_percent, typed};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    Fault, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
-    PathRewrite, RateLimitedBackOff, Redirect, RedirectPath, RetryOn, RetryPolicy, Route,
-    RouteAction, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
+    CorsPolicy, Fault, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name,
+    PathMatch, PathRewrite, RateLimitedBackOff, Redirect, RedirectPath, RetryOn, RetryPolicy,
+    Route, RouteAction, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
 };
 use serde_json::{Map, Value, json};
 
@@ -69,6 +69,9 @@ pub fn route(route: &Route) -> Value {
     if let Some(config) = &route.fault {
         filters.insert("envoy.filters.http.fault".to_owned(), fault(config));
     }
+    if let Some(policy) = &route.cors {
+        filters.insert("envoy.filters.http.cors".to_owned(), cors(policy));
+    }
     if let Some(config) = &route.local_rate_limit {
         let name = "envoy.filters.http.local_ratelimit".to_owned();
         filters.insert(name, local_rate_limit(config));
@@ -77,6 +80,33 @@ pub fn route(route: &Route) -> Value {
         message.set("typed_per_filter_config", filters);
     }
     message.into()
+}
+
+fn cors(policy: &CorsPolicy) -> Value {
+    let mut message = Message::default();
+    message.set_list(
+        "allow_origin_string_match",
+        policy.allow_origins.iter().map(string),
+    );
+    for (key, text) in [
+        ("allow_methods", &policy.allow_methods),
+        ("allow_headers", &policy.allow_headers),
+        ("expose_headers", &policy.expose_headers),
+        ("max_age", &policy.max_age),
+    ] {
+        if !text.is_empty() {
+            message.set(key, &**text);
+        }
+    }
+    message.set_flag("allow_credentials", policy.allow_credentials);
+    let always = fractional_percent(Fraction::ppm(1_000_000));
+    message.set("filter_enabled", json!({ "default_value": always }));
+    let forward = policy.forward_not_matching_preflights;
+    message.set("forward_not_matching_preflights", forward);
+    typed(
+        "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        message.into(),
+    )
 }
 
 fn route_match(matches: &RouteMatch) -> Value {

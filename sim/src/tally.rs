@@ -466,6 +466,7 @@ fn details_code(details: Details) -> u64 {
         Details::LocalRateLimited => 16,
         Details::DropOverload => 17,
         Details::UnconditionalDropOverload => 18,
+        Details::CorsResponse => 19,
         Details::ResetBeforeResponse(reset) => 100 + reset as u64,
         Details::ResetAfterResponse(reset) => 200 + reset as u64,
     }

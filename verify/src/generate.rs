@@ -4,8 +4,8 @@ use crate::regex;
 use crate::seen::SCRIPT;
 use control_plane::{Request, RequestDirection, RequestProtocol, Resources, explain};
 use proxy_core::xds::{
-    FilterChain, HeaderMatch, Listener, NetworkFilter, PathMatch, Route, RouteAction, RouteSource,
-    RouteTable, StringMatch, ValueMatch, VirtualHost,
+    CorsPolicy, FilterChain, HeaderMatch, Listener, NetworkFilter, PathMatch, Route, RouteAction,
+    RouteSource, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -167,6 +167,34 @@ impl Generated {
         }
     }
 
+    /// Requests of other origins, preflights among them.
+    fn cors(&mut self, policy: &CorsPolicy, meets: &Request) {
+        let allowed = policy.allow_origins.iter().flat_map(near);
+        let origins: Vec<String> = allowed
+            .chain(["https://elsewhere.example".to_owned(), String::new()])
+            .collect();
+        for origin in origins {
+            let mut simple = meets.clone();
+            set(&mut simple, "origin", Some(origin));
+            self.push(simple.clone());
+            let mut preflight = simple;
+            preflight.method = "OPTIONS".into();
+            self.push(preflight.clone());
+            set(
+                &mut preflight,
+                "access-control-request-method",
+                Some("PUT".to_owned()),
+            );
+            self.push(preflight.clone());
+            set(
+                &mut preflight,
+                "access-control-request-headers",
+                Some("x-one,x-two".to_owned()),
+            );
+            self.push(preflight);
+        }
+    }
+
     fn route(&mut self, resources: &Resources, route: &Route, plain: &Request) {
         let meets = meeting(route, plain);
         self.push(meets.clone());
@@ -211,6 +239,9 @@ impl Generated {
                     ..meets.clone()
                 });
             }
+        }
+        if let Some(policy) = &route.cors {
+            self.cors(policy, &meets);
         }
         self.push(Request {
             method: "POST".into(),

@@ -67,6 +67,7 @@ fn merged(root: &HttpRoute, child: &HttpRoute) -> Option<HttpRoute> {
     rule.timeout = rule.timeout.or(root.timeout);
     rule.retries = rule.retries.or_else(|| root.retries.clone());
     rule.fault = rule.fault.or_else(|| root.fault.clone());
+    rule.cors = rule.cors.or_else(|| root.cors.clone());
     if rule.mirrors.is_empty() {
         rule.mirrors.clone_from(&root.mirrors);
     }

@@ -1,5 +1,6 @@
 //! An HTTP rule of a VirtualService: what happens to requests that match.
 
+use super::cors::read_cors;
 use super::http_action::read_action;
 use super::http_extras::{HeaderChanges, Retries, read_fault};
 use super::syntax::{demand_of, dns_label, is_authority, wildcard_host};
@@ -8,8 +9,9 @@ use super::{
     required_named, schema_warning,
 };
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Fault, Name, PathRewrite};
+use proxy_core::xds::{CorsPolicy, Fault, Name, PathRewrite};
 use source::{Diagnostic, Fields, Node, Span};
+use std::sync::Arc;
 
 /// Istio `HTTPRoute`.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +25,7 @@ pub(crate) struct HttpRoute {
     pub(crate) timeout: Option<Nanos>,
     pub(crate) retries: Option<Retries>,
     pub(crate) fault: Option<Fault>,
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
     pub(crate) mirrors: Vec<MirrorTo>,
     pub(crate) headers: HeaderChanges,
 }
@@ -73,7 +76,10 @@ impl HttpRoute {
         let fault = fault_node.and_then(|node| read_fault(node, fields.diagnostics));
         let mirrors = read_mirrors(&mut fields);
         let headers = HeaderChanges::read(&mut fields);
-        fields.unsupported(&["corsPolicy"]);
+        let cors = fields
+            .optional("corsPolicy")
+            .and_then(|node| read_cors(node, fields.diagnostics))
+            .map(Arc::new);
         check_authorities(&mut fields);
         fields.finish();
         Some(HttpRoute {
@@ -86,6 +92,7 @@ impl HttpRoute {
             timeout,
             retries,
             fault,
+            cors,
             mirrors,
             headers,
         })

@@ -1,6 +1,7 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
 mod connection_pool;
+mod cors;
 mod delegate;
 mod destination_rule;
 mod export;

@@ -3,7 +3,7 @@
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
 use super::tcp;
-use crate::config::{Server, ServerTls, Static, has_labels};
+use crate::config::{Named, Server, ServerTls, Static, has_labels};
 use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
 use crate::rules::{GatewayRule, VirtualServiceRule};
@@ -71,7 +71,8 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
 }
 
 /// The servers for this pod, oldest Gateway first, by the port that it listens on. On a port that
-/// began as plain text only HTTP joins; a TLS server that names a host of the port again is skipped.
+/// began as plain text only HTTP joins; a server with TLS settings that names a host of the port again
+/// is skipped.
 fn merged<'a>(scope: &'a Scope<'_>) -> BTreeMap<(u16, Option<Name>), PortServers<'a>> {
     let mut ports: BTreeMap<(u16, Option<Name>), PortServers<'a>> = BTreeMap::new();
     for gateway in &scope.mesh.rules.gateways {
@@ -82,23 +83,24 @@ fn merged<'a>(scope: &'a Scope<'_>) -> BTreeMap<(u16, Option<Name>), PortServers
             let bound = Bound { gateway, server };
             let key = (target_port(scope, server.port), server.bind.clone());
             let servers = ports.entry(key).or_default();
+            // A redirect counts as TLS settings.
+            if server.tls.is_some() || server.https_redirect {
+                let full = |host: &Named| full_host(gateway, &host.text);
+                let hosts: Vec<String> = server.hosts.iter().map(full).collect();
+                if hosts.iter().any(|host| servers.tls_hosts.contains(host)) {
+                    continue;
+                }
+                servers.tls_hosts.extend(hosts);
+            }
             let plain_first = !servers.plain.is_empty() || !servers.tcp.is_empty();
             if server.is_plain_http() {
                 if servers.tcp.is_empty() {
                     servers.plain.push(bound);
                 }
+            } else if plain_first {
             } else if server.tls.is_some() {
-                let hosts: Vec<String> = server
-                    .hosts
-                    .iter()
-                    .map(|h| full_host(gateway, &h.text))
-                    .collect();
-                let taken = hosts.iter().any(|host| servers.tls_hosts.contains(host));
-                if !plain_first && !taken {
-                    servers.tls_hosts.extend(hosts);
-                    servers.tls.push(bound);
-                }
-            } else if !plain_first && servers.tls.is_empty() {
+                servers.tls.push(bound);
+            } else if servers.tls.is_empty() {
                 servers.tcp.push(bound);
             }
         }

@@ -148,6 +148,7 @@ fn route(
         request_headers,
         response_headers,
         fault: http.fault.clone(),
+        cors: http.cors.clone(),
         local_rate_limit: None,
         origin: Some(ConfigRef {
             file: http.span.file.name.clone(),

@@ -1,5 +1,6 @@
 //! Routing: from a request head to a virtual host, a route, and the head that goes upstream.
 
+mod cors;
 mod domains;
 mod format;
 pub(crate) mod hash;
@@ -10,6 +11,7 @@ mod rewrite;
 mod routes;
 mod timeouts;
 
+pub use cors::Cors;
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::{matches, path_of};
 pub(crate) use matching::{request_header_matches, response_header_matches};
@@ -108,6 +110,8 @@ pub struct Matched {
     pub upstream_heads: Vec<Arc<RequestHead>>,
     pub total_weight: u64,
     pub timeouts: Timeouts,
+    /// Of the CORS filter, which acts on routes that forward.
+    pub cors: Option<Box<Cors>>,
     /// Those clusters as the worker knows them; filled in by the worker.
     pub cluster_ids: Vec<Option<ClusterId>>,
 }
@@ -289,9 +293,12 @@ fn route_within(found: &Found<'_>, stream: Stream<'_>, decision: &mut Decision) 
         upstream_heads: Vec::new(),
         total_weight: 0,
         timeouts: Timeouts::default(),
+        cors: None,
         cluster_ids: Vec::new(),
     };
     if let RouteAction::Forward(forward) = &route.action {
+        let policy = route.cors.as_ref();
+        matched.cors = policy.and_then(|policy| cors::cors(policy, head).map(Box::new));
         for entry in &forward.clusters {
             let levels = [
                 &entry.request_headers,

@@ -1,4 +1,4 @@
-//! The HTTP filters before the router: faults, then the local rate limit.
+//! The HTTP filters before the router: faults, CORS, then the local rate limit.
 
 use super::Worker;
 use super::reply::LocalReply;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Worker {
     pub(super) fn run_filters(&mut self, x: u32, decision: &Decision, out: &mut Out) {
         match decision.route().and_then(|route| route.fault.as_ref()) {
-            None => self.limit_or_route(x, decision, out),
+            None => self.answer_preflight_or_go_on(x, decision, out),
             Some(fault) => self.inject(x, decision, fault, out),
         }
     }
@@ -69,7 +69,7 @@ impl Worker {
             ))
         });
         let Some(abort) = abort else {
-            return self.limit_or_route(x, decision, out);
+            return self.answer_preflight_or_go_on(x, decision, out);
         };
         self.exchanges[x as usize].flags.set(Flag::FI);
         let reply = LocalReply {
@@ -94,6 +94,18 @@ impl Worker {
         if std::mem::take(&mut self.exchanges[x as usize].delayed) {
             self.active_faults -= 1;
             self.share(|_| SharedCounter::ActiveFaults, -1, out);
+        }
+    }
+
+    /// The CORS filter.
+    fn answer_preflight_or_go_on(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        let cors = match &decision.outcome {
+            Outcome::Matched(matched) => matched.cors.as_ref(),
+            _ => None,
+        };
+        match cors.and_then(|cors| cors.preflight.as_ref()) {
+            Some(head) => self.answer_preflight(x, Arc::clone(head), out),
+            None => self.limit_or_route(x, decision, out),
         }
     }
 

@@ -135,6 +135,12 @@ impl Worker {
         self.answer(x, reply, out);
     }
 
+    /// The CORS filter's answer, which the route changes nothing of.
+    pub(super) fn answer_preflight(&mut self, x: u32, head: Arc<ResponseHead>, out: &mut Out) {
+        self.exchanges[x as usize].details = Details::CorsResponse;
+        self.respond(x, head, Body::Empty, out);
+    }
+
     pub(super) fn exchange_speaks_grpc(&self, x: u32) -> bool {
         let decision = &self.exchanges[x as usize].decision;
         decision.as_ref().is_some_and(|decision| decision.grpc)
@@ -152,7 +158,8 @@ impl Worker {
         self.finish(x, out);
     }
 
-    /// The response head after the route's changes and with the cookies of its hash policies.
+    /// The response head after the route's changes, with the cookies of its hash policies and what
+    /// CORS adds.
     pub(super) fn mutated(&mut self, x: u32, head: Arc<ResponseHead>) -> Arc<ResponseHead> {
         let exchange = &self.exchanges[x as usize];
         let Some(decision) = &exchange.decision else {
@@ -193,6 +200,15 @@ impl Worker {
                         .headers
                         .append("set-cookie".into(), cookie.as_bytes());
                 }
+            }
+        }
+        if let Some(cors) = &matched.cors
+            && exchange.details != Details::FaultFilterAbort
+            && !cors.response_headers.0.is_empty()
+        {
+            let headers = &mut Arc::make_mut(&mut head).headers;
+            for (name, value) in &cors.response_headers.0 {
+                headers.set(Arc::clone(name), value.as_bytes());
             }
         }
         head

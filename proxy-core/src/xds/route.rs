@@ -1,6 +1,8 @@
 //! Route tables: virtual hosts, routes and what they do with a request.
 
-use super::{ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex};
+use super::{
+    ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex, StringMatch,
+};
 use crate::router::TableIndex;
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
@@ -68,6 +70,8 @@ pub struct Route {
     pub response_headers: HeaderMutations,
     /// The per-route configuration of the fault filter.
     pub fault: Option<Fault>,
+    /// The per-route configuration of the CORS filter.
+    pub cors: Option<Arc<CorsPolicy>>,
     /// Replaces the connection manager's.
     pub local_rate_limit: Option<LocalRateLimit>,
     pub origin: Option<ConfigRef>,
@@ -83,10 +87,30 @@ impl Route {
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
             fault: None,
+            cors: None,
             local_rate_limit: None,
             origin: None,
         }
     }
+}
+
+/// Envoy `extensions.filters.http.cors.v3.CorsPolicy`, always enabled. Empty texts are left out of
+/// answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CorsPolicy {
+    /// One that matches `*` matches every origin.
+    pub allow_origins: Vec<StringMatch>,
+    /// Separated by commas; `*`: whichever is asked for.
+    pub allow_methods: Name,
+    /// Separated by commas; `*`: whichever are asked for.
+    pub allow_headers: Name,
+    /// Separated by commas.
+    pub expose_headers: Name,
+    /// In seconds.
+    pub max_age: Name,
+    pub allow_credentials: bool,
+    /// Preflights of origins that are not allowed go to the cluster instead of being answered.
+    pub forward_not_matching_preflights: bool,
 }
 
 /// All conditions hold together.

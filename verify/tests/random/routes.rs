@@ -338,8 +338,43 @@ fn forwarding() -> Json {
         maybe(25, "timeout", of(["2s", "2500ms", "1m"])),
         maybe(30, "retries", retries()),
         maybe(25, "fault", fault()),
+        maybe(20, "corsPolicy", cors()),
     ]);
     both(mirroring, rest)
+}
+
+fn cors() -> Json {
+    let origin = text(
+        &["https://shop.example", "*"],
+        &["https://", "http"],
+        &["https?://[a-z]+[.]example", ".*"],
+    );
+    object(vec![
+        maybe(85, "allowOrigins", list(1..=2, origin)),
+        maybe(20, "allowOrigin", of([json!(["https://old.example"])])),
+        maybe(
+            60,
+            "allowMethods",
+            of([json!(["GET", "PUT"]), json!(["*"])]),
+        ),
+        maybe(
+            60,
+            "allowHeaders",
+            of([json!(["x-one", "X-Two"]), json!(["*"])]),
+        ),
+        maybe(
+            40,
+            "exposeHeaders",
+            of([json!(["x-out"]), json!(["a", "b"])]),
+        ),
+        maybe(40, "maxAge", of(["24h", "90s"])),
+        maybe(40, "allowCredentials", of([true, false])),
+        maybe(
+            50,
+            "unmatchedPreflights",
+            of(["UNSPECIFIED", "FORWARD", "IGNORE"]),
+        ),
+    ])
 }
 
 fn percentage() -> Json {
