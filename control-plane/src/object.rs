@@ -187,7 +187,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
             &namespace,
             diagnostics,
         )?),
-        "Deployment" => Body::Deployment(Deployment::read(spec, diagnostics)?),
+        "Deployment" | "StatefulSet" | "DaemonSet" => {
+            Body::Deployment(Deployment::read(spec, &kind, diagnostics)?)
+        }
         "Pod" => Body::Pod(PodObject::read(document, diagnostics)?),
         "Endpoints" => Body::Endpoints(EndpointsObject::read_endpoints(
             document,

@@ -1,7 +1,7 @@
 //! The objects of a configuration: reading, applying, deleting, patching.
 
 use crate::config::MeshConfig;
-use crate::kubernetes::PodObject;
+use crate::kubernetes::{PodObject, Replicas};
 use crate::model::{Pod, ServiceInfo, Workload, pod_address};
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
@@ -204,8 +204,13 @@ impl Objects {
         }
     }
 
-    /// The Deployments, by namespace and name.
+    /// The Deployments, StatefulSets and DaemonSets, by kind, namespace and name.
     pub fn deployments(&self) -> Vec<Workload> {
+        let nodes = self.iter().filter_map(|object| match &object.body {
+            Body::Node(locality) => Some(locality.clone()),
+            _ => None,
+        });
+        let nodes: Vec<Name> = nodes.collect();
         self.iter()
             .filter_map(|object| match &object.body {
                 Body::Deployment(deployment) => Some((&object.reference, deployment)),
@@ -213,10 +218,14 @@ impl Objects {
             })
             .map(|(reference, deployment)| {
                 let template = &deployment.template;
+                let (replicas, node_localities) = match deployment.replicas {
+                    Replicas::Stated(replicas) => (replicas, Vec::new()),
+                    Replicas::PerNode => (nodes.len().max(1) as u32, nodes.clone()),
+                };
                 Workload {
                     namespace: reference.namespace.clone(),
                     name: reference.name.clone(),
-                    replicas: deployment.replicas,
+                    replicas,
                     labels: template.labels.clone(),
                     service_account: template.service_account.clone(),
                     proxy: template
@@ -224,6 +233,7 @@ impl Objects {
                         .proxy(self.injection(&reference.namespace)),
                     container_ports: template.container_ports.clone(),
                     locality: template.locality.clone(),
+                    node_localities,
                 }
             })
             .collect()

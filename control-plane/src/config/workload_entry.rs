@@ -15,6 +15,8 @@ pub(crate) struct WorkloadEntry {
     pub(crate) labels: Labels,
     pub(crate) locality: Name,
     pub(crate) weight: u32,
+    /// It has a proxy that takes Istio's mutual TLS.
+    pub(crate) mutual_tls: bool,
 }
 
 /// What an address may be, and the ports that may be named.
@@ -50,7 +52,14 @@ impl WorkloadEntry {
         let labels = valid_labels(&mut fields, "labels");
         let locality = fields.text("locality").unwrap_or_default().into();
         let weight = count(&mut fields, "weight").unwrap_or(0).max(1);
-        fields.ignore(&["serviceAccount"]);
+        let account = fields.text("serviceAccount");
+        let stated = labels
+            .iter()
+            .find(|(key, _)| &**key == "security.istio.io/tlsMode");
+        let mutual_tls = match stated {
+            Some((_, mode)) => &**mode == "istio",
+            None => account.is_some_and(|account| !account.is_empty()),
+        };
         fields.unsupported(&["network"]);
         fields.finish();
         Some(WorkloadEntry {
@@ -59,6 +68,7 @@ impl WorkloadEntry {
             labels,
             locality,
             weight,
+            mutual_tls,
         })
     }
 }

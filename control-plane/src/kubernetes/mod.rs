@@ -6,4 +6,4 @@ mod workload;
 
 pub(crate) use endpoints::{EndpointsObject, Subset as EndpointSubset};
 pub(crate) use service::{ClusterIp, KubernetesService, Target};
-pub(crate) use workload::{Deployment, PodObject, locality_of};
+pub(crate) use workload::{Deployment, PodObject, Replicas, locality_of};
