@@ -6,6 +6,7 @@
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `kinds`, `object`, `objects` | which kinds there are; reading, applying, deleting, patching |
 //! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
+//! | `ingress` | what Istio makes of an Ingress |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `request`, `identify` | a request and a proxy that are asked about |
@@ -18,6 +19,7 @@ mod config;
 mod delta;
 mod explain;
 mod identify;
+mod ingress;
 mod kinds;
 mod kubernetes;
 mod model;

@@ -7,7 +7,9 @@ use crate::config::{
     check_traffic_extension, check_wasm_plugin, check_workload_group, is_dns_label, labels,
 };
 use crate::kinds::{Fate, fate, is_istio};
-use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
+use crate::kubernetes::{
+    Deployment, EndpointsObject, Ingress, KubernetesService, PodObject, locality_of,
+};
 use crate::objects::ObjectRef;
 use proxy_core::xds::{ConfigRef, Name};
 use source::{Diagnostic, Fields, Level, Map, Node, Span, Value};
@@ -41,6 +43,9 @@ pub(crate) enum Body {
     Sidecar(Box<Sidecar>),
     Service(KubernetesService),
     Deployment(Deployment),
+    Ingress(Ingress),
+    /// Whether it is Istio's.
+    IngressClass(bool),
     Pod(PodObject),
     Endpoints(EndpointsObject),
     Namespace,
@@ -189,6 +194,11 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         )?),
         "Deployment" | "StatefulSet" | "DaemonSet" => {
             Body::Deployment(Deployment::read(spec, &kind, diagnostics)?)
+        }
+        "Ingress" => Body::Ingress(Ingress::read(spec, &annotations, diagnostics)?),
+        "IngressClass" => {
+            let controller = spec.at(&["controller"]).and_then(Node::as_scalar);
+            Body::IngressClass(controller == Some("istio.io/ingress-controller"))
         }
         "Pod" => Body::Pod(PodObject::read(document, diagnostics)?),
         "Endpoints" => Body::Endpoints(EndpointsObject::read_endpoints(

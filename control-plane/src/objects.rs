@@ -1,7 +1,7 @@
 //! The objects of a configuration: reading, applying, deleting, patching.
 
 use crate::config::MeshConfig;
-use crate::kubernetes::{PodObject, Replicas};
+use crate::kubernetes::{KubernetesService, PodObject, Replicas};
 use crate::model::{Pod, ServiceInfo, Workload, pod_address};
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
@@ -181,6 +181,36 @@ impl Objects {
             name: name.clone(),
         };
         self.store.items.get(&reference).map(|object| &object.body)
+    }
+
+    /// The Service of that name.
+    pub(crate) fn kubernetes_service(
+        &self,
+        namespace: &Name,
+        name: &Name,
+    ) -> Option<&KubernetesService> {
+        let reference = ObjectRef {
+            kind: "Service".into(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        match &self.store.items.get(&reference)?.body {
+            Body::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// Whether the IngressClass of that name is Istio's.
+    pub(crate) fn ingress_class(&self, name: &Name) -> Option<bool> {
+        let reference = ObjectRef {
+            kind: "IngressClass".into(),
+            namespace: "".into(),
+            name: name.clone(),
+        };
+        match self.store.items.get(&reference)?.body {
+            Body::IngressClass(of_istio) => Some(of_istio),
+            _ => None,
+        }
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {

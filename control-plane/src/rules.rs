@@ -6,6 +6,7 @@ use crate::config::{
     DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Sidecar, Subset,
     TrafficPolicy, VirtualService, delegated, has_labels,
 };
+use crate::ingress;
 use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
 use crate::object::{Age, Body, Object};
 use crate::objects::Objects;
@@ -127,7 +128,8 @@ impl GatewayRule {
 
 impl Rules {
     pub(crate) fn new(objects: &Objects) -> Rules {
-        let mut sorted: Vec<&Arc<Object>> = objects.iter().collect();
+        let derived = ingress::derived(objects);
+        let mut sorted: Vec<&Arc<Object>> = objects.iter().chain(&derived).collect();
         sorted.sort_by_key(|object| order(object));
         let mut rules = Rules::default();
         for object in sorted {

@@ -78,14 +78,14 @@ pub(super) fn check_gateways(gateways: &[Named], diagnostics: &mut Vec<Diagnosti
 }
 
 impl HttpMatch {
-    /// What matches everything.
-    fn any() -> HttpMatch {
+    /// Of the path alone.
+    pub(crate) fn of_path(path: PathMatch) -> HttpMatch {
         HttpMatch {
             name: None,
             statics: Static::default(),
-            has_uri: false,
+            has_uri: true,
             request: RouteMatch {
-                path: PathMatch::Prefix("/".into()),
+                path,
                 case_sensitive: true,
                 headers: Vec::new(),
                 query: Vec::new(),
@@ -96,7 +96,10 @@ impl HttpMatch {
 
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpMatch> {
         if node.value == Value::Null {
-            return Some(HttpMatch::any());
+            return Some(HttpMatch {
+                has_uri: false,
+                ..HttpMatch::of_path(PathMatch::Prefix("/".into()))
+            });
         }
         let mut fields = Fields::of(node, "an HTTP match", diagnostics)?;
         let name = fields.text("name").map(Name::from);

@@ -55,6 +55,24 @@ pub(crate) struct MirrorTo {
 }
 
 impl HttpRoute {
+    /// A rule for every request that does nothing but `action`.
+    pub(crate) fn new(span: &Span, action: HttpAction) -> HttpRoute {
+        HttpRoute {
+            name: "".into(),
+            span: span.clone(),
+            matches: Vec::new(),
+            action,
+            path_rewrite: PathRewrite::None,
+            authority_rewrite: None,
+            timeout: None,
+            retries: None,
+            fault: None,
+            mirrors: Vec::new(),
+            headers: HeaderChanges::default(),
+            cors: None,
+        }
+    }
+
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpRoute> {
         let mut fields = Fields::of(node, "an HTTP route", diagnostics)?;
         let name = fields.text("name").unwrap_or_default().into();
@@ -153,6 +171,15 @@ fn check_authorities(fields: &mut Fields<'_, '_>) {
 }
 
 impl RouteDestination {
+    /// All of a rule's requests.
+    pub(crate) fn to(destination: Destination) -> RouteDestination {
+        RouteDestination {
+            destination,
+            weight: 100,
+            headers: HeaderChanges::default(),
+        }
+    }
+
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<RouteDestination> {
         let mut fields = Fields::of(node, "a route", diagnostics)?;
         let destination = fields

@@ -2,6 +2,7 @@
 
 use super::http_extras::Retries;
 use super::{Destination, LocalitySetting, refuse};
+use proxy_core::xds::Name;
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
 
 /// Istio `MeshConfig`, as far as it is modelled.
@@ -11,6 +12,56 @@ pub struct MeshConfig {
     pub(crate) default_http_retry_policy: Option<Retries>,
     /// Where no rule has one.
     pub(crate) locality: LocalitySetting,
+    pub(crate) ingress: IngressSettings,
+}
+
+/// Which Ingresses Istio serves, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct IngressSettings {
+    pub(crate) mode: IngressMode,
+    pub(crate) class: Name,
+    /// The value of the label `istio` of the pods that serve them.
+    pub(crate) selector: Name,
+}
+
+/// Istio `MeshConfig.IngressControllerMode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IngressMode {
+    Off,
+    /// Those without a class too.
+    Default,
+    Strict,
+}
+
+impl Default for IngressSettings {
+    /// Istio's where nothing is configured.
+    fn default() -> IngressSettings {
+        IngressSettings {
+            mode: IngressMode::Strict,
+            class: "istio".into(),
+            selector: "ingressgateway".into(),
+        }
+    }
+}
+
+impl IngressSettings {
+    fn read(fields: &mut Fields<'_, '_>) -> IngressSettings {
+        let default = IngressSettings::default();
+        let modes = [
+            ("OFF", IngressMode::Off),
+            ("DEFAULT", IngressMode::Default),
+            ("STRICT", IngressMode::Strict),
+        ];
+        let mode = super::choice(fields, "ingressControllerMode", &modes);
+        let mut text = |key| fields.text(key).filter(|text: &String| !text.is_empty());
+        let service = text("ingressService").filter(|name| name != "istio-ingressgateway");
+        let selector = text("ingressSelector").or(service);
+        IngressSettings {
+            mode: mode.unwrap_or(default.mode),
+            class: text("ingressClass").map_or(default.class, Name::from),
+            selector: selector.map_or(default.selector, Name::from),
+        }
+    }
 }
 
 /// Istio `MeshConfig.outboundTrafficPolicy.mode`: what happens to traffic to unknown destinations.
@@ -45,6 +96,7 @@ impl MeshConfig {
         if let Some(node) = fields.optional("localityLbSetting") {
             mesh.locality = LocalitySetting::read(node, None, fields.diagnostics)?;
         }
+        mesh.ingress = IngressSettings::read(&mut fields);
         fields.ignore(&[
             "accessLogFile",
             "accessLogFormat",
