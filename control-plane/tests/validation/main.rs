@@ -151,3 +151,25 @@ fn documents(text: &str) -> Vec<String> {
     documents.retain(|document| !document.trim().is_empty());
     documents
 }
+
+#[test]
+fn what_istiod_was_given_is_valid() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/istiod/cases");
+    if !folder.is_dir() {
+        eprintln!("SKIPPED: no {}", folder.display());
+        return;
+    }
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    cases.sort();
+    for case in cases {
+        for name in ["kubernetes.yaml", "istio.yaml"] {
+            let text = std::fs::read_to_string(case.join(name)).unwrap_or_default();
+            let mut said = said_of(&text);
+            said.retain(|d| d.level == Level::Error);
+            assert_eq!(source::render(&said, false), "", "{}", case.display());
+        }
+    }
+}
