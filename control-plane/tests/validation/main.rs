@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cases;
+mod messages;
 
 use control_plane::Objects;
 use serde_json::Value;
