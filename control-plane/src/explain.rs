@@ -6,11 +6,14 @@ use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
-    Decision, Matched, Outcome, Stream, find_chain, redirect_location, response_head, route,
+    Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain, redirect_location,
+    response_head, route,
 };
+use proxy_core::telemetry::Details;
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
-    LbPolicy, Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
+    LbPolicy, Name, NetworkFilter, Rbac, RbacAction, Route, RouteAction, RouteSource, RouteTable,
+    TcpProxy,
 };
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -123,12 +126,17 @@ fn connection(resources: &Resources, request: &Request) -> Opened {
             index: 0,
             generation: 0,
         },
-        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
+        peer: SocketAddr::new(request.source.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 1),
         original_dst: request.destination(),
         direction,
         tls: (request.tls != RequestTls::None).then(|| DownstreamTls {
             sni: request.sni.as_deref().map(Name::from),
             mutual: request.tls == RequestTls::Mtls,
+            principal: request
+                .principal
+                .as_ref()
+                .filter(|_| request.tls == RequestTls::Mtls)
+                .map(|principal| format!("spiffe://{principal}").into()),
         }),
         protocol: Protocol::Http1,
     }
@@ -141,6 +149,20 @@ fn follow(
     chain: &FilterChain,
     answer: &mut Explanation,
 ) {
+    answer.say(secured(opened, chain).to_owned());
+    if opened.tls.is_none() && chain.terminates_tls {
+        answer.say("the handshake fails: the connection is closed".to_owned());
+        return;
+    }
+    let connection = Subject {
+        opened,
+        request: None,
+    };
+    if let Some(details) = answer.access(&chain.rbac, connection) {
+        answer.say("the connection is closed".to_owned());
+        answer.details = Some(details.to_string().into());
+        return;
+    }
     // TLS that the chain does not end looks like any other bytes.
     let readable = opened.tls.is_none() || chain.terminates_tls;
     match &chain.filter {
@@ -164,8 +186,36 @@ fn follow(
                 value: 0,
             };
             let decision = route(table, manager, &head, stream);
+            let subject = Subject {
+                opened,
+                request: Some(RequestSubject {
+                    head: &decision.head,
+                    manager,
+                    claims: None,
+                }),
+            };
+            let answered = matches!(
+                decision.outcome,
+                Outcome::BadPath | Outcome::EscapedPath { .. }
+            );
+            if !answered && let Some(details) = answer.access(&manager.rbac, subject) {
+                answer.local_reply(403, None, &details.to_string());
+                return;
+            }
             answer.http(resources, &decision, opened);
         }
+    }
+}
+
+/// How the bytes arrive, in words.
+fn secured(opened: &Opened, chain: &FilterChain) -> &'static str {
+    match (&opened.tls, chain.terminates_tls) {
+        (None, false) => "plain text, as the filter chain takes it",
+        (None, true) => "plain text, where the filter chain ends TLS",
+        (Some(tls), true) if tls.mutual => "mutual TLS, which ends here",
+        (Some(_), true) => "TLS, which ends here",
+        (Some(tls), false) if tls.mutual => "mutual TLS, which does not end here",
+        (Some(_), false) => "TLS, which does not end here",
     }
 }
 
@@ -210,6 +260,35 @@ impl Explanation {
         self.status = Some(status);
         self.flags.extend(flag.map(Name::from));
         self.details = Some(details.into());
+    }
+
+    /// What the RBAC filters say, and why; `None`: nothing against it.
+    fn access(&mut self, filters: &[Rbac], subject: Subject<'_>) -> Option<Details> {
+        for filter in filters {
+            let matching = filter.matching(subject);
+            if let Some(policy) = matching {
+                self.configured_by(policy.origin.as_ref());
+                let verb = match filter.action {
+                    RbacAction::Allow => "allowed",
+                    RbacAction::Deny => "denied",
+                };
+                let by = policy.origin.as_ref().map(described).unwrap_or_default();
+                self.say(format!("{verb} by {} ({by})", policy.name));
+            }
+            match (filter.action, matching) {
+                (RbacAction::Deny, Some(policy)) => {
+                    return Some(Details::RbacAccessDenied(Some(policy.name.clone())));
+                }
+                (RbacAction::Allow, None) => {
+                    let known = filter.policies.iter().filter_map(|p| p.origin.as_ref());
+                    let known: Vec<String> = known.map(described).collect();
+                    self.say(format!("denied: nothing allows it of {}", known.join("; ")));
+                    return Some(Details::RbacAccessDenied(None));
+                }
+                (RbacAction::Deny, None) | (RbacAction::Allow, Some(_)) => {}
+            }
+        }
+        None
     }
 
     fn configured_by(&mut self, origin: Option<&ConfigRef>) {
@@ -275,15 +354,10 @@ impl Explanation {
         self.route = Some(route.name.clone());
         self.matched = Some(Arc::clone(route));
         self.configured_by(route.origin.as_ref());
-        let by = route.origin.as_ref().map_or_else(
-            || "built in".to_owned(),
-            |o| {
-                format!(
-                    "{} {}/{}, {}:{}",
-                    o.kind, o.namespace, o.name, o.file, o.line
-                )
-            },
-        );
+        let by = route
+            .origin
+            .as_ref()
+            .map_or_else(|| "built in".to_owned(), described);
         self.say(match route.name.is_empty() {
             true => format!("a route without a name matches ({by})"),
             false => format!("route `{}` matches ({by})", route.name),
@@ -296,7 +370,13 @@ impl Explanation {
                     [single] => Some(single),
                     _ => None,
                 };
-                self.forward(resources, forward, matched, opened);
+                if matched
+                    .cors
+                    .as_ref()
+                    .is_none_or(|cors| cors.preflight.is_none())
+                {
+                    self.forward(resources, forward, matched, opened);
+                }
             }
             RouteAction::Redirect(redirect) => {
                 self.action = Action::Redirect;
@@ -311,29 +391,48 @@ impl Explanation {
                 self.local_reply(*status, None, "direct_response");
             }
         }
-        let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
-        let request = matched.upstream_heads.first().unwrap_or(&decision.head);
-        let code = match &route.action {
-            RouteAction::Forward(_) => plain.status,
-            _ => 0,
+        let preflight = matched
+            .cors
+            .as_ref()
+            .and_then(|cors| cors.preflight.as_ref());
+        let changed = match preflight {
+            Some(answer) => {
+                self.say("it is a preflight: the proxy answers it itself".to_owned());
+                self.action = Action::DirectResponse;
+                self.local_reply(200, None, "cors_response");
+                Arc::clone(answer)
+            }
+            None => {
+                let plain = Arc::new(ResponseHead::of_status(self.status.unwrap_or(200)));
+                let request = matched.upstream_heads.first().unwrap_or(&decision.head);
+                let code = match &route.action {
+                    RouteAction::Forward(_) => plain.status,
+                    _ => 0,
+                };
+                response_head(&plain, code, matched, entry, request, opened)
+            }
         };
-        let changed = response_head(&plain, code, matched, entry, request, opened);
-        for (name, value) in &changed.headers.0 {
+        let cors = matched.cors.iter().filter(|_| preflight.is_none());
+        let added = cors.flat_map(|cors| &cors.response_headers.0);
+        for (name, value) in changed.headers.0.iter().chain(added) {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             self.response_headers.push((name.clone(), text));
         }
-        if let Some(fault) = &route.fault {
-            if let Some(delay) = &fault.delay {
-                let share = f64::from(delay.fraction_ppm) / 10_000.0;
-                self.say(format!(
-                    "{share} % are delayed by {} ms",
-                    delay.fixed.as_millis()
-                ));
-            }
-            if let Some(abort) = &fault.abort {
-                let share = f64::from(abort.fraction_ppm) / 10_000.0;
-                self.say(format!("{share} % are aborted with {}", abort.status));
-            }
+        self.faults(route);
+    }
+
+    fn faults(&mut self, route: &Route) {
+        let Some(fault) = &route.fault else {
+            return;
+        };
+        let share = |ppm: u32| f64::from(ppm) / 10_000.0;
+        if let Some(delay) = &fault.delay {
+            let (share, span) = (share(delay.fraction_ppm), delay.fixed.as_millis());
+            self.say(format!("{share} % are delayed by {span} ms"));
+        }
+        if let Some(abort) = &fault.abort {
+            let (share, status) = (share(abort.fraction_ppm), abort.status);
+            self.say(format!("{share} % are aborted with {status}"));
         }
     }
 
@@ -391,6 +490,17 @@ impl Explanation {
             }
         }
     }
+}
+
+fn described(origin: &ConfigRef) -> String {
+    let ConfigRef {
+        kind,
+        namespace,
+        name,
+        file,
+        line,
+    } = origin;
+    format!("{kind} {namespace}/{name}, {file}:{line}")
 }
 
 fn shares<'a>(clusters: impl Iterator<Item = (&'a Name, u32)>) -> Vec<ClusterShare> {

@@ -13,12 +13,26 @@ impl Objects {
     pub fn proxy(&self, text: &str) -> Result<ProxyIdentity, Diagnostic> {
         match text.contains('=') {
             true => described(text).map_err(Diagnostic::error),
-            false => named(text, &self.pods()),
+            false => before(text, &self.pod(text)?),
         }
+    }
+
+    /// The pod that `text` means: `NAME` or `NAMESPACE/NAME`, of the pod or of its workload, which then
+    /// is the first. Fails if there is none, and if pods in several namespaces may be meant.
+    pub fn pod(&self, text: &str) -> Result<Pod, Diagnostic> {
+        named(text, &self.pods())
     }
 }
 
-fn named(text: &str, pods: &[Pod]) -> Result<ProxyIdentity, Diagnostic> {
+fn before(text: &str, pod: &Pod) -> Result<ProxyIdentity, Diagnostic> {
+    match pod.proxy {
+        ProxyKind::None => Err(Diagnostic::error(format!("`{text}` has no proxy"))
+            .help("label its pods `sidecar.istio.io/inject: \"true\"`, or its namespace")),
+        ProxyKind::Sidecar | ProxyKind::Gateway => Ok(pod.identity()),
+    }
+}
+
+fn named(text: &str, pods: &[Pod]) -> Result<Pod, Diagnostic> {
     let (namespace, name) = match text.split_once('/') {
         Some((namespace, name)) => (Some(namespace), name),
         None => (None, text),
@@ -49,11 +63,7 @@ fn named(text: &str, pods: &[Pod]) -> Result<ProxyIdentity, Diagnostic> {
                 .help(format!("say which: `{one}/{name}` or `{two}/{name}`")),
         );
     }
-    match pod.proxy {
-        ProxyKind::None => Err(Diagnostic::error(format!("`{text}` has no proxy"))
-            .help("label its pods `sidecar.istio.io/inject: \"true\"`, or its namespace")),
-        ProxyKind::Sidecar | ProxyKind::Gateway => Ok(pod.identity()),
-    }
+    Ok(Pod::clone(pod))
 }
 
 fn described(text: &str) -> Result<ProxyIdentity, String> {

@@ -3,7 +3,7 @@
 
 use crate::config::{
     Destination, ExportTo, Gateway, HttpAction, HttpMatch, HttpRoute, IngressMode, MeshConfig,
-    Named, RouteDestination, Server, ServerTls, VirtualService,
+    Named, RouteDestination, Semantics, Server, ServerTls, VirtualService,
 };
 use crate::kubernetes::{Ingress, IngressMatch, IngressPath, IngressPort};
 use crate::names::DOMAIN;
@@ -99,6 +99,7 @@ fn gateway(object: &Object, ingress: &Ingress, mesh: &MeshConfig) -> Object {
     let body = Body::Gateway(Gateway {
         selector: vec![("istio".into(), mesh.ingress.selector.clone())],
         servers: secure.chain([plain]).collect(),
+        bound_to: None,
     });
     made(object, "Gateway", ROOT_NAMESPACE, gateway_of(object), body)
 }
@@ -132,6 +133,7 @@ fn virtual_services(objects: &Objects, served: &[(&Object, &Ingress)]) -> Vec<Ob
             tls: Vec::new(),
             tcp: Vec::new(),
             export_to: ExportTo::Everyone,
+            semantics: Semantics::Istio,
         });
         let namespace = &reference.namespace;
         Some(made(owner, "VirtualService", namespace, name.into(), body))

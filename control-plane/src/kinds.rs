@@ -1,5 +1,6 @@
 //! What becomes of an object, by its kind.
 
+use crate::gateway_api;
 use source::nearest;
 
 /// What becomes of an object.
@@ -47,20 +48,24 @@ pub(crate) fn is_istio(version: &str, kind: &str) -> bool {
         .any(|(of, name, _)| Some(*of) == group && *name == kind)
 }
 
-/// What becomes of an object of this `apiVersion`, kind and name.
-pub(crate) fn fate(version: &str, kind: &str, name: Option<&str>) -> Fate {
-    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+/// What becomes of an object of this `apiVersion` and kind.
+pub(crate) fn fate(full: &str, kind: &str) -> Fate {
+    let (group, version) = full.rsplit_once('/').unwrap_or(("", full));
     if let Some(own) = group.strip_suffix(".istio.io")
         && ISTIO.iter().any(|(of, _, _)| *of == own)
     {
         return of_istio(own, version, kind);
     }
     match (group, kind, version) {
-        ("", "Service" | "Pod" | "Endpoints" | "Namespace" | "Node", "v1")
+        _ if gateway_api::is_known(kind, full) => Fate::Read,
+        (
+            "",
+            "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" | "ConfigMap" | "Secret",
+            "v1",
+        )
         | ("apps", "Deployment" | "StatefulSet" | "DaemonSet", "v1")
         | ("discovery.k8s.io", "EndpointSlice", "v1")
         | ("networking.k8s.io", "Ingress" | "IngressClass", "v1") => Fate::Read,
-        ("", "ConfigMap", "v1") if name == Some("istio") => Fate::Read,
         ("", "Service" | "Pod" | "Endpoints" | "Namespace" | "Node", _)
         | ("apps", "Deployment" | "StatefulSet" | "DaemonSet", _)
         | ("discovery.k8s.io", "EndpointSlice", _)
@@ -127,7 +132,7 @@ fn of_istio(group: &str, version: &str, kind: &str) -> Fate {
         return Fate::Unknown { help };
     }
     match kind {
-        "AuthorizationPolicy" | "RequestAuthentication" => Fate::Unsupported,
+        "RequestAuthentication" => Fate::Unsupported,
         _ => Fate::Read,
     }
 }
@@ -138,22 +143,22 @@ mod tests {
 
     #[test]
     fn by_group_kind_and_version() {
-        let of = |version, kind| fate(version, kind, Some("x"));
-        assert_eq!(of("networking.istio.io/v1", "Gateway"), Fate::Read);
-        assert_eq!(of("apps/v1", "StatefulSet"), Fate::Read);
-        assert_eq!(of("v1", "ConfigMap"), Fate::Dropped);
-        assert_eq!(fate("v1", "ConfigMap", Some("istio")), Fate::Read);
-        assert_eq!(of("rbac.authorization.k8s.io/v1", "Role"), Fate::Dropped);
-        assert_eq!(of("apps/v1beta1", "Deployment"), Fate::Unsupported);
+        assert_eq!(fate("networking.istio.io/v1", "Gateway"), Fate::Read);
+        assert_eq!(fate("apps/v1", "StatefulSet"), Fate::Read);
+        assert_eq!(fate("v1", "ConfigMap"), Fate::Read);
+        assert_eq!(fate("v1", "ServiceAccount"), Fate::Dropped);
+        assert_eq!(fate("gateway.networking.k8s.io/v1", "Gateway"), Fate::Read);
+        assert_eq!(fate("rbac.authorization.k8s.io/v1", "Role"), Fate::Dropped);
+        assert_eq!(fate("apps/v1beta1", "Deployment"), Fate::Unsupported);
         assert!(matches!(
-            of("cert-manager.io/v1", "Certificate"),
+            fate("cert-manager.io/v1", "Certificate"),
             Fate::PassedOver(_)
         ));
-        let Fate::Unknown { help } = of("networking.istio.io/v1", "VirtualServce") else {
+        let Fate::Unknown { help } = fate("networking.istio.io/v1", "VirtualServce") else {
             panic!("no such kind");
         };
         assert_eq!(help, "did you mean `VirtualService`?");
-        let Fate::Unknown { help } = of("networking.istio.io/v1", "EnvoyFilter") else {
+        let Fate::Unknown { help } = fate("networking.istio.io/v1", "EnvoyFilter") else {
             panic!("no such version");
         };
         assert_eq!(help, "EnvoyFilter is there in networking.istio.io/v1alpha3");

@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
-//! | `kinds`, `object`, `objects` | which kinds there are; reading, applying, deleting, patching |
-//! | `registry`, `rules`, `authentication` | services and rules, indexed, in Istio's order |
+//! | `gateway_api` | the Gateway API: its objects, what they become in Istio's terms, their status |
 //! | `ingress` | what Istio makes of an Ingress |
+//! | `kinds`, `object`, `objects` | which kinds there are; reading, applying, deleting, patching |
+//! | `registry`, `rules`, `authentication`, `authorization` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `request`, `identify` | a request and a proxy that are asked about |
@@ -14,10 +15,12 @@
 //! | `references`, `codes` | rules that name things that are not there; Istio's message codes |
 
 mod authentication;
+mod authorization;
 mod codes;
 mod config;
 mod delta;
 mod explain;
+mod gateway_api;
 mod identify;
 mod ingress;
 mod kinds;
@@ -37,6 +40,7 @@ mod translate;
 pub use codes::code_name;
 pub use config::{MeshConfig, OutboundTrafficMode};
 pub use explain::{Action, ClusterShare, Explanation, Upstream, explain};
+pub use gateway_api::{GatewayApiStatus, StatusCondition};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };

@@ -92,6 +92,12 @@ impl Pod {
         }
     }
 
+    /// Who it is to others, by its service account: the URI of its certificate (SPIFFE).
+    pub fn principal(&self) -> Name {
+        let (namespace, account) = (&self.namespace, &self.service_account);
+        format!("spiffe://cluster.local/ns/{namespace}/sa/{account}").into()
+    }
+
     /// Whether clients in the mesh speak Istio's mutual TLS to it.
     pub(crate) fn mutual_tls(&self) -> bool {
         self.proxy == ProxyKind::Sidecar

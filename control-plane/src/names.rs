@@ -61,6 +61,18 @@ pub(crate) fn gateway_name(text: &str, namespace: &str) -> Name {
     }
 }
 
+/// Text as an expression.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

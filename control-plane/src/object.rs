@@ -2,10 +2,12 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    DestinationRule, Gateway, MeshConfig, PeerAuthentication, ServiceEntry, Sidecar,
-    VirtualService, WorkloadEntry, check_envoy_filter, check_proxy_config, check_telemetry,
-    check_traffic_extension, check_wasm_plugin, check_workload_group, is_dns_label, labels,
+    AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
+    Semantics, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, check_envoy_filter,
+    check_proxy_config, check_telemetry, check_traffic_extension, check_wasm_plugin,
+    check_workload_group, is_dns_label, labels,
 };
+use crate::gateway_api::{self, Certificates};
 use crate::kinds::{Fate, fate, is_istio};
 use crate::kubernetes::{
     Deployment, EndpointsObject, Ingress, KubernetesService, PodObject, locality_of,
@@ -41,6 +43,7 @@ pub(crate) enum Body {
     WorkloadEntry(WorkloadEntry),
     PeerAuthentication(PeerAuthentication),
     Sidecar(Box<Sidecar>),
+    AuthorizationPolicy(AuthorizationPolicy),
     Service(KubernetesService),
     Deployment(Deployment),
     Ingress(Ingress),
@@ -52,6 +55,9 @@ pub(crate) enum Body {
     /// Its locality.
     Node(Name),
     Mesh(MeshConfig),
+    GatewayApi(gateway_api::Spec),
+    /// What is in a Secret or ConfigMap.
+    Certificates(Certificates),
 }
 
 impl Object {
@@ -68,14 +74,15 @@ impl Object {
     }
 }
 
-const CLUSTER_KINDS: [&str; 3] = ["Namespace", "Node", "IngressClass"];
+const CLUSTER_KINDS: [&str; 4] = ["Namespace", "Node", "IngressClass", "GatewayClass"];
 /// Kinds that say what they say elsewhere than in `spec`.
-const WITHOUT_SPEC: [&str; 5] = [
+const WITHOUT_SPEC: [&str; 6] = [
     "Endpoints",
     "EndpointSlice",
     "Namespace",
     "Node",
     "ConfigMap",
+    "Secret",
 ];
 /// Kinds of Istio the `spec` of which may be left out only if nothing in it is required.
 const SPEC_REQUIRED: [&str; 4] = [
@@ -114,11 +121,11 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let version = fields.required_text("apiVersion").unwrap_or_default();
     let kind_node = fields.required("kind")?;
     let kind = fields.required_text("kind")?;
-    let name = document.at(&["metadata", "name"]).and_then(Node::as_scalar);
-    if !is_read(&version, &kind, name, &kind_node.span, fields.diagnostics) {
+    if !is_read(&version, &kind, &kind_node.span, fields.diagnostics) {
         return None;
     }
     let istio = is_istio(&version, &kind);
+    let gateway_api = gateway_api::is_known(&kind, &version);
     let metadata = fields.required("metadata")?;
     let mut metadata = Fields::of(metadata, "metadata", fields.diagnostics)?;
     let name_node = metadata.required("name");
@@ -166,9 +173,13 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         return None;
     }
     let body = match kind.as_str() {
-        "VirtualService" => {
-            Body::VirtualService(VirtualService::read(spec, &namespace, diagnostics)?)
+        _ if gateway_api => {
+            Body::GatewayApi(gateway_api::read(&kind, spec, &annotations, diagnostics)?)
         }
+        "VirtualService" => Body::VirtualService(VirtualService {
+            semantics: Semantics::of(&annotations),
+            ..VirtualService::read(spec, &namespace, diagnostics)?
+        }),
         "DestinationRule" => Body::DestinationRule(Box::new(DestinationRule::read(
             spec,
             &namespace,
@@ -177,8 +188,14 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         "PeerAuthentication" => {
             Body::PeerAuthentication(PeerAuthentication::read(spec, diagnostics)?)
         }
+        "AuthorizationPolicy" => {
+            Body::AuthorizationPolicy(AuthorizationPolicy::read(spec, &annotations, diagnostics)?)
+        }
         "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, &namespace, diagnostics)?)),
-        "Gateway" => Body::Gateway(Gateway::read(spec, diagnostics)?),
+        "Gateway" => Body::Gateway(Gateway {
+            bound_to: BoundTo::of(&annotations, &namespace),
+            ..Gateway::read(spec, diagnostics)?
+        }),
         "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(
             spec,
             &namespace,
@@ -216,11 +233,15 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
             let found = object_labels.iter().find(|(k, _)| **k == *key);
             found.map(|(_, value)| &**value)
         })),
-        _ => Body::Mesh(read_mesh(document, diagnostics)?),
+        "ConfigMap" if &*name == "istio" => Body::Mesh(read_mesh(document, diagnostics)?),
+        _ => Body::Certificates(gateway_api::certificates(&kind, document)),
     };
     Some(Object {
         reference: ObjectRef {
-            kind: kind.into(),
+            kind: match gateway_api && kind == "Gateway" {
+                true => gateway_api::GATEWAY.into(),
+                false => kind.into(),
+            },
             namespace,
             name,
         },
@@ -242,14 +263,8 @@ fn read_mesh(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<MeshC
 }
 
 /// Whether an object of this kind is read; what else becomes of it is said.
-fn is_read(
-    version: &str,
-    kind: &str,
-    name: Option<&str>,
-    place: &Span,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> bool {
-    match fate(version, kind, name) {
+fn is_read(version: &str, kind: &str, place: &Span, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    match fate(version, kind) {
         Fate::Read => return true,
         Fate::Dropped => {}
         Fate::PassedOver(why) => {

@@ -1,6 +1,7 @@
 //! The objects of a configuration: reading, applying, deleting, patching.
 
 use crate::config::MeshConfig;
+use crate::gateway_api::{GatewayApiStatus, Translated, deployed, translated};
 use crate::kubernetes::{KubernetesService, PodObject, Replicas};
 use crate::model::{Pod, ServiceInfo, Workload, pod_address};
 use crate::object::{Age, Body, Object, read_object};
@@ -23,6 +24,9 @@ struct Store {
     applied: u64,
     /// Made when first asked for; forgotten with every change.
     registry: OnceLock<Arc<Registry>>,
+    /// What Istio's controller makes of the Gateways: in the same way, as is the next.
+    deployed: OnceLock<Arc<Vec<Arc<Object>>>>,
+    gateway_api: OnceLock<Arc<Translated>>,
 }
 
 /// Names one object.
@@ -81,6 +85,8 @@ impl Objects {
     fn change(&mut self) -> &mut Store {
         let store = Arc::make_mut(&mut self.store);
         store.registry = OnceLock::new();
+        store.deployed = OnceLock::new();
+        store.gateway_api = OnceLock::new();
         store
     }
 
@@ -137,8 +143,48 @@ impl Objects {
         self.store.items.keys().cloned().collect()
     }
 
+    /// With the Services and Deployments that Istio's controller makes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.stored().chain(self.deployed())
+    }
+
+    /// As applied.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = &Arc<Object>> {
         self.store.items.values()
+    }
+
+    fn deployed(&self) -> impl Iterator<Item = &Arc<Object>> {
+        let made = self.store.deployed.get_or_init(|| Arc::new(deployed(self)));
+        made.iter()
+    }
+
+    /// The object of that name.
+    pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        let reference = ObjectRef {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        let stored = self.store.items.get(&reference);
+        match kind {
+            "Service" | "Deployment" => {
+                stored.or_else(|| self.deployed().find(|object| object.reference == reference))
+            }
+            _ => stored,
+        }
+    }
+
+    /// What the objects of the Gateway API become.
+    pub(crate) fn gateway_api(&self) -> &Translated {
+        self.store
+            .gateway_api
+            .get_or_init(|| Arc::new(translated(self)))
+    }
+
+    /// The status that Istio's controller gives each object of the Gateway API, by kind, namespace
+    /// and name. Objects of other controllers have none.
+    pub fn gateway_api_statuses(&self) -> &[GatewayApiStatus] {
+        &self.gateway_api().statuses
     }
 
     /// The MeshConfig that applies: of the `istio` ConfigMap, else Istio's defaults.
@@ -241,7 +287,8 @@ impl Objects {
             _ => None,
         });
         let nodes: Vec<Name> = nodes.collect();
-        self.iter()
+        let mut workloads: Vec<Workload> = self
+            .iter()
             .filter_map(|object| match &object.body {
                 Body::Deployment(deployment) => Some((&object.reference, deployment)),
                 _ => None,
@@ -266,7 +313,9 @@ impl Objects {
                     node_localities,
                 }
             })
-            .collect()
+            .collect();
+        workloads.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        workloads
     }
 
     /// The pods listed, and those of the Deployments, by namespace and name; no two have the same

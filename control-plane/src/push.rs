@@ -3,7 +3,7 @@
 use crate::delta::deltas;
 use crate::model::{Pod, ProxyIdentity, Push, Resources};
 use crate::objects::Objects;
-use crate::translate::{Mesh, PodIndex, ScopeKey, Shared, assemble, inbound, shared};
+use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, assemble, inbound, shared};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{LoadAssignment, XdsDelta};
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub struct ControlPlane {
     /// In order of connection.
     proxies: Vec<Connected>,
     shared: BTreeMap<ScopeKey, Arc<Shared>>,
-    inbound: BTreeMap<ScopeKey, Arc<Resources>>,
+    inbound: BTreeMap<InboundKey, Arc<Resources>>,
     changed: Option<Changed>,
     version: u64,
 }
@@ -198,13 +198,7 @@ impl ControlPlane {
             .shared
             .entry(key)
             .or_insert_with_key(|key| Arc::new(shared(mesh, key, pods)));
-        let own = ScopeKey {
-            kind: proxy.kind,
-            namespace: proxy.namespace.clone(),
-            sidecar: None,
-            labels: proxy.labels.clone(),
-            locality: "".into(),
-        };
+        let own = self.mesh.inbound_key(proxy);
         let inbound = self
             .inbound
             .entry(own)

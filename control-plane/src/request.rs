@@ -1,6 +1,6 @@
 //! A request that is asked about.
 
-use crate::model::{ProxyIdentity, ProxyKind};
+use crate::model::{Pod, ProxyIdentity, ProxyKind};
 use crate::objects::Objects;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,6 +25,10 @@ pub struct Request {
     pub sni: Option<String>,
     /// Default: outbound, or gateway at a gateway.
     pub direction: Option<RequestDirection>,
+    /// Where it comes from. Default: this machine.
+    pub source: Option<IpAddr>,
+    /// Who sends it by mutual TLS, as policies say it: `cluster.local/ns/NAMESPACE/sa/ACCOUNT`.
+    pub principal: Option<String>,
 }
 
 /// What the client speaks.
@@ -69,6 +73,8 @@ impl Default for Request {
             tls: RequestTls::None,
             sni: None,
             direction: None,
+            source: None,
+            principal: None,
         }
     }
 }
@@ -127,6 +133,21 @@ impl Request {
                 SocketAddr::new(ip, port)
             }
         });
+    }
+
+    /// Makes it come from `pod`, which speaks mutual TLS if it has a proxy; to a sidecar that is asked
+    /// about it comes from outside.
+    pub fn come_from(&mut self, pod: &Pod, proxy: &ProxyIdentity) {
+        self.source = Some(pod.ip);
+        if proxy.kind == ProxyKind::Sidecar {
+            self.direction = Some(RequestDirection::Inbound);
+        }
+        if pod.proxy != ProxyKind::None && self.tls == RequestTls::None {
+            self.tls = RequestTls::Mtls;
+            let principal = pod.principal();
+            let principal = principal.strip_prefix("spiffe://").unwrap_or(&principal);
+            self.principal = Some(principal.to_owned());
+        }
     }
 
     /// Adds a header written as `NAME: VALUE`; that of `host` is the authority instead. Fails for a

@@ -2,8 +2,9 @@
 //! for whom.
 
 use crate::authentication::Authentication;
+use crate::authorization::Authorization;
 use crate::config::{
-    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Sidecar, Subset,
+    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Semantics, Sidecar, Subset,
     TrafficPolicy, VirtualService, delegated, has_labels,
 };
 use crate::ingress;
@@ -56,6 +57,7 @@ pub(crate) struct Rules {
     pub(crate) authentication: Authentication,
     /// With a selector first, oldest first in each part.
     sidecars: Vec<Arc<Object>>,
+    pub(crate) authorization: Authorization,
     /// By namespace, then host.
     policies: BTreeMap<Name, PoliciesOfNamespace>,
 }
@@ -104,6 +106,11 @@ impl VirtualServiceRule {
         &self.object.reference.namespace
     }
 
+    /// Made from a route of the Gateway API.
+    pub(crate) fn of_gateway_api(&self) -> bool {
+        self.spec().semantics != Semantics::Istio
+    }
+
     pub(crate) fn origin(&self) -> ConfigRef {
         self.object.origin()
     }
@@ -128,8 +135,13 @@ impl GatewayRule {
 
 impl Rules {
     pub(crate) fn new(objects: &Objects) -> Rules {
-        let derived = ingress::derived(objects);
-        let mut sorted: Vec<&Arc<Object>> = objects.iter().chain(&derived).collect();
+        let translated = &objects.gateway_api().objects;
+        let of_ingresses = ingress::derived(objects);
+        let mut sorted: Vec<&Arc<Object>> = objects
+            .iter()
+            .chain(translated)
+            .chain(&of_ingresses)
+            .collect();
         sorted.sort_by_key(|object| order(object));
         let mut rules = Rules::default();
         for object in sorted {
@@ -161,6 +173,7 @@ impl Rules {
                     id: format!("{namespace}/{}", object.reference.name).into(),
                 }),
                 Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
+                Body::AuthorizationPolicy(_) => rules.authorization.add(object),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
                 Body::Sidecar(_) => rules.sidecars.push(Arc::clone(object)),
                 _ => {}
@@ -228,11 +241,17 @@ impl Rules {
         spec_of(&self.sidecars[at])
     }
 
+    /// Where that one stands.
+    pub(crate) fn sidecar_origin(&self, at: usize) -> ConfigRef {
+        self.sidecars[at].origin()
+    }
+
     /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those
-    /// of everybody; oldest first in each part.
+    /// of everybody, among which its own of the Gateway API come first; oldest first in each part.
     pub(crate) fn virtual_services_for(&self, namespace: &str) -> Vec<&Arc<VirtualServiceRule>> {
         let part = |rule: &VirtualServiceRule| match &rule.spec().export_to {
-            ExportTo::Everyone => 2,
+            ExportTo::Everyone if rule.of_gateway_api() && **rule.namespace() == *namespace => 2,
+            ExportTo::Everyone => 3,
             ExportTo::Namespaces(names) => {
                 let private = *names == [rule.namespace().clone()];
                 u8::from(!(private && **rule.namespace() == *namespace))

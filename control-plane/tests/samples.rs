@@ -86,7 +86,9 @@ fn the_samples_load_with_no_field_unsupported() {
             let mut said = Vec::new();
             Objects::read_node(object, &mut said);
             // What Istio itself warns of has a code.
-            said.retain(|d| d.level == Level::Error || (d.level == Level::Warning && d.code.is_none()));
+            said.retain(|d| {
+                d.level == Level::Error || (d.level == Level::Warning && d.code.is_none())
+            });
             match said.is_empty() {
                 true => *good += 1,
                 false => println!("{}", source::render(&said, false)),

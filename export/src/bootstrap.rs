@@ -173,7 +173,7 @@ fn all(
     }
 }
 
-/// The configurations of a listener's filters.
+/// The configurations of the filters that a listener's chains end in.
 fn filters(listener: &mut Value) -> impl Iterator<Item = &mut Value> {
     let fields = listener.as_object_mut().into_iter().flatten();
     let chains = fields.flat_map(|(name, value)| match (name.as_str(), value) {
@@ -181,7 +181,7 @@ fn filters(listener: &mut Value) -> impl Iterator<Item = &mut Value> {
         ("default_filter_chain", chain) => std::slice::from_mut(chain),
         _ => &mut [],
     });
-    let filters = chains.flat_map(|chain| chain["filters"].as_array_mut().into_iter().flatten());
+    let filters = chains.filter_map(|chain| chain["filters"].as_array_mut()?.last_mut());
     filters.map(|filter| &mut filter["typed_config"])
 }
 

@@ -11,6 +11,7 @@ mod health;
 mod listener;
 mod matching;
 mod normal;
+mod rbac;
 mod route;
 
 pub use against::{Comparison, Difference, against};

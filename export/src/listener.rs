@@ -1,10 +1,10 @@
 //! Listeners, filter chains and the connection manager.
 
 use crate::route::route_table;
-use crate::{Message, duration, fractional_percent, typed};
+use crate::{Message, duration, fractional_percent, rbac, typed};
 use proxy_core::xds::{
     EscapedSlashes, FilterChain, FilterChainMatch, Fraction, HttpConnectionManager, Listener,
-    LocalRateLimit, NetworkFilter, RouteSource, TcpProxy,
+    LocalRateLimit, NetworkFilter, RouteSource, TcpProxy, TlsInspector,
 };
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,12 +48,43 @@ fn inspectors(listener: &Listener) -> impl Iterator<Item = Value> {
             "typed_config": typed(&format!("envoy.extensions.filters.listener.{message}"), json!({})),
         })
     };
+    let tls_inspector = || {
+        let mut inspector = filter("tls_inspector", "tls_inspector.v3.TlsInspector");
+        match &listener.tls_inspector {
+            TlsInspector::AllPortsBut(ports) if !ports.is_empty() => {
+                inspector["filter_disabled"] = any_port(ports);
+            }
+            TlsInspector::Only(ports) => {
+                inspector["filter_disabled"] = match &ports[..] {
+                    [] => json!({ "any_match": true }),
+                    ports => json!({ "not_match": any_port(ports) }),
+                };
+            }
+            TlsInspector::AllPorts | TlsInspector::AllPortsBut(_) => {}
+        }
+        inspector
+    };
     [
-        (tls || http).then(|| filter("tls_inspector", "tls_inspector.v3.TlsInspector")),
+        (tls || http).then(tls_inspector),
         http.then(|| filter("http_inspector", "http_inspector.v3.HttpInspector")),
     ]
     .into_iter()
     .flatten()
+}
+
+/// `envoy.config.listener.v3.ListenerFilterChainMatchPredicate`.
+fn any_port(ports: &[u16]) -> Value {
+    let rule = |port: &u16| {
+        let range = json!({ "start": port, "end": u32::from(*port) + 1 });
+        json!({ "destination_port_range": range })
+    };
+    match ports {
+        [only] => rule(only),
+        several => {
+            let rules: Vec<Value> = several.iter().map(rule).collect();
+            json!({ "or_match": { "rules": rules } })
+        }
+    }
 }
 
 fn filter_chain(chain: &FilterChain) -> Value {
@@ -75,7 +106,8 @@ fn filter_chain(chain: &FilterChain) -> Value {
             "typed_config": tcp_proxy(proxy),
         }),
     };
-    message.set("filters", vec![filter]);
+    let network = chain.rbac.iter().map(rbac::network_filter);
+    message.set_list("filters", network.chain([filter]));
     message.into()
 }
 
@@ -138,7 +170,7 @@ fn connection_manager(manager: &HttpConnectionManager, chain: &FilterChain) -> V
     )
 }
 
-/// Fault, CORS, local rate limit, router: in Istio's order.
+/// Access control, fault, CORS, local rate limit, router: in Istio's order.
 fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
     let filter = |name: &str, config: Value| json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": config });
     let never = LocalRateLimit {
@@ -151,7 +183,8 @@ fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
         status: 429,
     };
     let limit = manager.local_rate_limit.as_ref().unwrap_or(&never);
-    vec![
+    let mut filters: Vec<Value> = manager.rbac.iter().map(rbac::http_filter).collect();
+    filters.extend([
         filter(
             "fault",
             typed(
@@ -168,7 +201,8 @@ fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
             "router",
             typed("envoy.extensions.filters.http.router.v3.Router", json!({})),
         ),
-    ]
+    ]);
+    filters
 }
 
 /// `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`.

@@ -51,10 +51,12 @@ fn configured(endpoints: u32, lb_policy: LbPolicy) -> (Proxy, Outs) {
             name: "".into(),
             matches: FilterChainMatch::default(),
             terminates_tls: false,
+            rbac: Vec::new(),
             filter: NetworkFilter::Http(manager),
         }],
         default_filter_chain: None,
         use_original_dst: false,
+        tls_inspector: TlsInspector::AllPorts,
     };
     let (mut proxy, mut outs) = (Proxy::new(&identity), Outs::new(1));
     for delta in [

@@ -151,6 +151,9 @@ pub struct DownstreamTls {
     pub sni: Option<Name>,
     /// Istio's mutual TLS (ALPN `istio...`).
     pub mutual: bool,
+    /// The URI SAN of the client's certificate: `spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT`.
+    #[serde(default)]
+    pub principal: Option<Name>,
 }
 
 /// Why a connection could not be made.

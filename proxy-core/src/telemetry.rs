@@ -3,6 +3,7 @@
 use crate::ids::{ClusterId, DownstreamId, EndpointId, ExchangeId};
 use crate::router::Decision;
 use crate::time::Nanos;
+use crate::xds::Name;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -144,7 +145,7 @@ impl fmt::Display for Flags {
 }
 
 /// Why a response is what it is (`%RESPONSE_CODE_DETAILS%`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Details {
     ViaUpstream,
     DirectResponse,
@@ -165,6 +166,8 @@ pub enum Details {
     UnconditionalDropOverload,
     PathNormalizationFailed,
     DownstreamRemoteDisconnect,
+    /// By that policy; `None`: no policy allows it.
+    RbacAccessDenied(Option<Name>),
     ResetBeforeResponse(UpstreamReset),
     ResetAfterResponse(UpstreamReset),
 }
@@ -222,6 +225,10 @@ impl fmt::Display for Details {
             Details::UnconditionalDropOverload => "unconditional_drop_overload",
             Details::PathNormalizationFailed => "path_normalization_failed",
             Details::DownstreamRemoteDisconnect => "downstream_remote_disconnect",
+            Details::RbacAccessDenied(policy) => {
+                let policy = policy.as_deref().unwrap_or("none");
+                return write!(f, "rbac_access_denied_matched_policy[{policy}]");
+            }
             Details::ResetBeforeResponse(reset) => {
                 return write!(
                     f,

@@ -1,10 +1,12 @@
 //! What a simulated network cannot say about a redirected connection, sent ahead of its bytes: the
 //! PROXY protocol, version 2 (HAProxy `doc/proxy-protocol.txt`). TLS is not done, so what the
 //! client would have offered in its handshake comes along: TLV `SSL` for the fact, `AUTHORITY` for
-//! the server name, and `ALPN` `istio` for Istio's mutual TLS.
+//! the server name, and `ALPN` `istio` for Istio's mutual TLS, with the URI of the client's certificate
+//! in a TLV of our own.
 
 use ppp::v2::{Addresses, Builder, Command, Header, Protocol, Type, Version};
 use proxy_core::contract::DownstreamTls;
+use proxy_core::xds::Name;
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -12,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Signature, version, family and the length of the rest.
 const FIXED_BYTES: usize = 16;
 const ALPN_MUTUAL: &[u8] = b"istio";
+/// The first that is free for anybody's use.
+const PRINCIPAL: u8 = 0xe0;
 /// `PP2_CLIENT_SSL`, and four bytes of "verified".
 const SSL: [u8; 5] = [1, 0, 0, 0, 0];
 
@@ -46,6 +50,9 @@ impl Preface {
             if let Some(sni) = &tls.sni {
                 header = header.write_tlv(Type::Authority, sni.as_bytes())?;
             }
+            if let Some(principal) = &tls.principal {
+                header = header.write_tlv(PRINCIPAL, principal.as_bytes())?;
+            }
         }
         header.build()
     }
@@ -79,7 +86,11 @@ impl Preface {
                 return Err(invalid("the addresses are not of IP"));
             }
         };
-        let (mut secure, mut mutual, mut sni) = (false, false, None);
+        let text = |value: &[u8]| {
+            let text = std::str::from_utf8(value).map(Name::from);
+            text.map_err(|_| invalid("a name is not text"))
+        };
+        let (mut secure, mut mutual, mut sni, mut principal) = (false, false, None, None);
         for tlv in header.tlvs() {
             let tlv = tlv.map_err(|error| invalid(&error.to_string()))?;
             if tlv.kind == u8::from(Type::SSL) {
@@ -87,17 +98,19 @@ impl Preface {
             } else if tlv.kind == u8::from(Type::ALPN) {
                 mutual = *tlv.value == *ALPN_MUTUAL;
             } else if tlv.kind == u8::from(Type::Authority) {
-                let name = std::str::from_utf8(&tlv.value);
-                sni = Some(
-                    name.map_err(|_| invalid("the server name is not text"))?
-                        .into(),
-                );
+                sni = Some(text(&tlv.value)?);
+            } else if tlv.kind == PRINCIPAL {
+                principal = Some(text(&tlv.value)?);
             }
         }
         Ok(Preface {
             source,
             destination,
-            tls: secure.then_some(DownstreamTls { sni, mutual }),
+            tls: secure.then_some(DownstreamTls {
+                sni,
+                mutual,
+                principal,
+            }),
         })
     }
 }
@@ -123,10 +136,12 @@ mod tests {
         let istio = DownstreamTls {
             sni: Some("outbound_.80_._.reviews".into()),
             mutual: true,
+            principal: Some("spiffe://cluster.local/ns/default/sa/web".into()),
         };
         let plain_tls = DownstreamTls {
             sni: None,
             mutual: false,
+            principal: None,
         };
         for preface in [
             preface("10.0.0.1:40000", "10.96.0.7:80", None),

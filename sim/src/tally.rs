@@ -273,7 +273,7 @@ impl<'p> Tally<'p> {
             log.started_at.0,
             u64::from(log.status) | u64::from(log.attempts) << 16,
             log.flags.0,
-            details_code(log.details),
+            details_code(&log.details),
             cluster_hash,
             endpoint_hash,
         ]);
@@ -446,7 +446,7 @@ pub(crate) fn cluster_meant(log: &AccessLog) -> Option<Name> {
     Some(entry.cluster.clone())
 }
 
-fn details_code(details: Details) -> u64 {
+fn details_code(details: &Details) -> u64 {
     match details {
         Details::ViaUpstream => 1,
         Details::DirectResponse => 2,
@@ -467,7 +467,8 @@ fn details_code(details: Details) -> u64 {
         Details::DropOverload => 17,
         Details::UnconditionalDropOverload => 18,
         Details::CorsResponse => 19,
-        Details::ResetBeforeResponse(reset) => 100 + reset as u64,
-        Details::ResetAfterResponse(reset) => 200 + reset as u64,
+        Details::RbacAccessDenied(policy) => 20 ^ policy.as_deref().map_or(0, hash_text),
+        Details::ResetBeforeResponse(reset) => 100 + *reset as u64,
+        Details::ResetAfterResponse(reset) => 200 + *reset as u64,
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Line {
     pub(crate) status: Option<u16>,
     pub(crate) flags: Option<String>,
     pub(crate) details: Option<String>,
+    /// Why a connection was closed.
+    pub(crate) termination: Option<String>,
     pub(crate) attempts: Option<u32>,
     pub(crate) endpoint: Option<String>,
 }
@@ -40,7 +42,8 @@ impl Line {
 
     /// Without what Envoy adds about the transport.
     pub(crate) fn details(&self) -> String {
-        let text = self.details.as_deref().unwrap_or_default();
+        let details = self.details.as_deref().or(self.termination.as_deref());
+        let text = details.unwrap_or_default();
         match text.split_once('|') {
             Some((reason, _)) if text.ends_with('}') => format!("{reason}}}"),
             _ => text.to_owned(),
@@ -61,6 +64,7 @@ pub(crate) fn access_log(path: &Path) -> Value {
             "status": "%RESPONSE_CODE%",
             "flags": "%RESPONSE_FLAGS%",
             "details": "%RESPONSE_CODE_DETAILS%",
+            "termination": "%CONNECTION_TERMINATION_DETAILS%",
             "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
             "endpoint": "%UPSTREAM_HOST%",
         }},

@@ -5,8 +5,9 @@ use crate::Failure;
 use control_plane::Resources;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    Discovery, Endpoint, FilterChain, Forward, Listener, LoadAssignment, LocalityEndpoints, Name,
-    NetworkFilter, Route, RouteAction, RouteSource, RouteTable,
+    Condition, Discovery, Endpoint, FilterChain, Forward, Listener, LoadAssignment,
+    LocalityEndpoints, Name, NetworkFilter, Rbac, Route, RouteAction, RouteSource, RouteTable,
+    TlsInspector,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -191,13 +192,51 @@ impl Places {
                     (*ip, *length) = (self.ip(*ip), 32);
                 }
             }
-            if let NetworkFilter::Http(manager) = &mut chain.filter
-                && let RouteSource::Inline(table) = &manager.routes
-            {
-                manager.routes = RouteSource::Inline(Arc::new(in_time(table)));
+            self.access(config, &mut chain.rbac)?;
+            if let NetworkFilter::Http(manager) = &mut chain.filter {
+                self.access(config, &mut manager.rbac)?;
+                if let RouteSource::Inline(table) = &manager.routes {
+                    manager.routes = RouteSource::Inline(Arc::new(in_time(table)));
+                }
+            }
+        }
+        match &mut mapped.tls_inspector {
+            TlsInspector::AllPorts => {}
+            TlsInspector::AllPortsBut(ports) | TlsInspector::Only(ports) => {
+                for port in ports {
+                    *port = self.port(config, *port)?;
+                }
             }
         }
         Ok(mapped)
+    }
+
+    fn access(&mut self, config: usize, filters: &mut [Rbac]) -> Result<(), Failure> {
+        let policies = filters.iter_mut().flat_map(|filter| &mut filter.policies);
+        for policy in policies {
+            for one in policy.permissions.iter_mut().chain(&mut policy.principals) {
+                self.condition(config, one)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn condition(&mut self, config: usize, condition: &mut Condition) -> Result<(), Failure> {
+        match condition {
+            Condition::DestinationPort(port) => *port = self.port(config, *port)?,
+            Condition::DestinationIp(range) if range.is_one_address() => {
+                range.address = self.ip(range.address);
+                range.prefix_length = 32;
+            }
+            Condition::And(inner) | Condition::Or(inner) => {
+                for one in inner {
+                    self.condition(config, one)?;
+                }
+            }
+            Condition::Not(inner) => self.condition(config, inner)?,
+            _ => {}
+        }
+        Ok(())
     }
 }
 

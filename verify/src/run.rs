@@ -335,6 +335,14 @@ async fn all_lines(
     )))
 }
 
+/// The request as it was meant, from where it comes.
+fn from(asked: &Asked) -> Request {
+    Request {
+        source: Some(asked.peer.ip()),
+        ..asked.request.clone()
+    }
+}
+
 /// One configuration with both its sides.
 struct Side<'a> {
     config: &'a Config,
@@ -361,7 +369,7 @@ impl Side<'_> {
             report.differences.push(Difference {
                 config: self.config.name.clone(),
                 request: described(asked),
-                trail: explain(&self.config.resources, &asked.request).trail,
+                trail: explain(&self.config.resources, &from(asked)).trail,
                 details: format!("{} {} {}", envoy.status, envoy.flags, envoy.details),
                 fields,
             });
@@ -372,7 +380,7 @@ impl Side<'_> {
     fn compare_tcp(&self, asked: &Asked, envoy: &Seen) -> Vec<Compared> {
         let request = Request {
             address: Some(asked.destination),
-            ..asked.request.clone()
+            ..from(asked)
         };
         let mine = explain(&self.prepared.mapped, &request);
         let text = |one: Option<String>| one.unwrap_or_else(|| "none".to_owned());
@@ -380,6 +388,18 @@ impl Side<'_> {
             field,
             differs: (core != envoy).then_some((core, envoy)),
         };
+        let details = mine.details.as_deref().unwrap_or_default();
+        // Envoy connects upstream before it has read what it then denies.
+        if [details, &*envoy.details]
+            .iter()
+            .any(|text| text.starts_with("rbac_"))
+        {
+            return vec![differ(
+                Field::Details,
+                details.to_owned(),
+                envoy.details.clone(),
+            )];
+        }
         let cluster = envoy.cluster.clone();
         // Of a cluster that is not there Envoy does not say which.
         let there = |name: &str| {

@@ -1,7 +1,7 @@
 //! EnvoyFilter, WasmPlugin and TrafficExtension: code and configuration of Envoy's own. They are
 //! checked as far as that needs no Envoy, and never run.
 
-use super::selection::{check_target, selector};
+use super::selection::{read_target, selector};
 use super::{choice, port, refuse, regex, schema_warning};
 use source::{Diagnostic, Fields, Node};
 
@@ -239,7 +239,7 @@ pub(crate) fn check_wasm_plugin(node: &Node, diagnostics: &mut Vec<Diagnostic>) 
     let Some(mut fields) = Fields::of(node, "a WasmPlugin", diagnostics) else {
         return;
     };
-    check_target(&mut fields);
+    read_target(&mut fields);
     check_wasm(&mut fields);
     check_matches(&mut fields);
     choice(&mut fields, "phase", &PHASES);
@@ -253,7 +253,7 @@ pub(crate) fn check_traffic_extension(node: &Node, diagnostics: &mut Vec<Diagnos
     let Some(mut fields) = Fields::of(node, "a TrafficExtension", diagnostics) else {
         return;
     };
-    check_target(&mut fields);
+    read_target(&mut fields);
     let (wasm, lua) = (fields.optional("wasm"), fields.optional("lua"));
     if wasm.is_some() == lua.is_some() {
         let message = "a TrafficExtension has either `wasm` or `lua`";

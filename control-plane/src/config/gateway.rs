@@ -18,6 +18,37 @@ pub(crate) struct Gateway {
     /// Empty: every gateway pod.
     pub(crate) selector: Labels,
     pub(crate) servers: Vec<Server>,
+    /// Made from the Gateway API: binds to the pods of Services instead of by the selector.
+    pub(crate) bound_to: Option<BoundTo>,
+}
+
+/// The Services whose pods a Gateway is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BoundTo {
+    /// Their hosts.
+    pub(crate) services: Vec<Name>,
+    /// Of the Services and of their pods.
+    pub(crate) namespace: Name,
+    /// Istio's controller makes the pods, which take no Gateway of Istio's from elsewhere.
+    pub(crate) managed: bool,
+}
+
+impl BoundTo {
+    /// As Istio marks what it makes.
+    pub(crate) fn of(annotations: &[(Name, Name)], namespace: &Name) -> Option<BoundTo> {
+        let value = |key: &str| {
+            let found = annotations.iter().find(|(known, _)| **known == *key);
+            found.map(|(_, value)| value)
+        };
+        let services = value("internal.istio.io/gateway-service")?;
+        let parent = value("internal.istio.io/parent-namespace");
+        let account = value("internal.istio.io/service-account-name");
+        Some(BoundTo {
+            services: services.split(',').map(Name::from).collect(),
+            namespace: parent.unwrap_or(namespace).clone(),
+            managed: account.is_some_and(|account| !account.is_empty()),
+        })
+    }
 }
 
 /// Istio `Server`.
@@ -64,7 +95,11 @@ impl Gateway {
             .collect();
         check_names(nodes, fields.diagnostics);
         fields.finish();
-        Some(Gateway { selector, servers })
+        Some(Gateway {
+            selector,
+            servers,
+            bound_to: None,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     required_named, schema_warning,
 };
 use proxy_core::time::Nanos;
-use proxy_core::xds::{CorsPolicy, Fault, Name, PathRewrite};
+use proxy_core::xds::{ConfigRef, CorsPolicy, Fault, Name, PathRewrite};
 use source::{Diagnostic, Fields, Node, Span};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub(crate) struct HttpRoute {
     pub(crate) name: Name,
     pub(crate) span: Span,
+    /// Where it was stated, unless in the VirtualService itself.
+    pub(crate) origin: Option<ConfigRef>,
     pub(crate) matches: Vec<HttpMatch>,
     pub(crate) action: HttpAction,
     pub(crate) path_rewrite: PathRewrite,
@@ -60,6 +62,7 @@ impl HttpRoute {
         HttpRoute {
             name: "".into(),
             span: span.clone(),
+            origin: None,
             matches: Vec::new(),
             action,
             path_rewrite: PathRewrite::None,
@@ -103,6 +106,7 @@ impl HttpRoute {
         Some(HttpRoute {
             name,
             span: node.span.clone(),
+            origin: None,
             matches,
             action: action?,
             path_rewrite,

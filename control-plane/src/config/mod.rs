@@ -1,5 +1,6 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
+mod authorization_policy;
 mod connection_pool;
 mod cors;
 mod delegate;
@@ -22,21 +23,25 @@ mod server_tls;
 mod service_entry;
 mod sidecar;
 mod syntax;
+mod target;
 mod traffic_policy;
 mod unreachable;
 mod virtual_service;
 mod workload_entry;
 
+pub(crate) use authorization_policy::{
+    AccessRule, Attribute, AttributeKey, AuthorizationAction, AuthorizationPolicy, parse_range,
+};
 pub(crate) use connection_pool::ConnectionPool;
 pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
 pub(crate) use export::{ExportTo, Exporter};
 pub(crate) use extensions::{check_envoy_filter, check_traffic_extension, check_wasm_plugin};
-pub(crate) use gateway::{Gateway, Server};
+pub(crate) use gateway::{BoundTo, Gateway, Server};
 pub(crate) use http_action::{HttpAction, RedirectPort};
-pub(crate) use http_extras::Retries;
+pub(crate) use http_extras::{HeaderChanges, Retries};
 pub(crate) use http_match::{HttpMatch, Static};
-pub(crate) use http_route::{Destination, HttpRoute, RouteDestination};
+pub(crate) use http_route::{Destination, HttpRoute, MirrorTo, RouteDestination};
 pub(crate) use l4_route::{L4Match, L4Route, parse_cidr};
 pub(crate) use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Simple};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
@@ -47,10 +52,11 @@ pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use selection::{has_labels, labels};
 pub(crate) use server_tls::ServerTls;
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry};
-pub(crate) use sidecar::{EgressHost, EgressListener, IngressListener, Sidecar, SidecarPort};
+pub(crate) use sidecar::{EgressHost, EgressListener, Sidecar, SidecarPort};
 pub(crate) use syntax::is_dns_label;
+pub(crate) use target::Target;
 pub(crate) use traffic_policy::{ClientTls, TlsMode, TrafficPolicy, merge_levels};
-pub(crate) use virtual_service::VirtualService;
+pub(crate) use virtual_service::{Semantics, VirtualService};
 pub(crate) use workload_entry::{WorkloadEntry, check_workload_group};
 
 use crate::codes::SCHEMA_WARNING;
@@ -84,7 +90,11 @@ fn schema_warning(message: impl Into<String>) -> Diagnostic {
 /// A label selector or a set of labels.
 pub(crate) type Labels = Vec<(Name, Name)>;
 
-fn named_node(node: &Node, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
+pub(crate) fn named_node(
+    node: &Node,
+    key: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Named> {
     match node.as_scalar() {
         Some(text) => Some(Named {
             text: text.into(),
@@ -97,17 +107,17 @@ fn named_node(node: &Node, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Opti
     }
 }
 
-fn named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
+pub(crate) fn named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
     let node = fields.optional(key)?;
     named_node(node, key, fields.diagnostics)
 }
 
-fn required_named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
+pub(crate) fn required_named(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Named> {
     let node = fields.required(key)?;
     named_node(node, key, fields.diagnostics)
 }
 
-fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Named> {
+pub(crate) fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Named> {
     fields
         .list(key)
         .iter()
@@ -134,7 +144,7 @@ fn protocol(fields: &mut Fields<'_, '_>) -> Option<String> {
 }
 
 /// A port number, 1 to 65535.
-fn port(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u16> {
+pub(crate) fn port(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u16> {
     fields
         .integer(key, 1..=65535)
         .and_then(|n| u16::try_from(n).ok())
@@ -151,7 +161,7 @@ fn port_selector(fields: &mut Fields<'_, '_>) -> Option<u16> {
 }
 
 /// A whole number of 32 bits.
-fn count(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
+pub(crate) fn count(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
     fields
         .integer(key, 0..=i64::from(i32::MAX))
         .and_then(|n| u32::try_from(n).ok())
@@ -277,7 +287,7 @@ fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
 }
 
 /// One of the `choices`, as written there.
-fn choice<T: Copy>(
+pub(crate) fn choice<T: Copy>(
     fields: &mut Fields<'_, '_>,
     key: &'static str,
     choices: &[(&'static str, T)],
@@ -305,7 +315,7 @@ fn choice<T: Copy>(
 const REGEX_LENGTH_MAX: usize = 1024;
 
 /// Compiles an expression; the engine's explanation is reported at its place.
-fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
+pub(crate) fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
     let Some(text) = node.as_scalar() else {
         diagnostics.push(expected(node, "a regular expression is text"));
         return None;

@@ -1,6 +1,6 @@
 //! Telemetry and ProxyConfig: checked, but without influence on where requests go.
 
-use super::selection::{check_target, selector};
+use super::selection::{read_target, selector};
 use super::{choice, count, duration, number, refuse, schema_warning};
 use source::fields::expected;
 use source::node::Entry;
@@ -11,7 +11,7 @@ pub(crate) fn check_telemetry(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     let Some(mut fields) = Fields::of(node, "a Telemetry", diagnostics) else {
         return;
     };
-    check_target(&mut fields);
+    read_target(&mut fields);
     let tracing = fields.list("tracing");
     if let Some(second) = tracing.get(1) {
         let message = "multiple tracing is not supported by Istio yet";

@@ -1,10 +1,10 @@
 //! Which workloads an object is for: label selectors, `targetRef` and `targetRefs`.
 
 use super::syntax::{demand, label_key, label_value};
-use super::{Labels, schema_warning};
+use super::{Labels, refuse, schema_warning};
 use proxy_core::xds::Name;
 use source::node::Entry;
-use source::{Diagnostic, Fields, Node};
+use source::{Diagnostic, Fields, Node, Span};
 
 /// Whether `labels` has all of `wanted`.
 pub(crate) fn has_labels(labels: &[(Name, Name)], wanted: &[(Name, Name)]) -> bool {
@@ -83,21 +83,27 @@ pub(super) fn selector(
     Some(wanted)
 }
 
-/// Checks `selector`, `targetRef` and `targetRefs`, of which an object has one at most.
-pub(super) fn check_target(fields: &mut Fields<'_, '_>) {
-    selector(fields, "selector", "matchLabels");
+/// Something a policy is attached to.
+pub(super) struct Reference {
+    pub(super) kind: String,
+    pub(super) name: Name,
+    pub(super) span: Span,
+}
+
+/// Reads `selector`, `targetRef` and `targetRefs`, of which an object has one at most.
+pub(super) fn read_target(fields: &mut Fields<'_, '_>) -> (Option<Labels>, Vec<Reference>) {
+    let selected = selector(fields, "selector", "matchLabels");
     let several = fields.list("targetRefs");
     let single = fields.optional("targetRef");
-    for node in single.into_iter().chain(several) {
-        check_reference(node, fields.diagnostics);
-    }
-    if several.len() > 16 {
-        let message = "`targetRefs` has 16 entries at most";
+    let references = single
+        .into_iter()
+        .chain(several)
+        .filter_map(|node| read_reference(node, fields.diagnostics))
+        .collect();
+    if let Some(node) = several.get(TARGETS_MAX) {
+        let message = format!("`targetRefs` has {TARGETS_MAX} entries at most");
         let label = format!("{} entries", several.len());
-        let at = &several[16].span;
-        fields
-            .diagnostics
-            .push(Diagnostic::error(message).at(at, label));
+        refuse(fields.diagnostics, &node.span, message, label);
     }
     let present: Vec<&Node> = [fields.optional("selector"), single]
         .into_iter()
@@ -106,11 +112,12 @@ pub(super) fn check_target(fields: &mut Fields<'_, '_>) {
         .collect();
     if let [_, second, ..] = present[..] {
         let message = "`selector`, `targetRef` and `targetRefs` exclude each other";
-        fields
-            .diagnostics
-            .push(Diagnostic::error(message).at(&second.span, "a second one"));
+        refuse(fields.diagnostics, &second.span, message, "a second one");
     }
+    (selected, references)
 }
+
+const TARGETS_MAX: usize = 16;
 
 /// Group and kind of what a policy can be attached to.
 const TARGETS: [(&str, &str); 4] = [
@@ -120,37 +127,29 @@ const TARGETS: [(&str, &str); 4] = [
     ("gateway.networking.k8s.io", "GatewayClass"),
 ];
 
-fn check_reference(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
-    let Some(mut fields) = Fields::of(node, "a target reference", diagnostics) else {
-        return;
-    };
+fn read_reference(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Reference> {
+    let mut fields = Fields::of(node, "a target reference", diagnostics)?;
     let group = fields.text("group").unwrap_or_default();
-    let kind = fields.required_text("kind").unwrap_or_default();
+    let kind = fields.required_text("kind");
     let name = fields.required_text("name");
-    let namespace = fields.optional("namespace").filter(|node| node.raw != "");
-    if name.is_some_and(|name| name.is_empty()) {
+    let namespace = fields.optional("namespace");
+    if name.as_deref() == Some("") {
         let message = "a target reference has a name";
-        fields
-            .diagnostics
-            .push(Diagnostic::error(message).at(&node.span, "`name` is empty"));
+        refuse(fields.diagnostics, &node.span, message, "`name` is empty");
     }
-    if let Some(node) = namespace {
+    if let Some(node) = namespace.filter(|node| node.as_scalar() != Some("")) {
         let message = "a target is in the object's own namespace";
-        fields
-            .diagnostics
-            .push(Diagnostic::error(message).at(&node.span, "cannot be stated"));
+        refuse(fields.diagnostics, &node.span, message, "cannot be stated");
     }
     let plain = if group == "core" { "" } else { group.as_str() };
-    if !kind.is_empty() && !TARGETS.contains(&(plain, kind.as_str())) {
-        let known: Vec<String> = TARGETS
-            .iter()
-            .map(|(group, kind)| match *group {
-                "" => (*kind).to_owned(),
-                group => format!("{group}/{kind}"),
-            })
-            .collect();
+    let known = |kind: &String| TARGETS.contains(&(plain, kind.as_str()));
+    if let Some(kind) = kind.as_ref().filter(|kind| !known(kind)) {
+        let names = TARGETS.map(|(group, kind)| match group {
+            "" => kind.to_owned(),
+            group => format!("{group}/{kind}"),
+        });
         let message = format!("`{group}/{kind}` is nothing that a policy can be attached to");
-        let help = format!("one of {}", known.join(", "));
+        let help = format!("one of {}", names.join(", "));
         fields.diagnostics.push(
             Diagnostic::error(message)
                 .at(&node.span, "group and kind")
@@ -158,4 +157,9 @@ fn check_reference(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
         );
     }
     fields.finish();
+    Some(Reference {
+        kind: kind?,
+        name: name?.into(),
+        span: node.span.clone(),
+    })
 }

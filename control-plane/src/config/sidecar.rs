@@ -65,8 +65,6 @@ pub(crate) struct IngressListener {
     pub(crate) port: SidecarPort,
     /// `None`: every address.
     pub(crate) bind: Option<IpAddr>,
-    /// Listens on a port of its own; connections are not redirected to it.
-    pub(crate) binds_to_port: bool,
     /// `None`: where the connection was going.
     pub(crate) default_endpoint: Option<SocketAddr>,
     pub(crate) connection_pool: Option<ConnectionPool>,
@@ -112,6 +110,12 @@ impl Sidecar {
             outbound_traffic_policy,
             inbound_connection_pool,
         })
+    }
+
+    /// Whether connections to some port go to the pod's own address, whichever that is.
+    pub(crate) fn names_the_pod(&self) -> bool {
+        let mut endpoints = self.ingress.iter().filter_map(|one| one.default_endpoint);
+        endpoints.any(|endpoint| endpoint.ip().is_unspecified())
     }
 
     /// The pool that holds for an inbound port: its listener's, else the one for all.
@@ -261,7 +265,12 @@ impl IngressListener {
             refuse(fields.diagnostics, &node.span, message, "a socket");
         }
         let port = sidecar_port(&mut fields, false);
-        let binds_to_port = capture_mode(&mut fields);
+        if capture_mode(&mut fields) {
+            let message = "an ingress listener that is not captured is not supported yet";
+            fields
+                .diagnostics
+                .push(Diagnostic::warning(message).at(&node.span, "taken as captured"));
+        }
         let default_endpoint = default_endpoint(&mut fields);
         let connection_pool = pool(&mut fields, "connectionPool");
         let written = fields
@@ -284,7 +293,6 @@ impl IngressListener {
         Some(IngressListener {
             port: port?,
             bind: bind.address(),
-            binds_to_port,
             default_endpoint,
             connection_pool,
         })

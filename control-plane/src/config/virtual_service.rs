@@ -20,6 +20,33 @@ pub(crate) struct VirtualService {
     pub(crate) tls: Vec<L4Route>,
     pub(crate) tcp: Vec<L4Route>,
     pub(crate) export_to: ExportTo,
+    pub(crate) semantics: Semantics,
+}
+
+/// By whose rules a VirtualService is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Semantics {
+    Istio,
+    /// Made from a route of the Gateway API.
+    GatewayApi,
+    /// Made from a TLSRoute.
+    TlsRoute,
+}
+
+impl Semantics {
+    /// As Istio marks what it makes.
+    pub(crate) fn of(annotations: &[(Name, Name)]) -> Semantics {
+        let value = |key: &str| {
+            let found = annotations.iter().find(|(known, _)| **known == *key);
+            found.map(|(_, value)| &**value)
+        };
+        let parents = value("internal.istio.io/parents").unwrap_or_default();
+        match value("internal.istio.io/route-semantics") {
+            Some("gateway") if parents.starts_with("TLSRoute/") => Semantics::TlsRoute,
+            Some("gateway") => Semantics::GatewayApi,
+            _ => Semantics::Istio,
+        }
+    }
 }
 
 impl VirtualService {
@@ -68,6 +95,7 @@ impl VirtualService {
             tls,
             tcp,
             export_to,
+            semantics: Semantics::Istio,
         })
     }
 

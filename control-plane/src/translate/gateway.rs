@@ -2,14 +2,15 @@
 
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
-use super::tcp;
-use crate::config::{Named, Server, ServerTls, Static, has_labels};
+use super::{guard, tcp};
+use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
 use crate::kubernetes::Target;
 use crate::names::{by_specificity, gateway_name, is_within};
+use crate::registry::Service;
 use crate::rules::{GatewayRule, VirtualServiceRule};
 use proxy_core::xds::{
     FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Name, NetworkFilter, Route,
-    RouteSource, RouteTable, VirtualHost,
+    RouteSource, RouteTable, TlsInspector, VirtualHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -55,6 +56,7 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
         if chains.is_empty() {
             continue;
         }
+        guard(&mut chains, scope.mesh, &scope.namespace, &scope.labels);
         let address: Option<IpAddr> = bind.as_ref().and_then(|bind| bind.parse().ok());
         let address = address.filter(|ip| !ip.is_unspecified());
         let text = address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
@@ -65,6 +67,7 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
             filter_chains: chains,
             default_filter_chain: None,
             use_original_dst: false,
+            tls_inspector: TlsInspector::AllPorts,
         }));
     }
     (listeners, tables)
@@ -75,37 +78,96 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
 /// is skipped.
 fn merged<'a>(scope: &'a Scope<'_>) -> BTreeMap<(u16, Option<Name>), PortServers<'a>> {
     let mut ports: BTreeMap<(u16, Option<Name>), PortServers<'a>> = BTreeMap::new();
-    for gateway in &scope.mesh.rules.gateways {
-        if !has_labels(&scope.labels, &gateway.spec().selector) {
-            continue;
-        }
+    for gateway in gateways(scope) {
         for server in &gateway.spec().servers {
             let bound = Bound { gateway, server };
-            let key = (target_port(scope, server.port), server.bind.clone());
-            let servers = ports.entry(key).or_default();
-            // A redirect counts as TLS settings.
-            if server.tls.is_some() || server.https_redirect {
-                let full = |host: &Named| full_host(gateway, &host.text);
-                let hosts: Vec<String> = server.hosts.iter().map(full).collect();
-                if hosts.iter().any(|host| servers.tls_hosts.contains(host)) {
-                    continue;
-                }
-                servers.tls_hosts.extend(hosts);
-            }
-            let plain_first = !servers.plain.is_empty() || !servers.tcp.is_empty();
-            if server.is_plain_http() {
-                if servers.tcp.is_empty() {
-                    servers.plain.push(bound);
-                }
-            } else if plain_first {
-            } else if server.tls.is_some() {
-                servers.tls.push(bound);
-            } else if servers.tls.is_empty() {
-                servers.tcp.push(bound);
+            for port in listening_ports(scope, gateway, server.port) {
+                let key = (port, server.bind.clone());
+                join(ports.entry(key).or_default(), bound);
             }
         }
     }
     ports
+}
+
+/// Adds a server to those of its port.
+fn join<'a>(servers: &mut PortServers<'a>, bound: Bound<'a>) {
+    let server = bound.server;
+    // A redirect counts as TLS settings.
+    if server.tls.is_some() || server.https_redirect {
+        let full = |host: &Named| full_host(bound.gateway, &host.text);
+        let hosts: Vec<String> = server.hosts.iter().map(full).collect();
+        if hosts.iter().any(|host| servers.tls_hosts.contains(host)) {
+            return;
+        }
+        servers.tls_hosts.extend(hosts);
+    }
+    let plain_first = !servers.plain.is_empty() || !servers.tcp.is_empty();
+    if server.is_plain_http() {
+        if servers.tcp.is_empty() {
+            servers.plain.push(bound);
+        }
+    } else if plain_first {
+    } else if server.tls.is_some() {
+        servers.tls.push(bound);
+    } else if servers.tls.is_empty() {
+        servers.tcp.push(bound);
+    }
+}
+
+/// The Gateways for this pod. One whose pods the controller makes keeps Gateways of Istio's own from
+/// other namespaces off them.
+fn gateways<'a>(scope: &'a Scope<'_>) -> Vec<&'a GatewayRule> {
+    let all = scope.mesh.rules.gateways.iter();
+    let mut found: Vec<&GatewayRule> = all
+        .filter(|gateway| match &gateway.spec().bound_to {
+            None => has_labels(&scope.labels, &gateway.spec().selector),
+            Some(bound) => services_before(scope, bound).next().is_some(),
+        })
+        .collect();
+    let managed: BTreeSet<Name> = found
+        .iter()
+        .filter(|gateway| {
+            gateway
+                .spec()
+                .bound_to
+                .as_ref()
+                .is_some_and(|to| to.managed)
+        })
+        .map(|gateway| gateway.namespace().clone())
+        .collect();
+    found.retain(|gateway| {
+        let bound = gateway.spec().bound_to.is_some();
+        managed.is_empty() || bound || managed.contains(gateway.namespace())
+    });
+    found
+}
+
+/// The Services that `bound` names and that this pod is behind.
+fn services_before<'s>(
+    scope: &'s Scope<'_>,
+    bound: &'s BoundTo,
+) -> impl Iterator<Item = &'s Arc<Service>> {
+    let hosts = bound.services.iter();
+    let services = hosts.flat_map(|host| scope.mesh.registry.with_host(host));
+    services.filter(|service| {
+        service.namespace == bound.namespace && service.selects(&scope.namespace, &scope.labels)
+    })
+}
+
+/// Where the pod listens for a port of a Gateway: one that is bound to Services means a port of
+/// theirs.
+fn listening_ports(scope: &Scope<'_>, gateway: &GatewayRule, port: u16) -> BTreeSet<u16> {
+    let Some(bound) = &gateway.spec().bound_to else {
+        return BTreeSet::from([target_port(scope, port)]);
+    };
+    let services = services_before(scope, bound);
+    services
+        .filter_map(|service| match service.port(port)?.target {
+            Target::Number(target) => Some(target),
+            Target::Name(_) => None,
+        })
+        .collect()
 }
 
 /// `./` is the Gateway's namespace, `*/` is every one.
@@ -194,6 +256,7 @@ fn route_table(scope: &Scope<'_>, name: Name, servers: &[Bound<'_>]) -> RouteTab
                     scope,
                     gateways: std::slice::from_ref(&bound.gateway.id),
                     port,
+                    tls: bound.server.tls.is_some() || bound.server.https_redirect,
                 };
                 of_virtual_service(&context, rule)
             });
@@ -261,6 +324,7 @@ fn manager_chain(table: &Name, matches: FilterChainMatch, terminates_tls: bool) 
         name: "".into(),
         matches,
         terminates_tls,
+        rbac: Vec::new(),
         filter: NetworkFilter::Http(HttpConnectionManager {
             use_remote_address: true,
             ..HttpConnectionManager::new(RouteSource::Rds(table.clone()))
@@ -320,7 +384,8 @@ fn applies(bound: &Bound<'_>, rule: &VirtualServiceRule, statics: &Static) -> bo
     gateway && statics.port.is_none_or(|port| port == bound.server.port)
 }
 
-/// The first VirtualService with a TCP rule that applies has it all.
+/// The first VirtualService with a TCP rule that applies has it all, or one made from a TLSRoute, where
+/// the listener ends TLS.
 fn tcp_chain(
     scope: &Scope<'_>,
     bound: &Bound<'_>,
@@ -331,9 +396,15 @@ fn tcp_chain(
         scope,
         gateways: std::slice::from_ref(&bound.gateway.id),
         port: bound.server.port,
+        tls: bound.server.tls.is_some(),
     };
     bound_rules(scope, bound).into_iter().find_map(|(rule, _)| {
-        let tcp = rule.spec().tcp.iter().find(|tcp| {
+        let spec = rule.spec();
+        let tls = match spec.semantics {
+            Semantics::TlsRoute => spec.tls.iter(),
+            _ => [].iter(),
+        };
+        let tcp = spec.tcp.iter().chain(tls).find(|tcp| {
             let mut matches = tcp.matches.iter();
             tcp.matches.is_empty() || matches.any(|one| applies(bound, rule, &one.statics))
         })?;
@@ -349,6 +420,7 @@ fn passthrough_chains(scope: &Scope<'_>, bound: &Bound<'_>, chains: &mut Vec<Fil
         scope,
         gateways: std::slice::from_ref(&bound.gateway.id),
         port: bound.server.port,
+        tls: bound.server.tls.is_some(),
     };
     for (rule, _) in bound_rules(scope, bound) {
         for tls in &rule.spec().tls {
@@ -357,13 +429,18 @@ fn passthrough_chains(scope: &Scope<'_>, bound: &Bound<'_>, chains: &mut Vec<Fil
                 .iter()
                 .filter(|one| applies(bound, rule, &one.statics))
             {
+                let every = one.sni_hosts.iter().any(|name| &**name == "*");
                 let repeats = chains.iter().any(|chain| {
-                    let mut names = chain.matches.server_names.iter();
-                    names.any(|name| one.sni_hosts.contains(name))
+                    let names = &chain.matches.server_names;
+                    (every && names.is_empty())
+                        || names.iter().any(|name| one.sni_hosts.contains(name))
                 });
                 if !repeats {
                     let matches = FilterChainMatch {
-                        server_names: one.sni_hosts.clone(),
+                        server_names: match every {
+                            true => Vec::new(),
+                            false => one.sni_hosts.clone(),
+                        },
                         ..FilterChainMatch::default()
                     };
                     chains.push(tcp::chain(matches, tcp::clusters(&context, rule, tls)));

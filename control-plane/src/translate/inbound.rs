@@ -2,19 +2,19 @@
 
 use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
+use super::inbound_ports;
 use super::routes::plain_route;
-use super::{Mesh, tcp};
-use crate::config::{ConnectionPool, MutualTls, merge_levels};
-use crate::kubernetes::Target;
+use super::{Mesh, guard, tcp};
+use crate::config::MutualTls;
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
-use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
-    Cluster, ConfigRef, FilterChain, FilterChainMatch, Forward, HttpConnectionManager,
-    HttpProtocol, Listener, Name, NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable,
-    VirtualHost,
+    Cluster, ConfigRef, Discovery, Endpoint, FilterChain, FilterChainMatch, Forward,
+    HttpConnectionManager, HttpProtocol, Listener, LoadAssignment, LocalityEndpoints, Name,
+    NetworkFilter, RetryOn, RetryPolicy, RouteSource, RouteTable, TlsInspector, VirtualHost,
 };
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 const MUTUAL: [&str; 5] = [
@@ -25,39 +25,9 @@ const MUTUAL: [&str; 5] = [
     "istio-h2",
 ];
 
-/// A port of the application.
-struct Port {
-    protocol: Protocol,
-    service_port: u16,
-    origin: ConfigRef,
-    pool: Option<ConnectionPool>,
-}
-
 /// The inbound listener and clusters of `proxy`.
 pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
-    let selecting = mesh
-        .registry
-        .services
-        .iter()
-        .filter(|service| service.selects(&proxy.namespace, &proxy.labels));
-    let mut ports: BTreeMap<u16, Port> = BTreeMap::new();
-    for service in selecting {
-        for port in service
-            .ports
-            .iter()
-            .filter(|port| port.protocol != Protocol::Udp)
-        {
-            let Some(target) = target(service, port, proxy, pods) else {
-                continue;
-            };
-            ports.entry(target).or_insert_with(|| Port {
-                protocol: port.protocol,
-                service_port: port.number,
-                origin: service.origin.clone(),
-                pool: pool(mesh, service, port.number, proxy),
-            });
-        }
-    }
+    let ports = inbound_ports::of(mesh, proxy, pods);
     let mut clusters = Vec::new();
     let mut chains = vec![FilterChain {
         name: "virtualInbound-blackhole".into(),
@@ -90,6 +60,10 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
     }
     for (target, port) in &ports {
         let cluster: Name = format!("inbound|{target}||").into();
+        let to = match port.endpoint {
+            None => to_original_destination(&cluster),
+            Some(address) => to_application(&cluster, address),
+        };
         let mut made = Cluster {
             http_protocol: match port.protocol {
                 protocol if protocol.is_http2() => HttpProtocol::Http2,
@@ -97,16 +71,15 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
                 _ => HttpProtocol::Http1,
             },
             origin: Some(port.origin.clone()),
-            ..to_original_destination(&cluster)
+            ..to
         };
         if let Some(pool) = &port.pool {
             apply_pool(&mut made, pool);
         }
         clusters.push(Arc::new(made));
-        let name: Name = format!("0.0.0.0_{target}").into();
         let handlers = Handlers {
-            http_name: name.clone(),
-            tcp_name: name,
+            http_name: port.listener.clone(),
+            tcp_name: port.listener.clone(),
             port: Some(*target),
             table: table(
                 &cluster,
@@ -119,10 +92,13 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
     }
     clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
+    // All but the first, which passes nothing on.
+    guard(&mut chains[1..], mesh, &proxy.namespace, &proxy.labels);
     let listener = Listener {
         name: "virtualInbound".into(),
         address: None,
         port: 15006,
+        tls_inspector: inspected(&chains),
         filter_chains: chains,
         default_filter_chain: None,
         use_original_dst: false,
@@ -134,30 +110,31 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
     }
 }
 
-/// The connection pool that a DestinationRule sets for all clients of `service`.
-fn pool(
-    mesh: &Mesh,
-    service: &Service,
-    port: u16,
-    proxy: &ProxyIdentity,
-) -> Option<ConnectionPool> {
-    let policy = mesh.rules.policy_for(&proxy.namespace, &[], service)?;
-    merge_levels(policy.policy.as_ref(), None, port).connection_pool
+fn to_application(cluster: &Name, address: SocketAddr) -> Cluster {
+    let locality = LocalityEndpoints {
+        locality: "".into(),
+        priority: 0,
+        weight: 1,
+        endpoints: vec![Endpoint::new(address)],
+    };
+    let assignment = LoadAssignment::new(cluster.clone(), vec![locality]);
+    Cluster::new(cluster.clone(), Discovery::Static(assignment))
 }
 
-fn target(
-    service: &Service,
-    port: &ServicePort,
-    proxy: &ProxyIdentity,
-    pods: &PodIndex,
-) -> Option<u16> {
-    match &port.target {
-        Target::Number(number) => Some(*number),
-        Target::Name(_) => pods
-            .behind(service)
-            .into_iter()
-            .find(|pod| pod.ip == proxy.ip)
-            .and_then(|pod| crate::registry::target_port(&port.target, pod)),
+/// TLS is looked for where a chain asks for it: at a port with chains of its own, one of those;
+/// elsewhere, one of those for all ports.
+fn inspected(chains: &[FilterChain]) -> TlsInspector {
+    let mut by_port: BTreeMap<Option<u16>, bool> = BTreeMap::new();
+    for chain in chains {
+        let asks = chain.matches.transport_protocol.as_deref() == Some("tls");
+        *by_port.entry(chain.matches.destination_port).or_default() |= asks;
+    }
+    let elsewhere = by_port.remove(&None).unwrap_or(false);
+    let others = by_port.into_iter().filter(|(_, asks)| *asks != elsewhere);
+    let ports: Vec<u16> = others.filter_map(|(port, _)| port).collect();
+    match elsewhere {
+        true => TlsInspector::AllPortsBut(ports),
+        false => TlsInspector::Only(ports),
     }
 }
 
@@ -252,6 +229,7 @@ impl Handlers {
             name: self.http_name.clone(),
             matches: self.matches(transport, protocols),
             terminates_tls,
+            rbac: Vec::new(),
             filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Inline(
                 Arc::clone(&self.table),
             ))),

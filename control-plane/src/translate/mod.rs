@@ -1,9 +1,11 @@
 //! From objects to the resources of one proxy.
 
+mod access;
 mod clusters;
 mod endpoints;
 mod gateway;
 mod inbound;
+mod inbound_ports;
 mod localities;
 mod outbound;
 mod routes;
@@ -11,6 +13,7 @@ mod scope;
 mod tcp;
 mod virtual_hosts;
 
+use access::guard;
 pub(crate) use endpoints::PodIndex;
 
 use crate::config::MeshConfig;
@@ -21,6 +24,7 @@ use crate::rules::Rules;
 use endpoints::EndpointSource;
 use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
 use scope::Scope;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The configuration as a whole, indexed for translation.
@@ -66,6 +70,18 @@ impl Mesh {
             },
         }
     }
+
+    /// What all proxies with the same key are told alike of connections to their applications.
+    pub(crate) fn inbound_key(&self, proxy: &ProxyIdentity) -> InboundKey {
+        let sidecar = self.rules.sidecar_for(&proxy.namespace, &proxy.labels);
+        let own_address = sidecar.is_some_and(|at| self.rules.sidecar(at).names_the_pod());
+        InboundKey {
+            kind: proxy.kind,
+            namespace: proxy.namespace.clone(),
+            labels: proxy.labels.clone(),
+            ip: own_address.then_some(proxy.ip),
+        }
+    }
 }
 
 /// Proxies with the same key share everything but their inbound side.
@@ -78,6 +94,16 @@ pub(crate) struct ScopeKey {
     pub(crate) labels: Vec<(Name, Name)>,
     /// Empty where it does not matter.
     pub(crate) locality: Name,
+}
+
+/// Proxies with the same key share their inbound side.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InboundKey {
+    kind: ProxyKind,
+    namespace: Name,
+    labels: Vec<(Name, Name)>,
+    /// Where their own address has a say.
+    ip: Option<IpAddr>,
 }
 
 /// What proxies with the same key share.

@@ -8,7 +8,7 @@ use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
     FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Name, NetworkFilter,
-    RouteSource, RouteTable, VirtualHost,
+    RouteSource, RouteTable, TlsInspector, VirtualHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -206,6 +206,7 @@ fn manager_chain(table: Name, matches: FilterChainMatch) -> FilterChain {
         name: "".into(),
         matches,
         terminates_tls: false,
+        rbac: Vec::new(),
         filter: NetworkFilter::Http(HttpConnectionManager::new(RouteSource::Rds(table))),
     }
 }
@@ -236,6 +237,7 @@ fn finished(
         filter_chains: chains,
         default_filter_chain,
         use_original_dst: false,
+        tls_inspector: TlsInspector::AllPorts,
     }
 }
 
@@ -268,5 +270,6 @@ fn virtual_outbound(scope: &Scope<'_>) -> Listener {
         ],
         default_filter_chain: None,
         use_original_dst: true,
+        tls_inspector: TlsInspector::AllPorts,
     }
 }

@@ -6,15 +6,19 @@ use crate::config::{
     ConsistentHash, Destination, HashKey, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
     RouteDestination, Static, has_labels,
 };
-use crate::names::{full_name, gateway_name};
+use crate::names::{escaped, full_name, gateway_name};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     ConfigRef, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
-    Redirect, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
+    PathRewrite, Redirect, Regex, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch,
+    WeightedCluster,
 };
 use std::sync::Arc;
+
+/// Istio's name for a destination that a route of the Gateway API may not have.
+pub(crate) const NOBODY: &str = "UnknownService";
 
 /// For whom routes are made.
 pub(crate) struct RouteContext<'a, 'm> {
@@ -23,6 +27,8 @@ pub(crate) struct RouteContext<'a, 'm> {
     pub(crate) gateways: &'a [Name],
     /// Of the listener; of a gateway: of the server.
     pub(crate) port: u16,
+    /// The listener speaks TLS.
+    pub(crate) tls: bool,
 }
 
 impl RouteContext<'_, '_> {
@@ -97,7 +103,8 @@ fn route(
     };
     let mut request_headers = http.headers.request.clone();
     let mut response_headers = http.headers.response.clone();
-    let action = match &http.action {
+    let mut matches = one.map_or_else(RouteMatch::default, |one| one.request.clone());
+    let mut action = match &http.action {
         HttpAction::Route(destinations) => {
             if let [single] = &destinations[..] {
                 append(&mut request_headers, &single.headers.request);
@@ -121,11 +128,8 @@ fn route(
                     RedirectPort::FromRequest => context.port,
                 })
                 .filter(|port| {
-                    // Those that go without saying are left out. Gateways speak TLS at 443.
-                    let own = match context.in_mesh() || context.port != 443 {
-                        true => "http",
-                        false => "https",
-                    };
+                    // Those that go without saying are left out.
+                    let own = if context.tls { "https" } else { "http" };
                     let scheme = scheme.as_deref().unwrap_or(own);
                     !matches!((port, scheme), (80, "http") | (443, "https"))
                 }),
@@ -141,20 +145,50 @@ fn route(
             body: "".into(),
         },
     };
+    if rule.of_gateway_api() {
+        let forward = match &mut action {
+            RouteAction::Forward(forward) => Some(forward),
+            _ => None,
+        };
+        with_gateway_semantics(&mut matches, forward);
+    }
     Route {
         name,
-        matches: one.map_or_else(RouteMatch::default, |one| one.request.clone()),
+        matches,
         action,
         request_headers,
         response_headers,
         fault: http.fault.clone(),
         cors: http.cors.clone(),
         local_rate_limit: None,
-        origin: Some(ConfigRef {
+        origin: Some(http.origin.clone().unwrap_or_else(|| ConfigRef {
             file: http.span.file.name.clone(),
             line: http.span.line(),
             ..rule.origin()
-        }),
+        })),
+    }
+}
+
+/// Of the Gateway API: prefixes end at a slash, and one that is replaced by nothing leaves a slash.
+fn with_gateway_semantics(matches: &mut RouteMatch, forward: Option<&mut Forward>) {
+    let mut prefix: Name = "".into();
+    if let PathMatch::Prefix(text) = &matches.path
+        && &**text != "/"
+    {
+        prefix = text.strip_suffix('/').unwrap_or(text).into();
+        matches.path = PathMatch::SeparatedPrefix(prefix.clone());
+    }
+    let Some(forward) = forward else {
+        return;
+    };
+    forward.cluster_not_found_status = 500;
+    if forward.path_rewrite == PathRewrite::Prefix("/".into())
+        && let Ok(pattern) = Regex::new(&format!("^{}(/?)(.*)", escaped(&prefix)))
+    {
+        forward.path_rewrite = PathRewrite::Regex {
+            pattern,
+            substitution: r"/\2".into(),
+        };
     }
 }
 
@@ -226,6 +260,9 @@ pub(crate) fn destination_cluster(
     rule: &VirtualServiceRule,
     to: &Destination,
 ) -> Name {
+    if to.host.text.is_empty() {
+        return NOBODY.into();
+    }
     let host = full_name(&to.host.text, rule.namespace());
     let sole = || {
         let service = destination_service(context.scope, rule, &host)?;

@@ -296,8 +296,14 @@ impl<'l> Imports<'l> {
     /// One of its hosts is enough.
     fn rule(&self, rule: &VirtualServiceRule) -> bool {
         let namespace = rule.namespace();
+        let imported = |hosts: &Hosts<'_>, host: &Name| match rule.of_gateway_api() {
+            // Its hosts are those of services.
+            true => hosts.service(host),
+            false => hosts.rule(host),
+        };
         rule.hosts.iter().any(|host| {
-            self.of(namespace).any(|hosts| hosts.rule(host)) && !self.excludes(namespace, host)
+            let mut hosts = self.of(namespace);
+            hosts.any(|hosts| imported(hosts, host)) && !self.excludes(namespace, host)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Filter chains of TCP and TLS ports.
 
 use super::cluster_name;
-use super::routes::{RouteContext, destination_service};
+use super::routes::{NOBODY, RouteContext, destination_service};
 use super::scope::{Egress, Scope};
 use crate::config::{Destination, L4Match, L4Route, Static, has_labels};
 use crate::names::{full_name, gateway_name, overlap};
@@ -16,6 +16,7 @@ pub(crate) fn chain(matches: FilterChainMatch, clusters: Vec<(Name, u32)>) -> Fi
         name: "".into(),
         matches,
         terminates_tls: false,
+        rbac: Vec::new(),
         filter: NetworkFilter::Tcp(TcpProxy { clusters }),
     }
 }
@@ -39,6 +40,7 @@ pub(crate) fn service_chains(
             scope,
             gateways: &["mesh".into()],
             port: port.number,
+            tls: false,
         };
         if port.protocol.is_tls() {
             tls_chains(&context, rule, &own_ranges, &mut chains);
@@ -148,6 +150,9 @@ pub(crate) fn clusters(
     l4: &L4Route,
 ) -> Vec<(Name, u32)> {
     let name = |to: &Destination| {
+        if to.host.text.is_empty() {
+            return NOBODY.into();
+        }
         let host = full_name(&to.host.text, rule.namespace());
         let service = destination_service(context.scope, rule, &host);
         let sole = service.and_then(|service| match &service.ports[..] {

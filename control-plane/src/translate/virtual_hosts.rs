@@ -71,8 +71,13 @@ fn group(
             None => hosts.push(host.clone()),
         }
     }
+    let of_gateway_api = rule.of_gateway_api();
     for pattern in rule.hosts.iter().filter(|host| is_wildcard(host)) {
         let mut any = false;
+        if of_gateway_api {
+            hosts.push(pattern.clone());
+            continue;
+        }
         for (host, (service, _)) in services.iter().filter(|(host, _)| is_within(host, pattern)) {
             any = true;
             let owner = egress.wildcard_owner.get(*host);
@@ -84,6 +89,13 @@ fn group(
         if !any {
             hosts.push(pattern.clone());
         }
+    }
+    // Routes of the Gateway API are for clients of their own namespace, or services of it.
+    let concerned = |service: &Arc<Service>| {
+        service.namespace == *rule.namespace() || scope.namespace == *rule.namespace()
+    };
+    if of_gateway_api && !found.iter().any(concerned) {
+        return None;
     }
     // Services of the port that speak something else are neither routed nor literal hosts.
     found.retain(|service| {
@@ -97,6 +109,7 @@ fn group(
         scope,
         gateways: &["mesh".into()],
         port,
+        tls: false,
     };
     let routes = of_virtual_service(&context, rule);
     (!routes.is_empty()).then_some(Group {

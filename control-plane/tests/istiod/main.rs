@@ -1,7 +1,6 @@
 //! What istiod itself answers, recorded, against what this translation answers.
 //!
-//! `CASE=NAME` narrows it to some cases, `ALL=1` takes those with unsupported kinds too, `SHOW=1`
-//! prints every difference.
+//! `CASE=NAME` narrows it to some cases, `SHOW=1` prints every difference.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -382,37 +381,17 @@ fn bookinfo_goes_where_istiod_sends_it() {
     assert_eq!(tally.resources_right, tally.resources);
 }
 
-/// The kinds of objects in a case.
-fn kinds(case: &Path) -> Vec<String> {
-    let mut kinds = Vec::new();
-    for name in ["kubernetes.yaml", "istio.yaml"] {
-        let text = std::fs::read_to_string(case.join(name)).unwrap_or_default();
-        let lines = text.lines().filter_map(|line| line.strip_prefix("kind: "));
-        kinds.extend(lines.map(str::to_owned));
-        if text.contains("gateway.networking.k8s.io") {
-            kinds.push("Gateway API".to_owned());
-        }
-    }
-    kinds
-}
-
 #[test]
 fn other_configurations_go_where_istiod_sends_them() {
     let Some(shared) = shared() else { return };
-    let unsupported = ["HTTPRoute", "Gateway API"];
     let only = std::env::var("CASE").unwrap_or_default();
-    let others = cases(&shared, |case| {
-        let supported = kinds(case)
-            .iter()
-            .all(|kind| !unsupported.contains(&kind.as_str()));
-        name(case).contains(&only) && (supported || std::env::var_os("ALL").is_some())
-    });
+    let others = cases(&shared, |case| name(case).contains(&only));
     let mut tally = Tally::default();
     for case in &others {
         run_case(case, &mut tally);
     }
-    report("All cases of supported kinds", others.len(), &tally);
-    if only.is_empty() && std::env::var_os("ALL").is_none() {
+    report("All cases", others.len(), &tally);
+    if only.is_empty() {
         assert!(tally.http > 10_000, "only {} requests", tally.http);
         assert!(tally.http_right * 1000 >= tally.http * 998);
         assert_eq!(tally.resources_right, tally.resources);

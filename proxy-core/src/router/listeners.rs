@@ -1,7 +1,7 @@
 //! Which listener and filter chain take a downstream connection.
 
 use crate::contract::{Direction, DownstreamTls, Opened};
-use crate::xds::{FilterChain, FilterChainMatch, Listener};
+use crate::xds::{FilterChain, FilterChainMatch, IpRange, Listener};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -64,20 +64,19 @@ fn best_chain(listener: &Listener, opened: &Opened, http: bool) -> Option<usize>
     let candidates = narrow(candidates, |at| {
         address_score(chain(at), opened.original_dst.ip())
     });
-    let sni = opened.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    let seen = listener.tls_inspector.sees(port);
+    let tls = opened.tls.as_ref().filter(|_| seen);
+    let sni = tls.and_then(|tls| tls.sni.as_deref());
     let candidates = narrow(candidates, |at| server_name_score(chain(at), sni));
-    let transport = if opened.tls.is_some() {
-        "tls"
-    } else {
-        "raw_buffer"
-    };
+    let transport = if tls.is_some() { "tls" } else { "raw_buffer" };
     let candidates = narrow(candidates, |at| {
         match chain(at).transport_protocol.as_deref() {
             Some(want) => (want == transport).then_some(1),
             None => Some(0),
         }
     });
-    let offered = application_protocols(opened.tls.as_ref(), http);
+    // TLS that is not seen as such is no HTTP either.
+    let offered = application_protocols(tls, http && (seen || opened.tls.is_none()));
     let candidates = narrow(candidates, |at| {
         let wanted = &chain(at).application_protocols;
         match wanted.is_empty() {
@@ -104,21 +103,16 @@ fn address_score(matches: &FilterChainMatch, ip: IpAddr) -> Option<usize> {
     matches
         .prefix_ranges
         .iter()
-        .filter(|(net, len)| in_prefix(ip, *net, *len))
+        .filter(|(address, prefix_length)| {
+            let (address, prefix_length) = (*address, *prefix_length);
+            IpRange {
+                address,
+                prefix_length,
+            }
+            .contains(ip)
+        })
         .map(|(_, len)| 1 + usize::from(*len))
         .max()
-}
-
-fn in_prefix(ip: IpAddr, net: IpAddr, len: u8) -> bool {
-    let same = |a: u128, b: u128, width: u32| {
-        let shift = width.saturating_sub(u32::from(len));
-        a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
-    };
-    match (ip, net) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
-        _ => false,
-    }
 }
 
 /// Exact names beat wildcards, longer wildcards beat shorter ones.

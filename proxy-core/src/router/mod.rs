@@ -7,6 +7,7 @@ pub(crate) mod hash;
 mod listeners;
 mod matching;
 mod path;
+mod rbac;
 mod rewrite;
 mod routes;
 mod timeouts;
@@ -15,6 +16,7 @@ pub use cors::Cors;
 pub use listeners::{ChainChoice, find_chain};
 pub use matching::{matches, path_of};
 pub(crate) use matching::{request_header_matches, response_header_matches};
+pub use rbac::{RequestSubject, Subject};
 pub(crate) use rewrite::{location_of_direct_response, upstream_head};
 pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
@@ -50,6 +52,8 @@ pub struct Decision {
     pub max_stream_duration: Option<Nanos>,
     /// Whose local rate limit applies.
     pub rate_limit: Option<RateLimitOf>,
+    /// RBAC filters are asked, about the connection too.
+    pub guarded: bool,
     /// Another stream with the same head may be decided otherwise: the stream's random value had a
     /// say, or its connection.
     pub one_off: bool,
@@ -239,6 +243,7 @@ pub fn route(
             .local_rate_limit
             .as_ref()
             .map(|_| RateLimitOf::Manager),
+        guarded: !manager.rbac.is_empty(),
         one_off: false,
     };
     match path::clean(manager, &decision.head.path) {

@@ -1,4 +1,4 @@
-//! The HTTP filters before the router: faults, CORS, then the local rate limit.
+//! The HTTP filters before the router: access control, faults, CORS, then the local rate limit.
 
 use super::Worker;
 use super::reply::LocalReply;
@@ -7,17 +7,41 @@ use crate::contract::Out;
 use crate::messages::{SharedCounter, ToWorker};
 use crate::random::Purpose;
 use crate::resilience::rate_limit::{Bucket, BucketOwner, BucketSize};
-use crate::router::{Decision, Outcome, RateLimitOf};
+use crate::router::{Decision, Outcome, RateLimitOf, RequestSubject, Subject};
 use crate::telemetry::{Details, Flag};
-use crate::xds::{Fault, Fraction, LocalRateLimit, NetworkFilter};
+use crate::xds::{Fault, Fraction, LocalRateLimit, Name, NetworkFilter};
 use std::sync::Arc;
 
 impl Worker {
     pub(super) fn run_filters(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        if decision.guarded
+            && let Some(policy) = self.denied(x, decision)
+        {
+            let (body, details) = ("RBAC: access denied", Details::RbacAccessDenied(policy));
+            return self.local_reply(x, 403, body, details, None, out);
+        }
         match decision.route().and_then(|route| route.fault.as_ref()) {
             None => self.answer_preflight_or_go_on(x, decision, out),
             Some(fault) => self.inject(x, decision, fault, out),
         }
+    }
+
+    /// Whether an RBAC filter denies the request, and by which policy, if any.
+    fn denied(&self, x: u32, decision: &Decision) -> Option<Option<Name>> {
+        let downstream = self.downstream(self.exchanges[x as usize].downstream)?;
+        let NetworkFilter::Http(manager) = &downstream.chain.chain()?.filter else {
+            return None;
+        };
+        let subject = Subject {
+            opened: &downstream.opened,
+            request: Some(RequestSubject {
+                head: &decision.head,
+                manager,
+                claims: None,
+            }),
+        };
+        let policy = manager.rbac.iter().find_map(|rbac| rbac.denial(subject))?;
+        Some(policy.map(|policy| policy.name.clone()))
     }
 
     /// The fault filter: a delay first, and after it perhaps an abort.

@@ -24,11 +24,11 @@ use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, Exchang
 use crate::messages::ToWorker;
 use crate::random::Draws;
 use crate::resilience::rate_limit::{Bucket, BucketOwner};
-use crate::router::{Decision, find_chain};
+use crate::router::{Decision, Subject, find_chain};
 use crate::slab::Slab;
 use crate::time::Nanos;
 use crate::timers::Timers;
-use crate::xds::{Listener, Name, NetworkFilter, RouteTable};
+use crate::xds::{Listener, Name, NetworkFilter, Rbac, RouteTable};
 use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
@@ -254,9 +254,14 @@ impl Worker {
         let id = opened.downstream;
         let found = find_chain(&self.listeners, &opened, true);
         let http = found.filter(|choice| {
-            choice
-                .chain()
-                .is_some_and(|chain| matches!(chain.filter, NetworkFilter::Http(_)))
+            choice.chain().is_some_and(|chain| {
+                let subject = Subject {
+                    opened: &opened,
+                    request: None,
+                };
+                let denied = |rbac: &Rbac| rbac.denial(subject).is_some();
+                matches!(chain.filter, NetworkFilter::Http(_)) && !chain.rbac.iter().any(denied)
+            })
         });
         let Some(chain) = http else {
             out.actions

@@ -202,8 +202,13 @@ impl Worker {
                 }
             }
         }
+        let before = matches!(
+            exchange.details,
+            Details::FaultFilterAbort | Details::RbacAccessDenied(_)
+        );
+        // Filters before that of CORS answer without it.
         if let Some(cors) = &matched.cors
-            && exchange.details != Details::FaultFilterAbort
+            && !before
             && !cors.response_headers.0.is_empty()
         {
             let headers = &mut Arc::make_mut(&mut head).headers;
@@ -336,7 +341,7 @@ impl Worker {
             duration: self.now - exchange.started_at,
             status: exchange.status,
             flags: exchange.flags,
-            details: exchange.details,
+            details: exchange.details.clone(),
             decision: exchange.decision.take(),
             weighted_choice: exchange.weighted_choice,
             cluster: exchange.cluster,

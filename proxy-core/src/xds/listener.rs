@@ -1,6 +1,6 @@
 //! Listeners and filter chains.
 
-use super::{Fraction, Name, RouteTable};
+use super::{Fraction, Name, Rbac, RouteTable};
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -19,6 +19,30 @@ pub struct Listener {
     pub default_filter_chain: Option<FilterChain>,
     /// Hands a redirected connection to the listener of its original destination, if there is one.
     pub use_original_dst: bool,
+    #[serde(default)]
+    pub tls_inspector: TlsInspector,
+}
+
+/// The original destination ports whose connections Envoy's TLS inspector looks at
+/// (`filter_disabled` of the listener filter). To a listener that does not look, TLS is bytes like
+/// any others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum TlsInspector {
+    #[default]
+    AllPorts,
+    AllPortsBut(Vec<u16>),
+    Only(Vec<u16>),
+}
+
+impl TlsInspector {
+    /// Whether connections to `port` are looked at.
+    pub fn sees(&self, port: u16) -> bool {
+        match self {
+            TlsInspector::AllPorts => true,
+            TlsInspector::AllPortsBut(ports) => !ports.contains(&port),
+            TlsInspector::Only(ports) => ports.contains(&port),
+        }
+    }
 }
 
 /// Envoy `config.listener.v3.FilterChain`.
@@ -29,6 +53,10 @@ pub struct FilterChain {
     pub matches: FilterChainMatch,
     /// The chain terminates TLS itself.
     pub terminates_tls: bool,
+    /// Network RBAC filters, in order, before the terminal one: a connection that one of them denies
+    /// is closed.
+    #[serde(default)]
+    pub rbac: Vec<Rbac>,
     pub filter: NetworkFilter,
 }
 
@@ -66,6 +94,9 @@ pub struct HttpConnectionManager {
     /// Clients are at the edge of the mesh: what they say of the protocol they came by is not
     /// believed. Istio sets it at gateways.
     pub use_remote_address: bool,
+    /// RBAC filters, in order, before all others that are modelled.
+    #[serde(default)]
+    pub rbac: Vec<Rbac>,
 }
 
 impl HttpConnectionManager {
@@ -79,6 +110,7 @@ impl HttpConnectionManager {
             stream_idle_timeout: None,
             local_rate_limit: None,
             use_remote_address: false,
+            rbac: Vec::new(),
         }
     }
 }

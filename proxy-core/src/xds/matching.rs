@@ -154,6 +154,24 @@ impl StringMatch {
             StringMatch::Regex(regex) => regex.is_full_match(text),
         }
     }
+
+    /// The same with Envoy's `ignore_case`, which regular expressions do not know.
+    pub fn matches_ignoring_case(&self, text: &[u8]) -> bool {
+        let same = |at: &[u8], want: &Name| at.eq_ignore_ascii_case(want.as_bytes());
+        let part = |range: Option<&[u8]>, want: &Name| range.is_some_and(|at| same(at, want));
+        match self {
+            StringMatch::Exact(want) => same(text, want),
+            StringMatch::Prefix(want) => part(text.get(..want.len()), want),
+            StringMatch::Suffix(want) => {
+                let start = text.len().checked_sub(want.len());
+                part(start.and_then(|start| text.get(start..)), want)
+            }
+            StringMatch::Contains(want) => {
+                want.is_empty() || text.windows(want.len()).any(|at| same(at, want))
+            }
+            StringMatch::Regex(regex) => regex.is_full_match(text),
+        }
+    }
 }
 
 /// What a header or query parameter must be.

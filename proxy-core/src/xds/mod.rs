@@ -8,6 +8,7 @@ mod endpoint;
 mod health;
 mod listener;
 mod matching;
+mod rbac;
 mod route;
 
 pub use cluster::*;
@@ -15,6 +16,7 @@ pub use endpoint::*;
 pub use health::*;
 pub use listener::*;
 pub use matching::*;
+pub use rbac::*;
 pub use route::*;
 
 use serde::{Deserialize, Serialize};

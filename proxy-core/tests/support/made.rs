@@ -30,10 +30,12 @@ pub fn listener() -> Listener {
             name: "".into(),
             matches: FilterChainMatch::default(),
             terminates_tls: false,
+            rbac: Vec::new(),
             filter: NetworkFilter::Http(manager),
         }],
         default_filter_chain: None,
         use_original_dst: false,
+        tls_inspector: proxy_core::xds::TlsInspector::AllPorts,
     }
 }
 

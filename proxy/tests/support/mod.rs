@@ -349,6 +349,7 @@ pub fn config(clusters: Vec<Cluster>, forward: Forward) -> Vec<XdsDelta> {
         name: "".into(),
         matches: FilterChainMatch::default(),
         terminates_tls: false,
+        rbac: Vec::new(),
         filter: NetworkFilter::Http(HttpConnectionManager {
             normalize_path: false,
             ..HttpConnectionManager::new(RouteSource::Rds("80".into()))
@@ -361,6 +362,7 @@ pub fn config(clusters: Vec<Cluster>, forward: Forward) -> Vec<XdsDelta> {
         filter_chains: vec![],
         default_filter_chain: Some(chain),
         use_original_dst: false,
+        tls_inspector: TlsInspector::AllPorts,
     };
     vec![
         XdsDelta::Clusters {

@@ -119,6 +119,7 @@ impl World<'_, '_> {
         let from = self.pods[pod as usize].locality;
         let to_pod = match flight.to {
             Destination::Station { station } => Some(station),
+            Destination::Closing { pod } => Some(pod),
             Destination::Proxy { proxy, .. } => Some(self.proxies[proxy as usize].pod),
             Destination::Line { .. } => None,
         };
@@ -145,7 +146,12 @@ impl World<'_, '_> {
         transport: &ConnTransport,
     ) {
         let pod = self.proxies[proxy as usize].pod;
-        let own = self.plan.pods[pod as usize].pod.ip == address.ip();
+        let own_ip = self.plan.pods[pod as usize].pod.ip;
+        let own = own_ip == address.ip() || address.ip().is_loopback();
+        let address = match own {
+            true => SocketAddr::new(own_ip, address.port()),
+            false => address,
+        };
         let known = self.places.get(&address.ip()).copied();
         let state = &mut self.proxies[proxy as usize].workers[worker as usize];
         let conn = Conn {

@@ -103,7 +103,11 @@ impl World<'_, '_> {
                         };
                         match self.accept_from_proxy(server, own_pod, client, address, mutual) {
                             Some(to) => to,
-                            None => return self.feed(proxy, worker, refused),
+                            None if mutual || self.core(server).is_none() => {
+                                return self.feed(proxy, worker, refused);
+                            }
+                            // It has to read something first.
+                            None => Destination::Closing { pod },
                         }
                     }
                     _ => Destination::Station { station: pod },
@@ -128,8 +132,8 @@ impl World<'_, '_> {
         let LineEnd::Conn { conn, .. } = client else {
             return None;
         };
-        let ip = self.plan.pods[client_pod as usize].pod.ip;
-        let peer = SocketAddr::new(ip, ephemeral_port(conn.index));
+        let client_pod = &self.plan.pods[client_pod as usize].pod;
+        let peer = SocketAddr::new(client_pod.ip, ephemeral_port(conn.index));
         let server_pod = self.proxies[server as usize].pod;
         let gateway = self.plan.pods[server_pod as usize].pod.proxy == ProxyKind::Gateway;
         let direction = if gateway {
@@ -141,6 +145,7 @@ impl World<'_, '_> {
         let tls = mutual.then_some(DownstreamTls {
             sni: None,
             mutual: true,
+            principal: Some(client_pod.principal()),
         });
         let id = self.accept(server, worker, client, |downstream| Opened {
             downstream,

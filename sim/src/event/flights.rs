@@ -29,6 +29,7 @@ impl World<'_, '_> {
                 self.request_for_proxy(proxy, worker, downstream, from, key, &head);
             }
             Destination::Station { station } => self.request_for_station(station, from, key, head),
+            Destination::Closing { pod } => self.answer_from(Some(pod), from, None, key),
             Destination::Line { line, generation } => match self.open_line(line, generation) {
                 Some((proxy, worker, downstream)) => {
                     self.request_for_proxy(proxy, worker, downstream, from, key, &head);

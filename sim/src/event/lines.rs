@@ -119,6 +119,7 @@ impl World<'_, '_> {
                 let tls = source.plan.tls.then(|| DownstreamTls {
                     sni: Some(host_of(&self.calls[call].head)),
                     mutual: false,
+                    principal: None,
                 });
                 (source.ip, tls)
             }

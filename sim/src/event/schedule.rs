@@ -138,6 +138,10 @@ pub(super) enum Destination {
     Station {
         station: u32,
     },
+    /// A proxy that will not have the connection, and closes it when it has read of it.
+    Closing {
+        pod: u32,
+    },
 }
 
 /// A request on its way.

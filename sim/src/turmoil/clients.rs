@@ -334,6 +334,7 @@ impl Lines {
                 let tls = sni.map(|sni| DownstreamTls {
                     sni: Some(sni),
                     mutual: false,
+                    principal: None,
                 });
                 let preface = Preface {
                     source,

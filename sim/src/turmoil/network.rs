@@ -107,7 +107,7 @@ impl Environment for Net {
         transport: &ConnTransport,
     ) -> Result<Io, ConnectFailure> {
         let own = self.world.ip_of(self.pod);
-        if address.ip() == own {
+        if address.ip() == own || address.ip().is_loopback() {
             let (near, far) = pipe();
             tokio::task::spawn_local(application::serve(Rc::clone(&self.world), self.pod, far));
             return Ok(near);
@@ -130,10 +130,12 @@ impl Environment for Net {
             ConnTransport::MutualTls => Some(DownstreamTls {
                 sni: None,
                 mutual: true,
+                principal: Some(self.world.plan.pods[self.pod as usize].pod.principal()),
             }),
             ConnTransport::Tls { sni } => Some(DownstreamTls {
                 sni: sni.clone(),
                 mutual: false,
+                principal: None,
             }),
         };
         let preface = Preface {

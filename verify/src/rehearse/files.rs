@@ -8,7 +8,7 @@ use export::{Bootstrap, Resources};
 use proxy_core::contract::Opened;
 use proxy_core::router::find_chain;
 use proxy_core::xds::{
-    Cluster, FilterChainMatch, Listener, LoadAssignment, Name, RouteTable, XdsDelta,
+    Cluster, FilterChainMatch, Listener, LoadAssignment, Name, RouteTable, TlsInspector, XdsDelta,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -184,6 +184,7 @@ impl Files {
                 filter_chains: vec![chain],
                 default_filter_chain: None,
                 use_original_dst: false,
+                tls_inspector: TlsInspector::AllPorts,
             }))
         };
         self.doors.iter().filter_map(own).collect()

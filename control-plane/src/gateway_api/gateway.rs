@@ -1,0 +1,449 @@
+//! GatewayClass, Gateway and ListenerSet as typed values.
+
+use super::reference::{GROUP, ObjectReference, ParentRef};
+use crate::config::{Labels, labels, named, port, required_named};
+use proxy_core::xds::Name;
+use source::{Diagnostic, Fields, Node, Span};
+
+/// Gateway API `Gateway`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Gateway {
+    pub(crate) class: Name,
+    pub(crate) listeners: Vec<Listener>,
+    /// Type and value.
+    pub(crate) addresses: Vec<(AddressType, Name)>,
+    pub(crate) infrastructure_labels: Option<Labels>,
+    /// Group, kind and name.
+    pub(crate) parameters: Option<(Name, Name, Name)>,
+    /// Who may add listeners by a ListenerSet; `None`: nobody.
+    pub(crate) allowed_listeners: Option<Namespaces>,
+    pub(crate) frontend: Frontend,
+    pub(crate) backend_certificate: Option<ObjectReference>,
+    /// What its Service is called (`gateway.istio.io/name-override`).
+    pub(crate) name_override: Option<Name>,
+}
+
+/// Gateway API `ListenerSet`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListenerSet {
+    pub(crate) parent: ParentRef,
+    pub(crate) listeners: Vec<Listener>,
+}
+
+/// The kind of a `GatewaySpecAddress`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AddressType {
+    Ip,
+    Hostname,
+    Other(Name),
+}
+
+/// Gateway API `Listener` or `ListenerEntry`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Listener {
+    pub(crate) name: Name,
+    pub(crate) span: Span,
+    pub(crate) hostname: Option<Name>,
+    /// 0: not stated (ListenerSet only).
+    pub(crate) port: u16,
+    pub(crate) protocol: Name,
+    pub(crate) tls: Option<ListenerTls>,
+    pub(crate) allowed: Namespaces,
+    /// Group and kind; empty: all that the protocol supports.
+    pub(crate) kinds: Vec<(Name, Name)>,
+}
+
+/// Gateway API `ListenerTLSConfig`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListenerTls {
+    pub(crate) passthrough: bool,
+    pub(crate) certificates: Vec<ObjectReference>,
+    pub(crate) options: Labels,
+}
+
+/// Gateway API `FromNamespaces` with its selector.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Namespaces {
+    Same,
+    All,
+    None,
+    /// `None`: without a selector.
+    Selector(Option<Selector>),
+}
+
+/// Kubernetes `LabelSelector`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Selector {
+    labels: Labels,
+    expressions: Vec<(Name, Operator, Vec<Name>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+/// What clients of a Gateway have to show (`GatewayTLSConfig.frontend`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Frontend {
+    pub(crate) default: Option<Validation>,
+    pub(crate) ports: Vec<(u16, Option<Validation>)>,
+}
+
+/// Gateway API `FrontendTLSValidation`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Validation {
+    pub(crate) certificates: Vec<ObjectReference>,
+    pub(crate) allow_insecure: bool,
+}
+
+/// The controller of a GatewayClass.
+pub(crate) fn read_class(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Name> {
+    let mut fields = Fields::of(node, "a GatewayClass", diagnostics)?;
+    let controller = fields.required_text("controllerName");
+    fields.ignore(&["description"]);
+    fields.unsupported(&["parametersRef"]);
+    fields.finish();
+    controller.map(Name::from)
+}
+
+impl Gateway {
+    pub(crate) fn read(
+        node: &Node,
+        annotations: &[(Name, Name)],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Gateway> {
+        let mut fields = Fields::of(node, "a Gateway of the Gateway API", diagnostics)?;
+        let class = fields.required_text("gatewayClassName");
+        let listeners = read_listeners(&mut fields);
+        let mut addresses = Vec::new();
+        for node in fields.list("addresses") {
+            let mut inner = Fields::of(node, "an address", fields.diagnostics)?;
+            let kind = match inner.text("type").as_deref() {
+                None | Some("IPAddress") => AddressType::Ip,
+                Some("Hostname") => AddressType::Hostname,
+                Some(other) => AddressType::Other(other.into()),
+            };
+            let value = inner.text("value").unwrap_or_default();
+            inner.finish();
+            addresses.push((kind, value.into()));
+        }
+        let (mut infrastructure_labels, mut parameters) = (None, None);
+        if let Some(node) = fields.optional("infrastructure") {
+            let mut inner = Fields::of(node, "the infrastructure", fields.diagnostics)?;
+            if inner.optional("labels").is_some() {
+                infrastructure_labels = Some(labels(&mut inner, "labels"));
+            }
+            if let Some(node) = inner.optional("parametersRef") {
+                let to = ObjectReference::read_node(node, inner.diagnostics)?;
+                let text = |text: Option<Name>| text.unwrap_or_else(|| "".into());
+                parameters = Some((text(to.group), text(to.kind), to.name.text));
+            }
+            inner.ignore(&["annotations"]);
+            inner.finish();
+        }
+        let allowed_listeners = match fields.optional("allowedListeners") {
+            None => None,
+            Some(node) => {
+                let mut inner = Fields::of(node, "the allowed listeners", fields.diagnostics)?;
+                let namespaces = match inner.optional("namespaces") {
+                    Some(node) => Namespaces::read(node, Namespaces::None, inner.diagnostics),
+                    None => None,
+                };
+                inner.finish();
+                namespaces
+            }
+        };
+        let (mut frontend, mut backend_certificate) = (Frontend::default(), None);
+        if let Some(node) = fields.optional("tls") {
+            let mut inner = Fields::of(node, "TLS of a Gateway", fields.diagnostics)?;
+            if let Some(node) = inner.optional("frontend") {
+                frontend = Frontend::read(node, inner.diagnostics)?;
+            }
+            if let Some(node) = inner.optional("backend") {
+                let mut backend = Fields::of(node, "TLS to backends", inner.diagnostics)?;
+                let reference = backend.optional("clientCertificateRef");
+                backend_certificate = reference
+                    .and_then(|node| ObjectReference::read_node(node, backend.diagnostics));
+                backend.finish();
+            }
+            inner.finish();
+        }
+        fields.unsupported(&["defaultScope"]);
+        fields.finish();
+        let name_override = annotations
+            .iter()
+            .find(|(key, _)| &**key == "gateway.istio.io/name-override");
+        Some(Gateway {
+            class: class?.into(),
+            listeners,
+            addresses,
+            infrastructure_labels,
+            parameters,
+            allowed_listeners,
+            frontend,
+            backend_certificate,
+            name_override: name_override.map(|(_, value)| value.clone()),
+        })
+    }
+
+    /// Whether the controller makes Service and pods; else addresses name a Service that is there.
+    pub(crate) fn managed(&self) -> bool {
+        matches!(&self.addresses[..], [] | [(AddressType::Ip, _)])
+    }
+}
+
+impl ListenerSet {
+    pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<ListenerSet> {
+        let mut fields = Fields::of(node, "a ListenerSet", diagnostics)?;
+        let parent = fields.required("parentRef");
+        let parent = parent.and_then(|node| ParentRef::read(node, fields.diagnostics));
+        let listeners = read_listeners(&mut fields);
+        fields.finish();
+        Some(ListenerSet {
+            parent: parent?,
+            listeners,
+        })
+    }
+}
+
+/// Names are given once.
+fn read_listeners(fields: &mut Fields<'_, '_>) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for node in fields.list("listeners") {
+        let Some(listener) = Listener::read(node, fields.diagnostics) else {
+            continue;
+        };
+        if listeners.iter().any(|other| other.name == listener.name) {
+            let message = format!("listener `{}` is there twice", listener.name);
+            fields
+                .diagnostics
+                .push(Diagnostic::error(message).at(&listener.span, "the second one"));
+        }
+        listeners.push(listener);
+    }
+    listeners
+}
+
+impl Listener {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Listener> {
+        let mut fields = Fields::of(node, "a listener", diagnostics)?;
+        let name = required_named(&mut fields, "name");
+        let hostname = named(&mut fields, "hostname").filter(|name| !name.text.is_empty());
+        let number = port(&mut fields, "port");
+        let protocol = fields.required_text("protocol");
+        let tls = fields.optional("tls");
+        let tls = tls.and_then(|node| ListenerTls::read(node, fields.diagnostics));
+        let (mut allowed, mut kinds) = (Namespaces::Same, Vec::new());
+        if let Some(node) = fields.optional("allowedRoutes") {
+            let mut inner = Fields::of(node, "the allowed routes", fields.diagnostics)?;
+            if let Some(node) = inner.optional("namespaces") {
+                allowed = Namespaces::read(node, Namespaces::Same, inner.diagnostics)?;
+            }
+            for node in inner.list("kinds") {
+                let mut kind = Fields::of(node, "a kind of routes", inner.diagnostics)?;
+                let group = kind.text("group").unwrap_or_else(|| GROUP.to_owned());
+                let name = kind.required_text("kind");
+                kind.finish();
+                kinds.push((group.into(), name?.into()));
+            }
+            inner.finish();
+        }
+        fields.finish();
+        Some(Listener {
+            name: name?.text,
+            span: node.span.clone(),
+            hostname: hostname.map(|name| name.text.to_ascii_lowercase().into()),
+            port: number.unwrap_or_default(),
+            protocol: protocol?.into(),
+            tls,
+            allowed,
+            kinds,
+        })
+    }
+}
+
+impl ListenerTls {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<ListenerTls> {
+        let mut fields = Fields::of(node, "TLS of a listener", diagnostics)?;
+        let modes = [("Terminate", false), ("Passthrough", true)];
+        let passthrough = crate::config::choice(&mut fields, "mode", &modes).unwrap_or(false);
+        let certificates = references(&mut fields, "certificateRefs");
+        let options = labels(&mut fields, "options");
+        fields.finish();
+        Some(ListenerTls {
+            passthrough,
+            certificates,
+            options,
+        })
+    }
+
+    /// The value of an option.
+    pub(crate) fn option(&self, key: &str) -> Option<&Name> {
+        let found = self.options.iter().find(|(known, _)| **known == *key);
+        found.map(|(_, value)| value)
+    }
+}
+
+/// A list of references.
+pub(crate) fn references(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<ObjectReference> {
+    let nodes = fields.list(key).iter();
+    nodes
+        .filter_map(|node| ObjectReference::read_node(node, fields.diagnostics))
+        .collect()
+}
+
+impl Namespaces {
+    fn read(
+        node: &Node,
+        default: Namespaces,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Namespaces> {
+        let mut fields = Fields::of(node, "allowed namespaces", diagnostics)?;
+        let selector = fields.optional("selector");
+        let selector = selector.and_then(|node| Selector::read(node, fields.diagnostics));
+        let choices = [
+            ("Same", Some(Namespaces::Same)),
+            ("All", Some(Namespaces::All)),
+            ("None", Some(Namespaces::None)),
+            ("Selector", None),
+        ];
+        let keys: Vec<(&'static str, usize)> = choices
+            .iter()
+            .enumerate()
+            .map(|(at, c)| (c.0, at))
+            .collect();
+        let stated = fields.optional("from").is_some();
+        let chosen = crate::config::choice(&mut fields, "from", &keys);
+        fields.finish();
+        Some(match chosen {
+            Some(at) => match choices.into_iter().nth(at) {
+                Some((_, Some(fixed))) => fixed,
+                _ => Namespaces::Selector(selector),
+            },
+            None if stated => return None,
+            None => default,
+        })
+    }
+
+    /// Whether a namespace with these labels is among them, as seen from `own`.
+    pub(crate) fn admits(&self, own: &str, name: &str, labels: Option<&Labels>) -> bool {
+        match self {
+            Namespaces::Same => own == name,
+            Namespaces::All => true,
+            Namespaces::None | Namespaces::Selector(None) => false,
+            Namespaces::Selector(Some(selector)) => {
+                labels.is_some_and(|labels| selector.matches(name, labels))
+            }
+        }
+    }
+}
+
+impl Selector {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Selector> {
+        let mut fields = Fields::of(node, "a label selector", diagnostics)?;
+        let wanted = labels(&mut fields, "matchLabels");
+        let mut expressions = Vec::new();
+        for node in fields.list("matchExpressions") {
+            let mut inner = Fields::of(node, "a match expression", fields.diagnostics)?;
+            let key = inner.required_text("key");
+            inner.required("operator");
+            let operators = [
+                ("In", Operator::In),
+                ("NotIn", Operator::NotIn),
+                ("Exists", Operator::Exists),
+                ("DoesNotExist", Operator::DoesNotExist),
+            ];
+            let operator = crate::config::choice(&mut inner, "operator", &operators);
+            let values = inner.texts("values").into_iter().map(Name::from).collect();
+            inner.finish();
+            expressions.push((key?.into(), operator?, values));
+        }
+        fields.finish();
+        Some(Selector {
+            labels: wanted,
+            expressions,
+        })
+    }
+
+    /// Every namespace has its name as a label.
+    fn matches(&self, name: &str, labels: &Labels) -> bool {
+        let value = |key: &str| match key {
+            "kubernetes.io/metadata.name" => Some(name),
+            _ => {
+                let found = labels.iter().find(|(known, _)| **known == *key);
+                found.map(|(_, value)| &**value)
+            }
+        };
+        let wanted = self.labels.iter();
+        let mut wanted = wanted.map(|(key, want)| value(key) == Some(&**want));
+        let mut expressions = self.expressions.iter().map(|(key, operator, values)| {
+            let found = value(key);
+            let listed = found.is_some_and(|found| values.iter().any(|v| **v == *found));
+            match operator {
+                Operator::In => listed,
+                Operator::NotIn => !listed,
+                Operator::Exists => found.is_some(),
+                Operator::DoesNotExist => found.is_none(),
+            }
+        });
+        wanted.all(|holds| holds) && expressions.all(|holds| holds)
+    }
+}
+
+impl Frontend {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Frontend> {
+        let mut fields = Fields::of(node, "TLS of clients", diagnostics)?;
+        let default = fields.optional("default");
+        let default = default.and_then(|node| Validation::read(node, fields.diagnostics));
+        let mut ports = Vec::new();
+        for node in fields.list("perPort") {
+            let mut inner = Fields::of(node, "TLS of clients of a port", fields.diagnostics)?;
+            inner.required("port");
+            let number = port(&mut inner, "port");
+            let validation = inner.optional("tls");
+            let validation = validation.and_then(|node| Validation::read(node, inner.diagnostics));
+            inner.finish();
+            ports.push((number?, validation));
+        }
+        fields.finish();
+        Some(Frontend { default, ports })
+    }
+
+    /// Of clients of a port.
+    pub(crate) fn at(&self, port: u16) -> Option<&Validation> {
+        match self.ports.iter().find(|(number, _)| *number == port) {
+            Some((_, validation)) => validation.as_ref(),
+            None => self.default.as_ref(),
+        }
+    }
+
+    /// Whether some clients may go without a certificate although one is asked for.
+    pub(crate) fn insecure(&self) -> bool {
+        let ports = self.ports.iter().filter_map(|(_, found)| found.as_ref());
+        self.default.iter().chain(ports).any(|v| v.allow_insecure)
+    }
+}
+
+impl Validation {
+    /// `node` holds `validation`.
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Validation> {
+        let mut fields = Fields::of(node, "TLS of clients", diagnostics)?;
+        let validation = fields.optional("validation").and_then(|node| {
+            let mut inner = Fields::of(node, "a validation", fields.diagnostics)?;
+            let modes = [("AllowValidOnly", false), ("AllowInsecureFallback", true)];
+            let allow_insecure = crate::config::choice(&mut inner, "mode", &modes);
+            let certificates = references(&mut inner, "caCertificateRefs");
+            inner.finish();
+            Some(Validation {
+                certificates,
+                allow_insecure: allow_insecure.unwrap_or(false),
+            })
+        });
+        fields.finish();
+        validation
+    }
+}

@@ -1,0 +1,566 @@
+//! The listeners of Gateways and ListenerSets: which stand, which conflict, and the Gateway of Istio
+//! that each becomes.
+
+use super::certificates::Authority;
+use super::deployment::{generated, service_name};
+use super::gateway::{AddressType, Gateway, Listener, ListenerSet, Namespaces};
+use super::known::{Controller, Known, Problem, reference, service_host};
+use super::reference::{GROUP, ObjectReference};
+use super::route::{RouteKind, is_kind};
+use super::status::{Conditions, ListenerStatus};
+use crate::config::{BoundTo, Named, Server, ServerTls};
+use crate::object::{Body, Object};
+use proxy_core::xds::Name;
+use std::sync::Arc;
+
+/// A listener as a parent of routes.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    /// `Gateway` or `ListenerSet`.
+    pub(crate) kind: &'static str,
+    pub(crate) namespace: Name,
+    pub(crate) name: Name,
+    pub(crate) section: Name,
+    pub(crate) port: u16,
+    pub(crate) protocol: Name,
+    /// `NAMESPACE/NAME` of the Gateway of Istio.
+    pub(crate) internal: Name,
+    pub(crate) kinds: Vec<RouteKind>,
+    /// `NAMESPACE/HOST`, where `*` is every namespace.
+    pub(crate) hosts: Vec<Name>,
+    pub(crate) hostname: Option<Name>,
+}
+
+/// Whose listeners are read.
+pub(crate) struct Owner<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) object: &'a Arc<Object>,
+    /// The Gateway; a ListenerSet's is its parent.
+    pub(crate) gateway_object: &'a Arc<Object>,
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) controller: Controller,
+    /// Hosts of the Services that pods of the Gateway are behind.
+    pub(crate) services: &'a [Name],
+}
+
+/// What has become of one listener.
+pub(crate) struct Outcome {
+    pub(crate) status: ListenerStatus,
+    pub(crate) valid: bool,
+    /// The port that it listens on, if it does.
+    pub(crate) port: Option<u16>,
+    pub(crate) parent: Option<Parent>,
+    pub(crate) gateway: Option<Arc<Object>>,
+}
+
+/// The hosts of the Services of a Gateway, and why some addresses are not used.
+pub(crate) fn services_of(
+    object: &Object,
+    gateway: &Gateway,
+    controller: Controller,
+) -> (Vec<Name>, Option<Problem>) {
+    let namespace = &object.reference.namespace;
+    if gateway.managed() {
+        let name = service_name(&object.reference.name, gateway, controller);
+        return (vec![service_host(&name, namespace)], None);
+    }
+    let mut hosts = Vec::new();
+    let mut skipped: Vec<&str> = Vec::new();
+    for (kind, value) in &gateway.addresses {
+        match kind {
+            AddressType::Hostname if value.contains('.') => hosts.push(value.clone()),
+            AddressType::Hostname => hosts.push(service_host(value, namespace)),
+            AddressType::Ip | AddressType::Other(_) => skipped.push(value),
+        }
+    }
+    let problem = (!skipped.is_empty()).then(|| {
+        let list = skipped.join(" ");
+        Problem::new(
+            "UnsupportedAddress",
+            format!("only Hostname is supported, ignoring [{list}]"),
+        )
+    });
+    (hosts, problem)
+}
+
+/// Reads listener `listener` of `owner`.
+pub(crate) fn outcome(
+    known: &Known<'_>,
+    owner: &Owner<'_>,
+    listener: &Listener,
+    port_problem: Option<Problem>,
+) -> Outcome {
+    let namespace = &owner.object.reference.namespace;
+    let mut conditions = Conditions::of_listener();
+    let mut valid = true;
+    let tls = match tls_mode(known, owner, listener) {
+        Ok(tls) => tls,
+        Err((problem, tls)) => {
+            let invalid = Problem::new("Invalid", "Bad TLS configuration");
+            if matches!(
+                problem.reason,
+                "InvalidCACertificateRef" | "InvalidCACertificateKind" | "RefNotPermitted"
+            ) {
+                let of_listener = Problem::new("NoValidCACertificate", problem.message.clone());
+                conditions.fail("Accepted", of_listener);
+            }
+            conditions.fail("ResolvedRefs", problem);
+            conditions.fail("Programmed", invalid);
+            valid = false;
+            Some(tls)
+        }
+    };
+    if let Some(problem) = port_problem {
+        conditions.fail("Accepted", problem);
+        valid = false;
+    }
+    if let Some(problem) = unsupported(owner.controller, &listener.protocol) {
+        conditions.fail("Accepted", problem);
+        valid = false;
+    }
+    if let Some(message) = unexpected(owner.controller, listener) {
+        conditions.fail("Accepted", Problem::new("UnsupportedProtocol", message));
+    }
+    let secure = matches!(&*listener.protocol, "HTTPS" | "TLS");
+    let listens = !secure || tls.is_some();
+    if !listens && owner.kind == "ListenerSet" {
+        let protocol = &listener.protocol;
+        let message = format!("protocol is {protocol} but no TLS section is defined");
+        conditions.fail("Accepted", Problem::new("UnsupportedProtocol", message));
+        conditions.fail(
+            "Programmed",
+            Problem::new("Invalid", "Bad TLS configuration"),
+        );
+        valid = false;
+    }
+    let (kinds, all_kinds) = supported_kinds(listener);
+    if !all_kinds {
+        conditions.set(
+            "ResolvedRefs",
+            false,
+            "InvalidRouteKinds",
+            "Invalid route kinds",
+        );
+    }
+    let hosts = admitted_hosts(known, namespace, listener);
+    // Waypoints serve no routes here, and tunnels none at all.
+    let routes = match owner.controller {
+        Controller::Waypoint => false,
+        Controller::EastWest => listener.port != 15008,
+        Controller::Gateway | Controller::Remote => true,
+    };
+    let name = format!(
+        "{}~istio-autogenerated-k8s-gateway~{}",
+        owner.object.reference.name, listener.name
+    );
+    let parent = (listens && routes).then(|| Parent {
+        kind: owner.kind,
+        namespace: namespace.clone(),
+        name: owner.object.reference.name.clone(),
+        section: listener.name.clone(),
+        port: listener.port,
+        protocol: listener.protocol.clone(),
+        internal: format!("{namespace}/{name}").into(),
+        kinds: kinds.clone(),
+        hosts: hosts.clone(),
+        hostname: listener.hostname.clone(),
+    });
+    let gateway = (listens && routes && valid).then(|| {
+        let spec = crate::config::Gateway {
+            selector: Vec::new(),
+            servers: vec![server(listener, tls.filter(|_| secure), &hosts)],
+            bound_to: Some(BoundTo {
+                services: owner.services.to_vec(),
+                namespace: owner.gateway_object.reference.namespace.clone(),
+                managed: owner.gateway.managed(),
+            }),
+        };
+        let name = reference("Gateway", namespace, &name);
+        Arc::new(generated(owner.object, name, Body::Gateway(spec)))
+    });
+    Outcome {
+        status: ListenerStatus::new(&listener.name, &kinds, conditions),
+        valid,
+        port: listens.then_some(listener.port),
+        parent,
+        gateway,
+    }
+}
+
+/// Of a listener that loses against an earlier one.
+pub(crate) fn conflicted(listener: &Listener, reason: &'static str) -> Outcome {
+    let message = "Listener has a conflict with another listener attached to the same Gateway";
+    let mut conditions = Conditions::default();
+    conditions.set("Accepted", false, reason, message);
+    conditions.set("Programmed", false, reason, message);
+    conditions.set("Conflicted", true, reason, message);
+    let (kinds, all_kinds) = supported_kinds(listener);
+    if !all_kinds {
+        conditions.set(
+            "ResolvedRefs",
+            false,
+            "InvalidRouteKinds",
+            "Invalid route kinds",
+        );
+    }
+    Outcome {
+        status: ListenerStatus::new(&listener.name, &kinds, conditions),
+        valid: false,
+        port: None,
+        parent: None,
+        gateway: None,
+    }
+}
+
+fn server(listener: &Listener, tls: Option<ServerTls>, hosts: &[Name]) -> Server {
+    Server {
+        port: listener.port,
+        port_name: "default".into(),
+        protocol: listener.protocol.clone(),
+        bind: None,
+        hosts: hosts
+            .iter()
+            .map(|host| Named {
+                text: host.clone(),
+                span: listener.span.clone(),
+            })
+            .collect(),
+        tls,
+        https_redirect: false,
+    }
+}
+
+fn unsupported(controller: Controller, protocol: &str) -> Option<Problem> {
+    let known = ["HTTP", "HTTPS", "TLS", "TCP", "HBONE"];
+    let upper = protocol.to_ascii_uppercase();
+    let ambient = matches!(controller, Controller::Waypoint | Controller::EastWest);
+    let message = match protocol {
+        "HBONE" if ambient => return None,
+        "HBONE" => "protocol \"HBONE\" is only supported for waypoint proxies".to_owned(),
+        _ if known.contains(&protocol) => return None,
+        _ if known.contains(&upper.as_str()) => format!(
+            "protocol \"{protocol}\" is unsupported. hint: \"{upper}\" (uppercase) may be supported"
+        ),
+        _ => format!("protocol \"{protocol}\" is unsupported"),
+    };
+    Some(Problem::new("UnsupportedProtocol", message))
+}
+
+/// What gateways of the ambient mesh cannot listen on.
+fn unexpected(controller: Controller, listener: &Listener) -> Option<&'static str> {
+    let hbone = listener.port == 15008 && &*listener.protocol == "HBONE";
+    let mode = listener.tls.as_ref().map(|tls| tls.passthrough);
+    let fits = match controller {
+        Controller::Waypoint => hbone,
+        Controller::EastWest if listener.port == 15008 => hbone && mode == Some(false),
+        Controller::EastWest => &*listener.protocol == "TLS" && mode == Some(true),
+        Controller::Gateway | Controller::Remote => true,
+    };
+    (!fits).then_some(match controller {
+        Controller::Waypoint => "Expected a single listener on port 15008 with protocol \"HBONE\"",
+        _ => {
+            "East-west gateway listeners must be either port 15008 with protocol \"HBONE\" and \
+             TLS.Mode == Terminate, or TLS with TLS.Mode == Passthrough"
+        }
+    })
+}
+
+/// The kinds of routes that may bind, and whether all those that it allows are among them.
+fn supported_kinds(listener: &Listener) -> (Vec<RouteKind>, bool) {
+    let terminates = listener.tls.as_ref().is_some_and(|tls| !tls.passthrough);
+    let supported: &[RouteKind] = match &*listener.protocol {
+        "HTTP" | "HTTPS" => &[RouteKind::Http, RouteKind::Grpc],
+        "TCP" => &[RouteKind::Tcp],
+        "TLS" if terminates => &[RouteKind::Tls, RouteKind::Tcp],
+        "TLS" => &[RouteKind::Tls],
+        _ => &[],
+    };
+    if listener.kinds.is_empty() {
+        return (supported.to_vec(), true);
+    }
+    let listed = |kind: &&RouteKind| {
+        let mut kinds = listener.kinds.iter();
+        kinds.any(|(group, name)| is_kind(group, name, **kind))
+    };
+    let both: Vec<RouteKind> = supported.iter().filter(listed).copied().collect();
+    let all = both.len() == listener.kinds.len();
+    (both, all)
+}
+
+/// `NAMESPACE/HOST` for each namespace whose routes may bind.
+fn admitted_hosts(known: &Known<'_>, own: &Name, listener: &Listener) -> Vec<Name> {
+    let host = listener.hostname.as_deref().unwrap_or("*");
+    let namespaces: Vec<&str> = match &listener.allowed {
+        Namespaces::Same => vec![own],
+        Namespaces::All | Namespaces::None | Namespaces::Selector(None) => vec!["*"],
+        selector => {
+            let all = known.namespaces.iter();
+            all.filter(|(name, labels)| selector.admits(own, name, Some(labels)))
+                .map(|(name, _)| &***name)
+                .collect()
+        }
+    };
+    match namespaces.is_empty() {
+        // Nobody's, so that the listener is there.
+        true => vec![format!("~/{host}").into()],
+        false => {
+            let hosts = namespaces.iter().map(|of| format!("{of}/{host}").into());
+            hosts.collect()
+        }
+    }
+}
+
+/// What the listener does with TLS; a problem comes with what it would do.
+fn tls_mode(
+    known: &Known<'_>,
+    owner: &Owner<'_>,
+    listener: &Listener,
+) -> Result<Option<ServerTls>, (Problem, ServerTls)> {
+    let Some(tls) = &listener.tls else {
+        return Ok(None);
+    };
+    if tls.passthrough {
+        return Ok(Some(ServerTls::Passthrough));
+    }
+    let built_in = tls.option("gateway.istio.io/tls-terminate-mode");
+    if built_in.is_some_and(|mode| mode.starts_with("ISTIO_")) {
+        return Ok(Some(ServerTls::Terminate));
+    }
+    let checked = certificates(known, owner, &tls.certificates)
+        .and_then(|()| client_certificates(known, owner, listener));
+    match checked {
+        Ok(()) => Ok(Some(ServerTls::Terminate)),
+        Err(problem) => Err((problem, ServerTls::Terminate)),
+    }
+}
+
+/// One of them has to be usable.
+fn certificates(
+    known: &Known<'_>,
+    owner: &Owner<'_>,
+    references: &[ObjectReference],
+) -> Result<(), Problem> {
+    if references.len() > 2 {
+        let message = "TLS mode can only support up to 2 server certificates";
+        return Err(Problem::new("InvalidCertificateRef", message));
+    }
+    let own = &owner.object.reference.namespace;
+    let mut problem: Option<Problem> = None;
+    let mut usable = 0;
+    for reference in references {
+        let namespace = reference.namespace_or(own);
+        let name = &reference.name.text;
+        let granted = || known.granted(owner.kind, own, ("", "Secret"), namespace, name);
+        let found = match namespace == own || granted() {
+            false => Err(Problem::new(
+                "RefNotPermitted",
+                format!(
+                    "certificateRef {name}/{namespace} not accessible to a Gateway in namespace \
+                     \"{own}\" (missing a ReferenceGrant?)"
+                ),
+            )),
+            true => usable_secret(known, reference, namespace)
+                .map_err(|why| Problem::new("InvalidCertificateRef", why)),
+        };
+        match (found, &mut problem) {
+            (Ok(()), _) => usable += 1,
+            (Err(new), Some(first)) => first.message.push_str(&format!("; {}", new.message)),
+            (Err(new), None) => problem = Some(new),
+        }
+    }
+    match problem {
+        Some(problem) if usable == 0 => Err(problem),
+        _ => Ok(()),
+    }
+}
+
+fn usable_secret(
+    known: &Known<'_>,
+    reference: &ObjectReference,
+    namespace: &str,
+) -> Result<(), String> {
+    let name = &reference.name.text;
+    let shown = shown(reference);
+    if reference.group_kind("", "Secret") != ("", "Secret") {
+        return Err(format!(
+            "invalid certificate reference {shown}, only secret is allowed"
+        ));
+    }
+    match known.secret(namespace, name) {
+        None => Err(format!(
+            "invalid certificate reference {shown}, secret {namespace}/{name} not found"
+        )),
+        Some(found) if !found.server => Err(format!(
+            "invalid certificate reference {shown}, the certificate is malformed"
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+fn shown(reference: &ObjectReference) -> String {
+    let text = |text: &Option<Name>| text.as_deref().unwrap_or_default().to_owned();
+    format!(
+        "{}/{}/{}.{}",
+        text(&reference.group),
+        text(&reference.kind),
+        reference.name.text,
+        text(&reference.namespace)
+    )
+}
+
+/// Whether the client certificate that a Gateway shows to backends is there.
+pub(crate) fn backend_certificate(
+    known: &Known<'_>,
+    object: &Object,
+    gateway: &Gateway,
+) -> Option<Problem> {
+    let reference = gateway.backend_certificate.as_ref()?;
+    let own = &object.reference.namespace;
+    let namespace = reference.namespace_or(own);
+    let name = &reference.name.text;
+    if let Err(why) = usable_secret(known, reference, namespace) {
+        let why = why.replacen("certificate reference", "clientCertificateRef", 1);
+        return Some(Problem::new("InvalidClientCertificateRef", why));
+    }
+    let granted = known.granted("Gateway", own, ("", "Secret"), namespace, name);
+    (namespace != own && !granted).then(|| {
+        Problem::new(
+            "RefNotPermitted",
+            format!(
+                "clientCertificateRef {name}/{namespace} not accessible to a Gateway in namespace \
+                 \"{own}\" (missing a ReferenceGrant?)"
+            ),
+        )
+    })
+}
+
+/// The authority that clients' certificates have to be of.
+fn client_certificates(
+    known: &Known<'_>,
+    owner: &Owner<'_>,
+    listener: &Listener,
+) -> Result<(), Problem> {
+    let validation = owner.gateway.frontend.at(listener.port);
+    let references = validation.map_or(&[][..], |found| &found.certificates);
+    let reference = match references {
+        [] => return Ok(()),
+        [reference] => reference,
+        _ => {
+            let message = "only one caCertificateRef is supported";
+            return Err(Problem::new("InvalidCACertificateRef", message));
+        }
+    };
+    let own = &owner.object.reference.namespace;
+    let namespace = reference.namespace_or(own);
+    let name = &reference.name.text;
+    let of = reference.group_kind("", "");
+    let to = match of {
+        ("", "Secret") => ("", "Secret"),
+        _ => ("", "ConfigMap"),
+    };
+    if namespace != own && !known.granted(owner.kind, own, to, namespace, name) {
+        return Err(Problem::new(
+            "RefNotPermitted",
+            format!(
+                "caCertificateRef {namespace}/{name} not accessible to a Gateway in namespace \
+                 \"{own}\" (missing a ReferenceGrant?)"
+            ),
+        ));
+    }
+    let shown = shown(reference);
+    let found = match of {
+        ("", "ConfigMap") => known.config_map(namespace, name),
+        ("", "Secret") => known.secret(namespace, name),
+        _ => {
+            let message = format!(
+                "invalid CA certificate reference {shown}, only secret and configmap are allowed"
+            );
+            return Err(Problem::new("InvalidCACertificateKind", message));
+        }
+    };
+    let kind = to.1.to_ascii_lowercase();
+    let why = match found.map(|found| found.authority) {
+        None => format!("{kind} {namespace}/{name} not found"),
+        Some(Authority::Missing) => {
+            "found secret, but didn't have expected keys cacert or ca.crt".to_owned()
+        }
+        Some(Authority::Malformed) => "the bundle is malformed".to_owned(),
+        Some(Authority::WellFormed) => return Ok(()),
+    };
+    let message = format!("invalid CA certificate reference {shown}, {why}");
+    Err(Problem::new("InvalidCACertificateRef", message))
+}
+
+/// What listeners of a Gateway lose against an earlier one, with the reason. Those of the Gateway
+/// come first, then those of its ListenerSets as they are given.
+pub(crate) fn conflicts<'a>(
+    listeners: impl Iterator<Item = &'a Listener>,
+) -> Vec<Option<&'static str>> {
+    let mut standing: Vec<&Listener> = Vec::new();
+    let mut found = Vec::new();
+    for listener in listeners {
+        let prior = standing.iter().find(|prior| !distinct(listener, prior));
+        found.push(prior.map(|prior| {
+            let raw = |of: &Listener| matches!(&*of.protocol, "TCP" | "UDP");
+            match (raw(listener) && raw(prior)) || listener.protocol != prior.protocol {
+                true => "ProtocolConflict",
+                false => "HostnameConflict",
+            }
+        }));
+        if prior.is_none() {
+            standing.push(listener);
+        }
+    }
+    found
+}
+
+fn distinct(a: &Listener, b: &Listener) -> bool {
+    let raw = |of: &Listener| matches!(&*of.protocol, "TCP" | "UDP");
+    let named = |of: &Listener| matches!(&*of.protocol, "HTTP" | "HTTPS" | "TLS");
+    let host = |of: &Listener| of.hostname.clone().unwrap_or_else(|| "*".into());
+    if a.port != b.port {
+        return true;
+    }
+    match (raw(a) || raw(b), named(a) && named(b)) {
+        (true, _) if (raw(a) || named(a)) && (raw(b) || named(b)) => false,
+        (_, true) => host(a) != host(b),
+        _ => a.protocol != b.protocol,
+    }
+}
+
+/// The port of a listener of a ListenerSet.
+pub(crate) fn with_port(listener: &Listener) -> (Listener, Option<Problem>) {
+    let mut listener = listener.clone();
+    let mut problem = None;
+    if listener.port == 0 {
+        match &*listener.protocol {
+            "HTTP" => listener.port = 80,
+            "HTTPS" => listener.port = 443,
+            protocol => {
+                let message = format!("protocol {protocol} requires a port to be set");
+                problem = Some(Problem::new("UnsupportedProtocol", message));
+            }
+        }
+    }
+    (listener, problem)
+}
+
+/// Whether the Gateway takes listeners from that ListenerSet.
+pub(crate) fn takes_listeners(
+    known: &Known<'_>,
+    of: &Object,
+    gateway: &Gateway,
+    set: &Object,
+) -> bool {
+    let namespace = &set.reference.namespace;
+    let labels = known.namespaces.get(namespace).copied();
+    let allowed = gateway.allowed_listeners.as_ref();
+    allowed.is_some_and(|from| from.admits(&of.reference.namespace, namespace, labels))
+}
+
+/// Namespace and name of the Gateway of a ListenerSet; `None`: not a Gateway.
+pub(crate) fn parent_of<'a>(set: &'a ListenerSet, own: &'a Name) -> Option<(&'a Name, &'a Name)> {
+    let of_gateway = set.parent.group_kind() == (GROUP, "Gateway");
+    let to = &set.parent.to;
+    of_gateway.then(|| (to.namespace_or(own), &to.name.text))
+}

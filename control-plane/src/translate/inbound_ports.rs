@@ -1,0 +1,146 @@
+//! The ports of an application: those that a Sidecar lists, else those of the Services that select its
+//! pod.
+
+use super::Mesh;
+use super::endpoints::PodIndex;
+use crate::config::{ConnectionPool, Sidecar, merge_levels};
+use crate::kubernetes::Target;
+use crate::model::ProxyIdentity;
+use crate::protocol::Protocol;
+use crate::registry::{Service, ServicePort, target_port};
+use proxy_core::xds::{ConfigRef, Name};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// A port of the application.
+pub(super) struct Port {
+    pub(super) protocol: Protocol,
+    pub(super) service_port: u16,
+    pub(super) origin: ConfigRef,
+    pub(super) pool: Option<ConnectionPool>,
+    /// `ADDRESS_PORT`.
+    pub(super) listener: Name,
+    /// Where connections go; `None`: where they were going.
+    pub(super) endpoint: Option<SocketAddr>,
+}
+
+/// By the number at which the application is called.
+pub(super) fn of(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> BTreeMap<u16, Port> {
+    let found = mesh.rules.sidecar_for(&proxy.namespace, &proxy.labels);
+    let sidecar = found.map(|at| mesh.rules.sidecar(at));
+    match sidecar {
+        Some(sidecar) if !sidecar.ingress.is_empty() => {
+            let origin = found.map(|at| mesh.rules.sidecar_origin(at));
+            of_sidecar(mesh, proxy, pods, sidecar, origin)
+        }
+        _ => of_services(mesh, proxy, pods, sidecar),
+    }
+}
+
+/// The Services that select the pod, each port of theirs with that of the pod. The oldest comes
+/// first.
+fn selecting<'m>(
+    mesh: &'m Mesh,
+    proxy: &'m ProxyIdentity,
+    pods: &'m PodIndex,
+) -> impl Iterator<Item = (&'m Service, &'m ServicePort, u16)> {
+    let services = mesh.registry.services.iter();
+    let services = services.filter(|service| service.selects(&proxy.namespace, &proxy.labels));
+    let ports = services.flat_map(|service| service.ports.iter().map(move |p| (&**service, p)));
+    ports
+        .filter(|(_, port)| port.protocol != Protocol::Udp)
+        .filter_map(|(service, port)| {
+            let target = target(service, port, proxy, pods)?;
+            Some((service, port, target))
+        })
+}
+
+fn of_services(
+    mesh: &Mesh,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+    sidecar: Option<&Sidecar>,
+) -> BTreeMap<u16, Port> {
+    let mut ports = BTreeMap::new();
+    for (service, port, target) in selecting(mesh, proxy, pods) {
+        ports.entry(target).or_insert_with(|| {
+            let stated = sidecar.and_then(|sidecar| sidecar.pool_of(target));
+            Port {
+                protocol: port.protocol,
+                service_port: port.number,
+                origin: service.origin.clone(),
+                pool: stated
+                    .cloned()
+                    .or_else(|| pool(mesh, service, port.number, proxy)),
+                listener: format!("0.0.0.0_{target}").into(),
+                endpoint: None,
+            }
+        });
+    }
+    ports
+}
+
+fn of_sidecar(
+    mesh: &Mesh,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+    sidecar: &Sidecar,
+    origin: Option<ConfigRef>,
+) -> BTreeMap<u16, Port> {
+    let mut ports = BTreeMap::new();
+    for listener in &sidecar.ingress {
+        let number = listener.port.number;
+        let mut services = selecting(mesh, proxy, pods);
+        let service = services.find(|(_, _, target)| *target == number);
+        let Some(origin) = origin.clone() else {
+            continue;
+        };
+        ports.entry(number).or_insert_with(|| Port {
+            protocol: listener.port.protocol,
+            service_port: number,
+            origin,
+            pool: sidecar
+                .pool_of(number)
+                .cloned()
+                .or_else(|| pool(mesh, service?.0, number, proxy)),
+            listener: match listener.bind {
+                None => format!("0.0.0.0_{number}").into(),
+                Some(bind) => format!("{bind}_{number}").into(),
+            },
+            endpoint: listener.default_endpoint.map(|endpoint| {
+                match endpoint.ip().is_unspecified() {
+                    true => SocketAddr::new(proxy.ip, endpoint.port()),
+                    false => endpoint,
+                }
+            }),
+        });
+    }
+    ports
+}
+
+/// The connection pool that a DestinationRule sets for all clients of `service`.
+fn pool(
+    mesh: &Mesh,
+    service: &Service,
+    port: u16,
+    proxy: &ProxyIdentity,
+) -> Option<ConnectionPool> {
+    let policy = mesh.rules.policy_for(&proxy.namespace, &[], service)?;
+    merge_levels(policy.policy.as_ref(), None, port).connection_pool
+}
+
+fn target(
+    service: &Service,
+    port: &ServicePort,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> Option<u16> {
+    match &port.target {
+        Target::Number(number) => Some(*number),
+        Target::Name(_) => pods
+            .behind(service)
+            .into_iter()
+            .find(|pod| pod.ip == proxy.ip)
+            .and_then(|pod| target_port(&port.target, pod)),
+    }
+}
