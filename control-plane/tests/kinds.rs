@@ -192,7 +192,7 @@ fn what_is_passed_over_is_said_once_for_a_kind() {
     let text = [
         object("cert-manager.io/v1", "Certificate", "a"),
         object("cert-manager.io/v1", "Certificate", "b"),
-        object("v1", "Secret", "silent"),
+        object("v1", "ServiceAccount", "silent"),
         object("rbac.authorization.k8s.io/v1", "Role", "silent"),
         object("batch/v1", "CronJob", "nightly"),
         object("networking.istio.io/v1alpha3", "EnvoyFilter", "lua"),

@@ -261,7 +261,7 @@ fn read_table(fields: &mut Fields<'_, '_>) -> HashTable {
 
 fn is_prime(n: u64) -> bool {
     let mut odd = (3..).step_by(2).take_while(|factor| factor * factor <= n);
-    n > 1 && (n < 4 || (n % 2 == 1 && odd.all(|factor| n % factor != 0)))
+    n > 1 && (n < 4 || (!n.is_multiple_of(2) && odd.all(|factor| !n.is_multiple_of(factor))))
 }
 
 /// Checks a `zoneAwareLbSetting`.

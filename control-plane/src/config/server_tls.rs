@@ -108,7 +108,7 @@ fn states(fields: &mut Fields<'_, '_>, key: &'static str) -> bool {
         .optional(key)
         .is_some_and(|node| match node.as_seq() {
             Some(items) => !items.is_empty(),
-            None => node.raw != "",
+            None => !node.raw.is_empty(),
         })
 }
 
