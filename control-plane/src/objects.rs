@@ -318,19 +318,25 @@ impl Objects {
         workloads
     }
 
-    /// The pods listed, and those of the Deployments, by namespace and name; no two have the same
-    /// address.
+    /// The pods listed, and those of the Deployments none of whose pods are, by namespace and name; no
+    /// two have the same address.
     pub fn pods(&self) -> Vec<Pod> {
         let mut pods: Vec<Pod> = Vec::new();
         let mut taken = BTreeSet::new();
+        let mut owners = BTreeSet::new();
         for object in self.iter() {
             if let Body::Pod(pod) = &object.body {
-                pods.push(self.listed_pod(&object.reference, pod));
+                let reference = &object.reference;
+                pods.push(self.listed_pod(reference, pod));
                 taken.extend(pod.ip);
+                let owner = pod.owner.clone();
+                owners.extend(owner.map(|owner| (reference.namespace.clone(), owner)));
             }
         }
         let listed = pods.len();
-        for workload in self.deployments() {
+        let named = |workload: &Workload| (workload.namespace.clone(), workload.name.clone());
+        let unlisted = |workload: &Workload| !owners.contains(&named(workload));
+        for workload in self.deployments().into_iter().filter(unlisted) {
             pods.extend((0..workload.replicas).map(|ordinal| workload.pod(ordinal)));
         }
         for pod in &mut pods[listed..] {
@@ -347,12 +353,14 @@ impl Objects {
 
     fn listed_pod(&self, reference: &ObjectRef, pod: &PodObject) -> Pod {
         let template = &pod.template;
-        let (workload, ordinal) = match reference.name.rsplit_once('-') {
-            Some((workload, ordinal)) => match ordinal.parse() {
+        let (workload, ordinal) = match (&pod.owner, reference.name.rsplit_once('-')) {
+            (Some(owner), None) => (owner.clone(), 0),
+            (Some(owner), Some((_, ordinal))) => (owner.clone(), ordinal.parse().unwrap_or(0)),
+            (None, Some((workload, ordinal))) => match ordinal.parse() {
                 Ok(ordinal) => (workload.into(), ordinal),
                 Err(_) => (reference.name.clone(), 0),
             },
-            None => (reference.name.clone(), 0),
+            (None, None) => (reference.name.clone(), 0),
         };
         let locality = match &template.node {
             Some(node) => self.node_locality(node),

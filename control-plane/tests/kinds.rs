@@ -183,6 +183,35 @@ metadata: {name: b, labels: {topology.kubernetes.io/region: west}}
 }
 
 #[test]
+fn pods_of_a_deployment_that_are_listed_are_all_it_has() {
+    let text = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web-v1}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web}]}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-v1-5d8c7b9f-x2x9z
+  labels: {app: web}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-v1-5d8c7b9f}]
+spec: {containers: [{name: web}]}
+status: {podIP: 10.0.0.1}
+";
+    let objects = read(text, &mut Vec::new());
+    let pods = objects.pods();
+    let names: Vec<(&str, &str)> = pods.iter().map(|p| (&*p.name, &*p.workload)).collect();
+    assert_eq!(names, [("web-v1-5d8c7b9f-x2x9z", "web-v1")]);
+    assert!(objects.proxy("web-v1").is_ok());
+}
+
+#[test]
 fn what_is_passed_over_is_said_once_for_a_kind() {
     let object = |version: &str, kind: &str, name: &str| {
         format!(

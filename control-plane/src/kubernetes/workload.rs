@@ -54,6 +54,8 @@ pub(crate) struct PodObject {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
+    /// The Deployment, StatefulSet or DaemonSet that made it, if any did.
+    pub(crate) owner: Option<Name>,
 }
 
 impl Deployment {
@@ -124,8 +126,22 @@ impl PodObject {
             ip: address,
             ready,
             terminating: document.at(&["metadata", "deletionTimestamp"]).is_some(),
+            owner: owner(document),
         })
     }
+}
+
+/// A Deployment owns its pods by ReplicaSets named `NAME-HASH`.
+fn owner(pod: &Node) -> Option<Name> {
+    let owners = pod.at(&["metadata", "ownerReferences"])?.as_seq()?;
+    owners.iter().find_map(|owner| {
+        let name = owner.at(&["name"])?.as_scalar()?;
+        match owner.at(&["kind"])?.as_scalar()? {
+            "ReplicaSet" => Some(name.rsplit_once('-')?.0.into()),
+            "StatefulSet" | "DaemonSet" => Some(name.into()),
+            _ => None,
+        }
+    })
 }
 
 impl Template {

@@ -45,6 +45,8 @@ fn load(name: &str, text: &str) -> Objects {
     let mut diagnostics = Vec::new();
     let objects = Objects::read(&SourceFile::new(name, text), &mut diagnostics);
     objects.check_references(&mut diagnostics);
+    // Istio too warns of rules that earlier ones leave nothing to, as random rules do.
+    diagnostics.retain(|d| !matches!(d.code, Some("IST0130" | "IST0131" | "IST0133")));
     let told = source::render(&diagnostics, false);
     assert!(diagnostics.is_empty(), "{told}");
     objects
