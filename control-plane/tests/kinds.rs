@@ -199,7 +199,7 @@ apiVersion: v1
 kind: Pod
 metadata:
   name: web-v1-5d8c7b9f-x2x9z
-  labels: {app: web}
+  labels: {app: web, security.istio.io/tlsMode: istio}
   ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-v1-5d8c7b9f}]
 spec: {containers: [{name: web}]}
 status: {podIP: 10.0.0.1}
