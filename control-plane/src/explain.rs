@@ -6,8 +6,8 @@ use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
-    Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain, redirect_location,
-    response_head, route,
+    Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain,
+    has_overlapping_chains, redirect_location, response_head, route,
 };
 use proxy_core::telemetry::Details;
 use proxy_core::xds::{
@@ -101,6 +101,11 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         "listener {} takes {}",
         choice.listener.name, opened.original_dst
     ));
+    if has_overlapping_chains(&choice.listener) {
+        answer.say("two of its filter chains match alike: the proxy refuses it".to_owned());
+        answer.details = Some("listener_refused".into());
+        return answer;
+    }
     let Some(chain) = choice.chain() else {
         answer.say("no filter chain matches: the connection is closed".to_owned());
         answer.flags.push("NR".into());

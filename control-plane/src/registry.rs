@@ -19,6 +19,8 @@ pub(crate) struct Registry {
     pub(crate) services: Vec<Arc<Service>>,
     /// Positions in `services`, in order.
     by_host: BTreeMap<Name, Vec<usize>>,
+    /// Those that ServiceEntries list.
+    listed: BTreeSet<IpAddr>,
 }
 
 /// A Kubernetes Service, or one host of a ServiceEntry with one of its addresses.
@@ -85,13 +87,34 @@ impl Service {
         self.kubernetes && self.discovery == ServiceDiscovery::Passthrough
     }
 
-    /// Whether `pod` is one of its endpoints.
+    /// Whether pods of `namespace` with `labels` are its endpoints.
     pub(crate) fn selects(&self, namespace: &str, labels: &[(Name, Name)]) -> bool {
         *self.namespace == *namespace
             && self
                 .selector
                 .as_ref()
                 .is_some_and(|wanted| !wanted.is_empty() && has_labels(labels, wanted))
+    }
+
+    /// Whether a proxy is before one of its endpoints. `listed_ip`: its address, if some ServiceEntry
+    /// lists that.
+    pub(crate) fn is_of(
+        &self,
+        namespace: &str,
+        labels: &[(Name, Name)],
+        listed_ip: Option<IpAddr>,
+    ) -> bool {
+        let lists = |ip: IpAddr| {
+            let mut entries = self.listed.iter();
+            entries.any(|entry| entry.address.text.parse() == Ok(ip))
+        };
+        self.selects(namespace, labels) || listed_ip.is_some_and(lists)
+    }
+
+    /// Gateways that its pods are chosen for by label listen on the ports that they name.
+    pub(crate) fn keeps_gateway_ports(&self) -> bool {
+        let keeps = "experimental.istio.io/disable-gateway-port-translation";
+        self.labels.iter().any(|(key, _)| **key == *keeps)
     }
 
     pub(crate) fn info(&self, objects: &Objects) -> ServiceInfo {
@@ -189,7 +212,13 @@ impl Registry {
         for (at, service) in services.iter().enumerate() {
             by_host.entry(service.host.clone()).or_default().push(at);
         }
-        Registry { services, by_host }
+        let listed = services.iter().flat_map(|service| &service.listed);
+        let listed = listed.filter_map(|entry| entry.address.text.parse().ok());
+        Registry {
+            listed: listed.collect(),
+            services,
+            by_host,
+        }
     }
 
     /// All services with exactly that host, in order.
@@ -209,6 +238,11 @@ impl Registry {
             .find(|service| *service.namespace == *namespace)
             .or_else(|| shown().find(|service| service.kubernetes))
             .or_else(|| shown().next())
+    }
+
+    /// `ip`, if some ServiceEntry lists it as an endpoint.
+    pub(crate) fn listed(&self, ip: IpAddr) -> Option<IpAddr> {
+        self.listed.contains(&ip).then_some(ip)
     }
 
     /// The services that clients in `namespace` may see: those that are exported to it by name, then

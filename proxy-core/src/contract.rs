@@ -232,7 +232,7 @@ pub enum Action {
     Resolve { host: Name },
     /// The update was taken over.
     Ack { version: u64 },
-    /// The update was refused whole; what was before stays.
+    /// Some of the update's resources were refused; of those, what was before stays.
     Nack { version: u64, reason: Name },
 }
 

@@ -484,3 +484,28 @@ fn tables_with_header_values_that_cannot_be_answered_are_refused() {
         assert!(reason.starts_with(&want), "{reason}");
     }
 }
+
+/// Seen at a real Envoy: the others of an update are taken over.
+#[test]
+fn refused_resources_leave_the_others_of_their_update() {
+    use proxy_core::contract::Action;
+    let mut w = World::with_routes(vec![route("/", RouteAction::Forward(to_c()))]);
+    let bad = Cluster {
+        name: "bad".into(),
+        lb_policy: LbPolicy::Maglev {
+            table_size: 100,
+            hashing: ConsistentHashing::default(),
+        },
+        ..cluster()
+    };
+    w.xds(XdsDelta::Clusters {
+        upsert: vec![bad.into(), cluster().into()],
+        remove: vec![],
+    });
+    let refused = |action: &Action| matches!(action, Action::Nack { .. });
+    assert!(w.actions.iter().any(|(_, action)| refused(action)));
+    w.endpoints("c", vec![(1, 0)]);
+    let key = w.get(0, "/");
+    w.run(100);
+    assert_eq!(w.log(key).status, 200);
+}

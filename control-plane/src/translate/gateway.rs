@@ -150,9 +150,7 @@ fn services_before<'s>(
 ) -> impl Iterator<Item = &'s Arc<Service>> {
     let hosts = bound.services.iter();
     let services = hosts.flat_map(|host| scope.mesh.registry.with_host(host));
-    services.filter(|service| {
-        service.namespace == bound.namespace && service.selects(&scope.namespace, &scope.labels)
-    })
+    services.filter(|service| service.namespace == bound.namespace && scope.is_before(service))
 }
 
 /// Where the pod listens for a port of a Gateway: one that is bound to Services means a port of
@@ -187,7 +185,8 @@ fn without_namespace(host: &str) -> &str {
 fn target_port(scope: &Scope<'_>, port: u16) -> u16 {
     let services = scope.mesh.registry.services.iter();
     services
-        .filter(|service| service.selects(&scope.namespace, &scope.labels))
+        .filter(|service| scope.is_before(service))
+        .filter(|service| !service.keeps_gateway_ports())
         .find_map(|service| match service.port(port)?.target {
             Target::Number(target) => Some(target),
             Target::Name(_) => None,

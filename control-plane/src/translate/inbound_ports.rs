@@ -45,7 +45,9 @@ fn selecting<'m>(
     pods: &'m PodIndex,
 ) -> impl Iterator<Item = (&'m Service, &'m ServicePort, u16)> {
     let services = mesh.registry.services.iter();
-    let services = services.filter(|service| service.selects(&proxy.namespace, &proxy.labels));
+    let listed = mesh.registry.listed(proxy.ip);
+    let services =
+        services.filter(move |service| service.is_of(&proxy.namespace, &proxy.labels, listed));
     let ports = services.flat_map(|service| service.ports.iter().map(move |p| (&**service, p)));
     ports
         .filter(|(_, port)| port.protocol != Protocol::Udp)

@@ -58,6 +58,10 @@ impl Mesh {
                     self.rules.sidecar_for(&proxy.namespace, &proxy.labels)
                 }
             },
+            listed_ip: match proxy.kind {
+                ProxyKind::Gateway => self.registry.listed(proxy.ip),
+                ProxyKind::Sidecar | ProxyKind::None => None,
+            },
             labels: match labels_matter {
                 true => proxy.labels.clone(),
                 false => Vec::new(),
@@ -79,7 +83,10 @@ impl Mesh {
             kind: proxy.kind,
             namespace: proxy.namespace.clone(),
             labels: proxy.labels.clone(),
-            ip: own_address.then_some(proxy.ip),
+            ip: match own_address {
+                true => Some(proxy.ip),
+                false => self.registry.listed(proxy.ip),
+            },
         }
     }
 }
@@ -92,6 +99,8 @@ pub(crate) struct ScopeKey {
     /// The Sidecar that applies, by its place among the rules.
     pub(crate) sidecar: Option<usize>,
     pub(crate) labels: Vec<(Name, Name)>,
+    /// Of a gateway whose address some ServiceEntry lists.
+    pub(crate) listed_ip: Option<IpAddr>,
     /// Empty where it does not matter.
     pub(crate) locality: Name,
 }

@@ -19,6 +19,7 @@ pub(crate) struct Scope<'m> {
     pub(crate) kind: ProxyKind,
     pub(crate) namespace: Name,
     pub(crate) labels: Vec<(Name, Name)>,
+    listed_ip: Option<IpAddr>,
     pub(crate) outbound_traffic_policy: OutboundTrafficMode,
     /// In order; only the last one may be for all the ports that the others do not have.
     pub(crate) egress: Vec<Egress>,
@@ -64,6 +65,7 @@ impl<'m> Scope<'m> {
             kind: key.kind,
             namespace: namespace.clone(),
             labels: key.labels.clone(),
+            listed_ip: key.listed_ip,
             outbound_traffic_policy: stated.unwrap_or(mesh.config.outbound_traffic_policy),
             egress: Vec::new(),
             services: Vec::new(),
@@ -80,6 +82,11 @@ impl<'m> Scope<'m> {
     pub(crate) fn egress_at(&self, port: u16) -> Option<&Egress> {
         let takes = |egress: &&Egress| egress.port.as_ref().is_none_or(|p| p.number == port);
         self.egress.iter().find(takes)
+    }
+
+    /// Whether the proxy is before an endpoint of `service`.
+    pub(crate) fn is_before(&self, service: &Service) -> bool {
+        service.is_of(&self.namespace, &self.labels, self.listed_ip)
     }
 
     pub(crate) fn policy(&self, service: &Service) -> Option<&Arc<Policy>> {

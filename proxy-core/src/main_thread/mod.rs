@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `cluster` | one cluster: who judges its hosts, and what the workers are told |
 //! | `members` | the hosts of a cluster, and when changes reach the workers |
-//! | `refusal` | updates that cannot be taken over |
+//! | `refusal` | resources that cannot be taken over |
 
 mod cluster;
 mod members;
@@ -24,7 +24,7 @@ use crate::xds::{
 };
 use cluster::{RunningCluster, Surroundings, tell};
 use indexmap::{IndexMap, IndexSet};
-use refusal::refusal;
+use refusal::refuse;
 use rustc_hash::FxBuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -80,16 +80,17 @@ impl Main {
         assert!(now >= self.now, "time never runs backwards");
         self.now = now;
         match input {
-            MainInput::Xds { delta, version } => match refusal(&delta) {
-                Some(reason) => out.actions.push(Action::Nack {
-                    version,
-                    reason: reason.into(),
-                }),
-                None => {
-                    self.apply(delta, out);
-                    out.actions.push(Action::Ack { version });
-                }
-            },
+            MainInput::Xds { mut delta, version } => {
+                let refused = refuse(&mut delta);
+                self.apply(delta, out);
+                out.actions.push(match refused {
+                    None => Action::Ack { version },
+                    Some(reason) => Action::Nack {
+                        version,
+                        reason: reason.into(),
+                    },
+                });
+            }
             MainInput::Resolved { host, addresses } => self.on_resolved(&host, &addresses, out),
             MainInput::Probed { probe, outcome } => {
                 let at = probe.cluster.0 as usize;

@@ -1,8 +1,8 @@
-//! Updates that a proxy refuses whole, as Envoy does.
+//! Resources that a proxy refuses, as Envoy does; the others of an update are taken over.
 
 use crate::router;
 use crate::xds::{
-    LbPolicy, Listener, NetworkFilter, RouteAction, RouteSource, RouteTable, XdsDelta,
+    Cluster, LbPolicy, Listener, NetworkFilter, RouteAction, RouteSource, RouteTable, XdsDelta,
 };
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
@@ -12,40 +12,61 @@ use std::sync::Arc;
 const MAXIMUM_RING_SIZE: u64 = 8 * 1024 * 1024;
 const MAXIMUM_MAGLEV_SIZE: u64 = 5_000_011;
 
-/// Why an update cannot be taken over, if it cannot.
-pub(super) fn refusal(delta: &XdsDelta) -> Option<String> {
-    match delta {
-        XdsDelta::Clusters { upsert, .. } => {
-            upsert.iter().find_map(|cluster| match cluster.lb_policy {
-                LbPolicy::RingHash {
-                    minimum_ring_size: min,
-                    maximum_ring_size: max,
-                    ..
-                } if min > max => Some(format!(
-                    "cluster {}: minimum ring size {min} exceeds the maximum {max}",
-                    cluster.name
-                )),
-                LbPolicy::RingHash {
-                    maximum_ring_size: max,
-                    ..
-                } if max > MAXIMUM_RING_SIZE => Some(format!(
-                    "cluster {}: ring size {max} exceeds {MAXIMUM_RING_SIZE}",
-                    cluster.name
-                )),
-                LbPolicy::Maglev { table_size, .. } if !is_maglev_size(table_size) => Some(format!(
-                    "cluster {}: maglev table size {table_size} is not a prime up to {MAXIMUM_MAGLEV_SIZE}",
-                    cluster.name
-                )),
-                _ => None,
-            })
-        }
-        XdsDelta::Routes { upsert, .. } => upsert.iter().find_map(|table| table_refusal(table)),
-        XdsDelta::Listeners { upsert, .. } => upsert
-            .iter()
-            .flat_map(|listener| inline_tables(listener))
-            .find_map(|table| router::refusal(table)),
-        XdsDelta::Endpoints { .. } => None,
+/// Takes out of an update what cannot be taken over; says why, if anything.
+pub(super) fn refuse(delta: &mut XdsDelta) -> Option<String> {
+    let reasons = match delta {
+        XdsDelta::Clusters { upsert, .. } => take_out(upsert, cluster_refusal),
+        XdsDelta::Listeners { upsert, .. } => take_out(upsert, listener_refusal),
+        XdsDelta::Routes { upsert, .. } => take_out(upsert, table_refusal),
+        XdsDelta::Endpoints { .. } => Vec::new(),
+    };
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+fn take_out<T>(upsert: &mut Vec<Arc<T>>, refusal: impl Fn(&T) -> Option<String>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    upsert.retain(|one| {
+        let reason = refusal(one);
+        let taken_over = reason.is_none();
+        reasons.extend(reason);
+        taken_over
+    });
+    reasons
+}
+
+fn cluster_refusal(cluster: &Cluster) -> Option<String> {
+    match cluster.lb_policy {
+        LbPolicy::RingHash {
+            minimum_ring_size: min,
+            maximum_ring_size: max,
+            ..
+        } if min > max => Some(format!(
+            "cluster {}: minimum ring size {min} exceeds the maximum {max}",
+            cluster.name
+        )),
+        LbPolicy::RingHash {
+            maximum_ring_size: max,
+            ..
+        } if max > MAXIMUM_RING_SIZE => Some(format!(
+            "cluster {}: ring size {max} exceeds {MAXIMUM_RING_SIZE}",
+            cluster.name
+        )),
+        LbPolicy::Maglev { table_size, .. } if !is_maglev_size(table_size) => Some(format!(
+            "cluster {}: maglev table size {table_size} is not a prime up to {MAXIMUM_MAGLEV_SIZE}",
+            cluster.name
+        )),
+        _ => None,
     }
+}
+
+fn listener_refusal(listener: &Listener) -> Option<String> {
+    if router::has_overlapping_chains(listener) {
+        return Some(format!(
+            "listener {}: multiple filter chains with overlapping matching rules",
+            listener.name
+        ));
+    }
+    inline_tables(listener).find_map(|table| router::refusal(table))
 }
 
 /// The route tables that are part of a listener.

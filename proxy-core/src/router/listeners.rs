@@ -50,6 +50,25 @@ pub fn find_chain(listeners: &[Arc<Listener>], opened: &Opened, http: bool) -> O
     })
 }
 
+/// Whether some connection would match two chains alike, for which Envoy refuses the listener.
+pub fn has_overlapping_chains(listener: &Listener) -> bool {
+    let chains = &listener.filter_chains;
+    let matches = |at: usize| &chains[at].matches;
+    let mut pairs = (0..chains.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
+    pairs.any(|(a, b)| overlap(matches(a), matches(b)))
+}
+
+fn overlap(a: &FilterChainMatch, b: &FilterChainMatch) -> bool {
+    fn share<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+        (a.is_empty() && b.is_empty()) || a.iter().any(|one| b.contains(one))
+    }
+    a.destination_port == b.destination_port
+        && a.transport_protocol == b.transport_protocol
+        && share(&a.prefix_ranges, &b.prefix_ranges)
+        && share(&a.server_names, &b.server_names)
+        && share(&a.application_protocols, &b.application_protocols)
+}
+
 /// Envoy narrows by one condition after another, in this order: destination port, destination
 /// address, server name, transport protocol, application protocol; at each step the most specific
 /// match wins, and there is no way back.

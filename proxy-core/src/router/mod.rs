@@ -13,7 +13,7 @@ mod routes;
 mod timeouts;
 
 pub use cors::Cors;
-pub use listeners::{ChainChoice, find_chain};
+pub use listeners::{ChainChoice, find_chain, has_overlapping_chains};
 pub use matching::{matches, path_of};
 pub(crate) use matching::{request_header_matches, response_header_matches};
 pub use rbac::{RequestSubject, Subject};
