@@ -146,6 +146,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         false => namespace.unwrap_or_else(|| "default".to_owned()).into(),
     };
     let object_labels = labels(&mut metadata, "labels");
+    if let Some(node) = metadata.optional("labels") {
+        warn_of_ambient(node, metadata.diagnostics);
+    }
     let annotations = labels(&mut metadata, "annotations");
     if let (Some(node), true) = (metadata.optional("annotations"), istio) {
         check_annotations(&kind, node, metadata.diagnostics);
@@ -301,6 +304,22 @@ fn checked_only(kind: &str) -> Option<fn(&Node, &mut Vec<Diagnostic>)> {
         "ProxyConfig" => check_proxy_config,
         _ => return None,
     })
+}
+
+/// Says that what a label asks of ambient mode is not done.
+fn warn_of_ambient(labels: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    for entry in labels.as_map().map_or(&[][..], |map| &map.entries) {
+        let value = entry.value.as_scalar().unwrap_or_default();
+        let what = match (entry.key.as_str(), value) {
+            (_, "" | "none") => continue,
+            ("istio.io/dataplane-mode", "ambient") => "ambient mode (ztunnel) is",
+            ("istio.io/use-waypoint", _) => "waypoints are",
+            _ => continue,
+        };
+        let message = format!("{what} not supported yet");
+        let label = "requests go as without it";
+        diagnostics.push(Diagnostic::warning(message).at(&entry.key_span, label));
+    }
 }
 
 /// Annotations that Istio's validation refuses.

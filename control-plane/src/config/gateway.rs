@@ -117,7 +117,7 @@ fn check_names(servers: &[Node], diagnostics: &mut Vec<Diagnostic>) {
             .iter()
             .any(|earlier| name(earlier).as_ref() == Some(&own))
         {
-            let message = format!("two port names of a Gateway are `{own}`");
+            let message = format!("two ports of a Gateway have the name `{own}`");
             refuse(diagnostics, &node.span, message, "the second one");
         }
     }

@@ -1,7 +1,7 @@
 //! Faults, retries and header changes of an HTTP rule.
 
 use super::syntax::{changed_header, demand, header_value, is_authority};
-use super::{count, duration, percent_ppm, schema_warning};
+use super::{count, duration, entries, percent_ppm, schema_warning};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Fault, FaultAbort, FaultDelay, HeaderMutations, HeaderValue, Name};
 use source::{Diagnostic, Fields, Node};
@@ -167,8 +167,7 @@ fn operations(
 fn check_operations(fields: &mut Fields<'_, '_>, request: bool) {
     let what = "a header to change";
     for key in ["set", "add"] {
-        let map = fields.optional(key).and_then(Node::as_map);
-        for entry in map.map_or(&[][..], |map| &map.entries) {
+        for entry in entries(fields, key) {
             let name = (entry.key.as_str(), &entry.key_span);
             let verdict = changed_header(&entry.key, request);
             demand(fields.diagnostics, name, what, verdict);

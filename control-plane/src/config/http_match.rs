@@ -72,7 +72,9 @@ pub(super) fn check_gateways(gateways: &[Named], diagnostics: &mut Vec<Diagnosti
             demand_of(diagnostics, gateway, "a gateway", host_name(&gateway.text));
             return;
         };
-        let verdict = dns_label(namespace).and_then(|()| dns_label(name));
+        let part =
+            |text: &str| dns_label(text).map_err(|why| format!("`{text}` is no name: {why}"));
+        let verdict = part(namespace).and_then(|()| part(name));
         demand_of(diagnostics, gateway, "a gateway", verdict);
     }
 }

@@ -63,7 +63,14 @@ use crate::codes::SCHEMA_WARNING;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, Regex, StringMatch};
 use source::fields::expected;
+use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Span};
+
+/// What is in the map `key`, if there is one.
+fn entries<'n>(fields: &mut Fields<'n, '_>, key: &'static str) -> &'n [Entry] {
+    let map = fields.optional(key).and_then(Node::as_map);
+    map.map_or(&[], |map| &map.entries)
+}
 
 /// A name as written, and where.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! Telemetry and ProxyConfig: checked, but without influence on where requests go.
 
 use super::selection::{read_target, selector};
-use super::{choice, count, duration, number, refuse, schema_warning};
+use super::{choice, count, duration, entries, number, refuse, schema_warning};
 use source::fields::expected;
 use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Value};
@@ -36,11 +36,6 @@ pub(crate) fn check_telemetry(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
 /// Those that are not null.
 fn present(items: &[Node]) -> impl Iterator<Item = &Node> {
     items.iter().filter(|node| node.value != Value::Null)
-}
-
-fn entries<'n>(fields: &mut Fields<'n, '_>, key: &'static str) -> &'n [Entry] {
-    let map = fields.optional(key).and_then(Node::as_map);
-    map.map_or(&[], |map| &map.entries)
 }
 
 fn check_providers(fields: &mut Fields<'_, '_>) {

@@ -1,9 +1,8 @@
 //! Which workloads an object is for: label selectors, `targetRef` and `targetRefs`.
 
 use super::syntax::{demand, label_key, label_value};
-use super::{Labels, refuse, schema_warning};
+use super::{Labels, entries, refuse, schema_warning};
 use proxy_core::xds::Name;
-use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Span};
 
 /// Whether `labels` has all of `wanted`.
@@ -18,11 +17,6 @@ pub(crate) fn labels(fields: &mut Fields<'_, '_>, key: &'static str) -> Labels {
         .into_iter()
         .map(|(k, v)| (k.into(), v.into()))
         .collect()
-}
-
-fn entries<'n>(fields: &mut Fields<'n, '_>, key: &'static str) -> &'n [Entry] {
-    let map = fields.optional(key).and_then(Node::as_map);
-    map.map_or(&[], |map| &map.entries)
 }
 
 /// Labels that must be such as Kubernetes has them.
@@ -50,23 +44,23 @@ pub(super) fn selector(
     let mut inner = Fields::of(node, "a workload selector", fields.diagnostics)?;
     for entry in entries(&mut inner, key) {
         let value = entry.value.as_scalar().unwrap_or_default();
-        let mut refuse = |message: &str, span| {
+        let mut complain = |message: &str, span| {
             let label = format!("`{}={value}`", entry.key);
             inner
                 .diagnostics
                 .push(Diagnostic::error(message).at(span, label));
         };
         if entry.key.is_empty() {
-            refuse("a label of a selector has a key", &entry.key_span);
+            complain("a label of a selector has a key", &entry.key_span);
         }
         if entry.key.contains('*') {
-            refuse("a selector knows no wildcards", &entry.key_span);
+            complain("a selector knows no wildcards", &entry.key_span);
         }
         if value.contains('*') {
-            refuse("a selector knows no wildcards", &entry.value.span);
+            complain("a selector knows no wildcards", &entry.value.span);
         }
         if value.len() > 63 {
-            refuse(
+            complain(
                 "the value of a label has 63 characters at most",
                 &entry.value.span,
             );
