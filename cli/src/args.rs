@@ -91,6 +91,9 @@ pub(crate) struct CheckArgs {
     /// Scenarios, Istio or Kubernetes files, folders, or - for standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Also print the status that Istio's controller would give each object of the Gateway API
+    #[arg(long)]
+    pub(crate) status: bool,
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
 }
@@ -142,14 +145,30 @@ pub(crate) struct ExplainArgs {
     /// A request header, as NAME: VALUE
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub(crate) headers: Vec<String>,
+    /// Ask a sidecar about a request to its own application instead, from this workload or pod
+    /// ([NAMESPACE/]NAME): with its address, and by mutual TLS with its identity if it has a proxy. At
+    /// a gateway: from there
+    #[arg(long, value_name = "POD")]
+    pub(crate) from: Option<String>,
+    /// How the client secures the connection. Default: by the URL and `--from`
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) tls: Option<Secured>,
     /// Requests from a file, one JSON object a line; one answer for each
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "method", "headers"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "method", "headers", "from", "tls"])]
     pub(crate) requests: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
     /// The request's URL
     #[arg(required_unless_present = "requests")]
     pub(crate) url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Secured {
+    None,
+    Tls,
+    /// Istio's mutual TLS
+    Mtls,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! `meshsim check`.
 
 use crate::args::{CheckArgs, Format};
-use crate::{Exit, has_error};
+use crate::{Exit, has_error, status};
 use anstream::print;
 use control_plane::{Objects, code_name};
 use sim::{Overrides, Plan};
@@ -23,7 +23,10 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
         objects.apply(&Objects::read(file, &mut diagnostics));
     }
     objects.check_references(&mut diagnostics);
-    print!("{}", told(&diagnostics, args.format));
+    match args.status {
+        false => print!("{}", told(&diagnostics, args.format)),
+        true => print!("{}", with_status(&diagnostics, &objects, args.format)),
+    }
     match (unreadable, has_error(&diagnostics)) {
         (true, _) => Exit::BadInput,
         (false, true) => Exit::DidNotHold,
@@ -66,8 +69,27 @@ fn told(diagnostics: &[Diagnostic], format: Format) -> String {
     }
 }
 
+/// The same, and the statuses of objects of the Gateway API.
+fn with_status(diagnostics: &[Diagnostic], objects: &Objects, format: Format) -> String {
+    let statuses = objects.gateway_api_statuses();
+    match format {
+        Format::Text => format!("{}{}", told(diagnostics, format), status::text(statuses)),
+        Format::Json => {
+            let both = serde_json::json!({
+                "diagnostics": entries(diagnostics),
+                "statuses": statuses,
+            });
+            format!("{both:#}\n")
+        }
+    }
+}
+
 fn json(diagnostics: &[Diagnostic]) -> String {
-    let entries: Vec<serde_json::Value> = diagnostics
+    format!("{:#}\n", serde_json::Value::Array(entries(diagnostics)))
+}
+
+fn entries(diagnostics: &[Diagnostic]) -> Vec<serde_json::Value> {
+    diagnostics
         .iter()
         .map(|d| {
             serde_json::json!({
@@ -81,6 +103,5 @@ fn json(diagnostics: &[Diagnostic]) -> String {
                 "column": d.span.as_ref().map(Span::column),
             })
         })
-        .collect();
-    format!("{:#}\n", serde_json::Value::Array(entries))
+        .collect()
 }

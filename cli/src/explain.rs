@@ -1,9 +1,9 @@
 //! `meshsim explain`.
 
-use crate::args::{ExplainArgs, Format};
+use crate::args::{ExplainArgs, Format, Secured};
 use crate::{Exit, config, report};
 use anstream::{print, println};
-use control_plane::{Explanation, Request, explain};
+use control_plane::{Explanation, Request, RequestTls, explain};
 use source::Diagnostic;
 use std::fmt::Write;
 
@@ -27,7 +27,24 @@ fn answers(args: &ExplainArgs, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec<
     let objects = config::objects(&args.config, diagnostics);
     let mut requests = requests(args, diagnostics);
     let proxy = config::proxy(&objects, &args.proxy, diagnostics)?;
+    if let Some(name) = &args.from {
+        let pod = objects.pod(name).map_err(|mut problem| {
+            problem.message.insert_str(0, "--from: ");
+            diagnostics.push(problem);
+        });
+        let pod = pod.ok()?;
+        for request in &mut requests {
+            request.come_from(&pod, &proxy);
+        }
+    }
     for request in &mut requests {
+        if let Some(tls) = args.tls {
+            request.tls = match tls {
+                Secured::None => RequestTls::None,
+                Secured::Tls => RequestTls::Tls,
+                Secured::Mtls => RequestTls::Mtls,
+            };
+        }
         request.resolve(&objects, &proxy);
     }
     let resources = config::resources(objects, &proxy);

@@ -10,6 +10,7 @@ mod export;
 mod progress;
 mod rehearse;
 mod run;
+mod status;
 mod verify;
 
 use anstream::{eprint, print};

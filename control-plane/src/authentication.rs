@@ -1,18 +1,53 @@
-//! Which mutual TLS a workload accepts (Istio `pilot/pkg/security/authn/policy_applier.go`).
+//! Which mutual TLS and whose tokens a workload accepts (Istio
+//! `pilot/pkg/security/authn/policy_applier.go`).
 
 use crate::config::{Labels, MutualTls, PeerAuthentication, has_labels};
+use crate::object::{Body, Object};
 use crate::rules::ROOT_NAMESPACE;
-use proxy_core::xds::Name;
+use proxy_core::xds::{ConfigRef, JwtProvider, Name};
+use std::sync::Arc;
 
-/// All PeerAuthentications, oldest first, each with its namespace.
+/// All authentication policies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Authentication {
+    /// PeerAuthentications, oldest first, each with its namespace.
     policies: Vec<(Name, PeerAuthentication)>,
+    /// RequestAuthentications, oldest first.
+    tokens: Vec<Arc<Object>>,
 }
 
 impl Authentication {
     pub(crate) fn add(&mut self, namespace: &Name, policy: &PeerAuthentication) {
         self.policies.push((namespace.clone(), policy.clone()));
+    }
+
+    pub(crate) fn add_tokens(&mut self, object: &Arc<Object>) {
+        self.tokens.push(Arc::clone(object));
+    }
+
+    /// The JWT filter before a workload, of all policies for it; sorted by issuer. `None`: nobody
+    /// looks at tokens.
+    pub(crate) fn jwt(&self, namespace: &str, labels: &Labels) -> Option<Vec<JwtProvider>> {
+        let mut providers = Vec::new();
+        for object in &self.tokens {
+            let Body::RequestAuthentication(policy) = &object.body else {
+                continue;
+            };
+            if policy
+                .target
+                .covers(&object.reference.namespace, namespace, labels)
+            {
+                providers.extend(policy.providers.iter().map(|(provider, line)| JwtProvider {
+                    origin: Some(ConfigRef {
+                        line: *line,
+                        ..object.origin()
+                    }),
+                    ..provider.clone()
+                }));
+            }
+        }
+        providers.sort_by(|a, b| a.issuer.cmp(&b.issuer));
+        (!providers.is_empty()).then_some(providers)
     }
 
     /// Of a namespace as a whole: its own policy, else that of the root namespace.

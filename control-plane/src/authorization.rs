@@ -167,6 +167,7 @@ impl Translation<'_> {
                 path: path.to_vec(),
                 values: values.iter().map(|value| pattern("", value)).collect(),
                 in_list: true,
+                invert: false,
             })
         };
         match key {
@@ -315,6 +316,7 @@ fn request_principal(value: &str) -> Condition {
             path: vec![key.into()],
             values: vec![matcher],
             in_list: false,
+            invert: false,
         })
     };
     Condition::And(vec![claim("iss", issuer), claim("sub", subject)])

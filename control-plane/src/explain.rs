@@ -1,7 +1,10 @@
 //! Where one request goes, by the resources of one proxy, and why.
 
+mod access;
+
 use crate::model::Resources;
 use crate::request::{Request, RequestDirection, RequestProtocol, RequestTls};
+use access::{secured, unmatched};
 use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
@@ -9,11 +12,9 @@ use proxy_core::router::{
     Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain,
     has_overlapping_chains, redirect_location, response_head, route,
 };
-use proxy_core::telemetry::Details;
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, EndpointHealth, FilterChain, Forward, HttpConnectionManager,
-    LbPolicy, Name, NetworkFilter, Rbac, RbacAction, Route, RouteAction, RouteSource, RouteTable,
-    TcpProxy,
+    LbPolicy, Name, NetworkFilter, Route, RouteAction, RouteSource, RouteTable, TcpProxy,
 };
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -107,7 +108,7 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         return answer;
     }
     let Some(chain) = choice.chain() else {
-        answer.say("no filter chain matches: the connection is closed".to_owned());
+        answer.say(unmatched(&choice.listener, &opened));
         answer.flags.push("NR".into());
         answer.details = Some("filter_chain_not_found".into());
         return answer;
@@ -196,31 +197,18 @@ fn follow(
                 request: Some(RequestSubject {
                     head: &decision.head,
                     manager,
-                    claims: None,
+                    claims: decision.token.claims(),
                 }),
             };
             let answered = matches!(
                 decision.outcome,
                 Outcome::BadPath | Outcome::EscapedPath { .. }
             );
-            if !answered && let Some(details) = answer.access(&manager.rbac, subject) {
-                answer.local_reply(403, None, &details.to_string());
+            if !answered && answer.turned_away(manager, &decision.token, subject) {
                 return;
             }
             answer.http(resources, &decision, opened);
         }
-    }
-}
-
-/// How the bytes arrive, in words.
-fn secured(opened: &Opened, chain: &FilterChain) -> &'static str {
-    match (&opened.tls, chain.terminates_tls) {
-        (None, false) => "plain text, as the filter chain takes it",
-        (None, true) => "plain text, where the filter chain ends TLS",
-        (Some(tls), true) if tls.mutual => "mutual TLS, which ends here",
-        (Some(_), true) => "TLS, which ends here",
-        (Some(tls), false) if tls.mutual => "mutual TLS, which does not end here",
-        (Some(_), false) => "TLS, which does not end here",
     }
 }
 
@@ -265,35 +253,6 @@ impl Explanation {
         self.status = Some(status);
         self.flags.extend(flag.map(Name::from));
         self.details = Some(details.into());
-    }
-
-    /// What the RBAC filters say, and why; `None`: nothing against it.
-    fn access(&mut self, filters: &[Rbac], subject: Subject<'_>) -> Option<Details> {
-        for filter in filters {
-            let matching = filter.matching(subject);
-            if let Some(policy) = matching {
-                self.configured_by(policy.origin.as_ref());
-                let verb = match filter.action {
-                    RbacAction::Allow => "allowed",
-                    RbacAction::Deny => "denied",
-                };
-                let by = policy.origin.as_ref().map(described).unwrap_or_default();
-                self.say(format!("{verb} by {} ({by})", policy.name));
-            }
-            match (filter.action, matching) {
-                (RbacAction::Deny, Some(policy)) => {
-                    return Some(Details::RbacAccessDenied(Some(policy.name.clone())));
-                }
-                (RbacAction::Allow, None) => {
-                    let known = filter.policies.iter().filter_map(|p| p.origin.as_ref());
-                    let known: Vec<String> = known.map(described).collect();
-                    self.say(format!("denied: nothing allows it of {}", known.join("; ")));
-                    return Some(Details::RbacAccessDenied(None));
-                }
-                (RbacAction::Deny, None) | (RbacAction::Allow, Some(_)) => {}
-            }
-        }
-        None
     }
 
     fn configured_by(&mut self, origin: Option<&ConfigRef>) {

@@ -131,10 +131,7 @@ fn of_istio(group: &str, version: &str, kind: &str) -> Fate {
         let help = format!("{kind} is there in {}", versions.join(", "));
         return Fate::Unknown { help };
     }
-    match kind {
-        "RequestAuthentication" => Fate::Unsupported,
-        _ => Fate::Read,
-    }
+    Fate::Read
 }
 
 #[cfg(test)]

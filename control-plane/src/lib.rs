@@ -35,12 +35,13 @@ mod references;
 mod registry;
 mod request;
 mod rules;
+mod store;
 mod translate;
 
 pub use codes::code_name;
 pub use config::{MeshConfig, OutboundTrafficMode};
 pub use explain::{Action, ClusterShare, Explanation, Upstream, explain};
-pub use gateway_api::{GatewayApiStatus, StatusCondition};
+pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };

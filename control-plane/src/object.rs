@@ -3,9 +3,9 @@
 use crate::codes::INVALID;
 use crate::config::{
     AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
-    Semantics, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, check_envoy_filter,
-    check_proxy_config, check_telemetry, check_traffic_extension, check_wasm_plugin,
-    check_workload_group, is_dns_label, labels,
+    RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+    check_envoy_filter, check_proxy_config, check_telemetry, check_traffic_extension,
+    check_wasm_plugin, check_workload_group, is_dns_label, labels,
 };
 use crate::gateway_api::{self, Certificates};
 use crate::kinds::{Fate, fate, is_istio};
@@ -44,6 +44,7 @@ pub(crate) enum Body {
     PeerAuthentication(PeerAuthentication),
     Sidecar(Box<Sidecar>),
     AuthorizationPolicy(AuthorizationPolicy),
+    RequestAuthentication(RequestAuthentication),
     Service(KubernetesService),
     Deployment(Deployment),
     Ingress(Ingress),
@@ -168,7 +169,6 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let empty = Node {
         value: Value::Map(Map::default()),
         span: kind_node.span.clone(),
-        raw: String::new(),
     };
     let spec = spec.unwrap_or(&empty);
     if let Some(check) = checked_only(&kind) {
@@ -193,6 +193,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         }
         "AuthorizationPolicy" => {
             Body::AuthorizationPolicy(AuthorizationPolicy::read(spec, &annotations, diagnostics)?)
+        }
+        "RequestAuthentication" => {
+            Body::RequestAuthentication(RequestAuthentication::read(spec, diagnostics)?)
         }
         "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, &namespace, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway {

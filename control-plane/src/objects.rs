@@ -6,9 +6,10 @@ use crate::kubernetes::{KubernetesService, PodObject, Replicas};
 use crate::model::{Pod, ServiceInfo, Workload, pod_address};
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
+use crate::store::{Difference, Items};
 use proxy_core::xds::Name;
-use source::{Diagnostic, Dialect, Map, Node, SourceFile, Value, parse};
-use std::collections::{BTreeMap, BTreeSet};
+use source::{Diagnostic, Dialect, Map, Node, SourceFile, Value, each_document};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 /// The objects of a configuration: Istio's and Kubernetes'. Cheap to clone (objects are shared).
@@ -19,7 +20,7 @@ pub struct Objects {
 
 #[derive(Clone, Debug, Default)]
 struct Store {
-    items: BTreeMap<ObjectRef, Arc<Object>>,
+    items: Items,
     /// Counts what was applied: the age of objects without `creationTimestamp`.
     applied: u64,
     /// Made when first asked for; forgotten with every change.
@@ -28,6 +29,16 @@ struct Store {
     deployed: OnceLock<Arc<Vec<Arc<Object>>>>,
     gateway_api: OnceLock<Arc<Translated>>,
 }
+
+/// Rules of Istio's, which say nothing of what there is.
+const RULE_KINDS: [&str; 6] = [
+    "VirtualService",
+    "DestinationRule",
+    "PeerAuthentication",
+    "AuthorizationPolicy",
+    "RequestAuthentication",
+    "Sidecar",
+];
 
 /// Names one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,12 +53,15 @@ impl Objects {
     /// Every object of every document of `file` (`kind: List` opened up). What cannot be read, is
     /// invalid or not supported is reported with its place; an object with an error is left out.
     pub fn read(file: &Arc<SourceFile>, diagnostics: &mut Vec<Diagnostic>) -> Objects {
-        let (documents, problems) = parse(file, Dialect::Kubernetes);
-        diagnostics.extend(problems);
         let mut objects = Objects::default();
-        for document in &documents {
-            objects.add_document(document, diagnostics);
-        }
+        each_document(
+            file,
+            Dialect::Kubernetes,
+            diagnostics,
+            |document, diagnostics| {
+                objects.add_document(&document, diagnostics);
+            },
+        );
         objects
     }
 
@@ -69,8 +83,8 @@ impl Objects {
             (false, _) => {
                 if let Some(object) = read_object(node, diagnostics) {
                     let reference = object.reference.clone();
-                    let items = &mut self.change().items;
-                    if items.insert(reference.clone(), Arc::new(object)).is_some() {
+                    let items = &mut self.change(&reference.kind).items;
+                    if items.insert(Arc::new(object)).is_some() {
                         diagnostics.push(
                             Diagnostic::warning(format!("{reference} is there twice"))
                                 .at(&node.span, "replaces the earlier one"),
@@ -81,40 +95,68 @@ impl Objects {
         }
     }
 
-    /// The store, to be changed.
-    fn change(&mut self) -> &mut Store {
+    /// The store, for a change to objects of `kind`.
+    fn change(&mut self, kind: &str) -> &mut Store {
         let store = Arc::make_mut(&mut self.store);
-        store.registry = OnceLock::new();
-        store.deployed = OnceLock::new();
-        store.gateway_api = OnceLock::new();
+        if !RULE_KINDS.contains(&kind) {
+            store.registry = OnceLock::new();
+            store.deployed = OnceLock::new();
+            store.gateway_api = OnceLock::new();
+        }
         store
+    }
+
+    /// What differs from `old`.
+    pub(crate) fn differences<'a>(&'a self, old: &'a Objects) -> Vec<Difference<'a>> {
+        self.store.items.differences(&old.store.items)
+    }
+
+    /// The objects of `kind` in `namespace`, as applied, by name.
+    pub(crate) fn of_namespace(
+        &self,
+        kind: &str,
+        namespace: &Name,
+    ) -> impl Iterator<Item = &Arc<Object>> {
+        self.store.items.of_namespace(kind, namespace)
     }
 
     /// `kubectl apply`: adds or replaces. A replaced object keeps its age; a new one without
     /// `creationTimestamp` is younger than all before.
     pub fn apply(&mut self, other: &Objects) {
-        let store = self.change();
-        store.applied += 1;
-        for (reference, object) in &other.store.items {
-            let mut object = Object::clone(object);
-            if let Some(old) = store.items.get(reference) {
-                object.age = old.age.clone();
-            } else if let Age::Applied(_) = object.age {
-                object.age = Age::Applied(store.applied);
+        if self.store.items.is_empty() && other.store.applied == 0 {
+            // All of one age: no need to tell them so one by one.
+            let applied = self.store.applied + 1;
+            self.store = Arc::clone(&other.store);
+            Arc::make_mut(&mut self.store).applied = applied;
+            return;
+        }
+        Arc::make_mut(&mut self.store).applied += 1;
+        for object in other.store.items.iter() {
+            let store = self.change(&object.reference.kind);
+            let old = store.items.get(&object.reference);
+            let age = match (old, &object.age) {
+                (Some(old), _) => old.age.clone(),
+                (None, Age::Applied(_)) => Age::Applied(store.applied),
+                (None, created) => created.clone(),
+            };
+            let mut object = Arc::clone(object);
+            if object.age != age {
+                Arc::make_mut(&mut object).age = age;
             }
-            store.items.insert(reference.clone(), Arc::new(object));
+            store.items.insert(object);
         }
     }
 
     /// `kubectl delete`; false if there is no such object.
     pub fn delete(&mut self, object: &ObjectRef) -> bool {
-        self.store.items.contains_key(object) && self.change().items.remove(object).is_some()
+        let there = self.store.items.get(object).is_some();
+        there && self.change(&object.kind).items.remove(object).is_some()
     }
 
     /// `kubectl patch --type merge`; errors are reported, and then nothing changes.
     pub fn patch(&mut self, object: &ObjectRef, merge: &Node, diagnostics: &mut Vec<Diagnostic>) {
         let Some(old) = self.store.items.get(object) else {
-            let names: Vec<String> = self.store.items.keys().map(ObjectRef::to_string).collect();
+            let names: Vec<String> = self.refs().iter().map(ObjectRef::to_string).collect();
             diagnostics.push(
                 Diagnostic::error(format!("there is no {object} to patch"))
                     .at(&merge.span, "nothing to change")
@@ -135,12 +177,13 @@ impl Objects {
             return;
         }
         new.age = age;
-        self.change().items.insert(object.clone(), Arc::new(new));
+        self.change(&object.kind).items.insert(Arc::new(new));
     }
 
     /// The names of all objects, in order.
     pub fn refs(&self) -> Vec<ObjectRef> {
-        self.store.items.keys().cloned().collect()
+        let objects = self.store.items.iter();
+        objects.map(|object| object.reference.clone()).collect()
     }
 
     /// With the Services and Deployments that Istio's controller makes.
@@ -150,7 +193,7 @@ impl Objects {
 
     /// As applied.
     pub(crate) fn stored(&self) -> impl Iterator<Item = &Arc<Object>> {
-        self.store.items.values()
+        self.store.items.iter()
     }
 
     fn deployed(&self) -> impl Iterator<Item = &Arc<Object>> {
@@ -189,12 +232,12 @@ impl Objects {
 
     /// The MeshConfig that applies: of the `istio` ConfigMap, else Istio's defaults.
     pub fn mesh_config(&self) -> MeshConfig {
-        self.iter()
-            .find_map(|object| match &object.body {
-                Body::Mesh(mesh) => Some(mesh.clone()),
-                _ => None,
-            })
-            .unwrap_or_default()
+        let mut maps = self.store.items.of_kind("ConfigMap");
+        maps.find_map(|object| match &object.body {
+            Body::Mesh(mesh) => Some(mesh.clone()),
+            _ => None,
+        })
+        .unwrap_or_default()
     }
 
     /// Sets the MeshConfig, as an `istio` ConfigMap would.
@@ -203,7 +246,6 @@ impl Objects {
         let document = Node {
             value: Value::Map(Map::default()),
             span: file.span(0..0),
-            raw: String::new(),
         };
         let reference = ObjectRef {
             kind: "ConfigMap".into(),
@@ -217,7 +259,7 @@ impl Objects {
             document,
             body: Body::Mesh(mesh),
         };
-        self.change().items.insert(reference, Arc::new(object));
+        self.change(&reference.kind).items.insert(Arc::new(object));
     }
 
     pub(crate) fn virtual_service(&self, namespace: &Name, name: &Name) -> Option<&Body> {
@@ -444,6 +486,5 @@ fn merged(old: &Node, patch: &Node) -> Node {
     Node {
         value: Value::Map(map),
         span: old.span.clone(),
-        raw: String::new(),
     }
 }

@@ -174,6 +174,7 @@ impl Rules {
                 }),
                 Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
                 Body::AuthorizationPolicy(_) => rules.authorization.add(object),
+                Body::RequestAuthentication(_) => rules.authentication.add_tokens(object),
                 Body::DestinationRule(rule) => rules.add_policy(object, rule),
                 Body::Sidecar(_) => rules.sidecars.push(Arc::clone(object)),
                 _ => {}

@@ -100,7 +100,7 @@ fn range(range: &IpRange) -> Value {
 }
 
 /// Where Istio has the JWT filter put the claims of a token.
-fn claim(matcher: &ClaimMatch) -> Value {
+pub(crate) fn claim(matcher: &ClaimMatch) -> Value {
     let keys = std::iter::once("payload").chain(matcher.path.iter().map(|key| &**key));
     let path: Vec<Value> = keys.map(|key| json!({ "key": key })).collect();
     let one = |text: &StringMatch| json!({ "string_match": string(text) });
@@ -122,5 +122,6 @@ fn claim(matcher: &ClaimMatch) -> Value {
     message.set("filter", "envoy.filters.http.jwt_authn");
     message.set("path", path);
     message.set("value", value);
+    message.set_flag("invert", matcher.invert);
     message.into()
 }

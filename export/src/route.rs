@@ -3,6 +3,7 @@
 use crate::endpoint::lb_metadata;
 use crate::listener::local_rate_limit;
 use crate::matching::{header, query, string};
+use crate::rbac::claim;
 use crate::{Message, duration, fractional_percent, typed};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
@@ -18,7 +19,7 @@ pub fn route_table(table: &RouteTable) -> Value {
     message.set("name", &*table.name);
     message.set_list(
         "virtual_hosts",
-        table.virtual_hosts.iter().map(virtual_host),
+        table.virtual_hosts.iter().map(|host| virtual_host(host)),
     );
     message.set_flag("ignore_port_in_host_matching", table.ignore_port_in_host);
     // Routes may name clusters that are not there (yet).
@@ -120,6 +121,7 @@ fn route_match(matches: &RouteMatch) -> Value {
     message.set("case_sensitive", matches.case_sensitive);
     message.set_list("headers", matches.headers.iter().map(header));
     message.set_list("query_parameters", matches.query.iter().map(query));
+    message.set_list("dynamic_metadata", matches.claims.iter().map(claim));
     let fraction = matches.fraction;
     let fraction = fraction.map(|share| json!({ "default_value": fractional_percent(share) }));
     message.set_some("runtime_fraction", fraction);

@@ -1,7 +1,7 @@
 //! Response flags, response-code details and the access-log record.
 
 use crate::ids::{ClusterId, DownstreamId, EndpointId, ExchangeId};
-use crate::router::Decision;
+use crate::router::{Decision, TokenProblem};
 use crate::time::Nanos;
 use crate::xds::Name;
 use serde::{Deserialize, Serialize};
@@ -166,6 +166,7 @@ pub enum Details {
     UnconditionalDropOverload,
     PathNormalizationFailed,
     DownstreamRemoteDisconnect,
+    JwtAuthnAccessDenied(TokenProblem),
     /// By that policy; `None`: no policy allows it.
     RbacAccessDenied(Option<Name>),
     ResetBeforeResponse(UpstreamReset),
@@ -225,6 +226,10 @@ impl fmt::Display for Details {
             Details::UnconditionalDropOverload => "unconditional_drop_overload",
             Details::PathNormalizationFailed => "path_normalization_failed",
             Details::DownstreamRemoteDisconnect => "downstream_remote_disconnect",
+            Details::JwtAuthnAccessDenied(problem) => {
+                let why = problem.as_str().replace(' ', "_");
+                return write!(f, "jwt_authn_access_denied{{{why}}}");
+            }
             Details::RbacAccessDenied(policy) => {
                 let policy = policy.as_deref().unwrap_or("none");
                 return write!(f, "rbac_access_denied_matched_policy[{policy}]");

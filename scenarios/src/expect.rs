@@ -404,6 +404,6 @@ fn one_line(node: &Node) -> String {
             let inside: Vec<String> = items.iter().map(one_line).collect();
             format!("[{}]", inside.join(", "))
         }
-        _ => node.raw.clone(),
+        _ => node.as_scalar().unwrap_or_default().to_owned(),
     }
 }

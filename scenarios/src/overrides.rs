@@ -76,7 +76,6 @@ fn put(node: &mut Node, file: &Arc<SourceFile>, at: usize, value: Node) -> Resul
                     let mut part = Node {
                         value: Value::Map(source::Map::default()),
                         span: span.clone(),
-                        raw: String::new(),
                     };
                     put(&mut part, file, next.len() + 1, value)?;
                     map.entries.push(Entry {

@@ -221,7 +221,6 @@ fn list_of(place: &Node, objects: Vec<Node>) -> Node {
     let node = |value| Node {
         value,
         span: place.span.clone(),
-        raw: String::new(),
     };
     let entry = |key: &str, value| Entry {
         key: key.to_owned(),

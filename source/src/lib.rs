@@ -18,5 +18,5 @@ pub mod text;
 pub use diagnostic::{Diagnostic, Level, nearest, render};
 pub use fields::Fields;
 pub use node::{Map, Node, Value};
-pub use parse::{Dialect, parse};
+pub use parse::{Dialect, each_document, parse};
 pub use text::{SourceFile, Span};

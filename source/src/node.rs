@@ -7,8 +7,6 @@ use crate::text::Span;
 pub struct Node {
     pub value: Value,
     pub span: Span,
-    /// A scalar as written; empty for sequences and maps.
-    pub raw: String,
 }
 
 /// What a node holds.
@@ -87,7 +85,7 @@ impl Node {
     /// Any scalar as written; `None` for lists, maps and nothing.
     pub fn as_scalar(&self) -> Option<&str> {
         match &self.value {
-            Value::Bool(_) | Value::Int(_) | Value::Float(_) => Some(&self.raw),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => Some(self.span.text()),
             Value::String(text) => Some(text),
             Value::Null | Value::Seq(_) | Value::Map(_) => None,
         }

@@ -8,8 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const DEPTH_MAX: usize = 64;
-/// Of one stream, aliases expanded.
-const NODES_MAX: usize = 2_000_000;
+/// That aliases may add to one stream.
+const COPIES_MAX: usize = 100_000;
+/// In bytes: more than an API server would keep of a whole object.
+const SCALAR_MAX: usize = 2 << 20;
+/// In bytes.
+const FILE_MAX: usize = 1 << 30;
 
 /// How plain scalars are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +27,41 @@ pub enum Dialect {
 /// Every document of a stream that is not empty. Reading stops at the first malformed one; what
 /// came before it is returned.
 pub fn parse(file: &Arc<SourceFile>, dialect: Dialect) -> (Vec<Node>, Vec<Diagnostic>) {
+    let mut documents = Vec::new();
+    let mut diagnostics = Vec::new();
+    each_document(file, dialect, &mut diagnostics, |node, _| {
+        documents.push(node)
+    });
+    (documents, diagnostics)
+}
+
+/// The same, one document after the other, so that a large file need not be held as a whole.
+pub fn each_document(
+    file: &Arc<SourceFile>,
+    dialect: Dialect,
+    diagnostics: &mut Vec<Diagnostic>,
+    take: impl FnMut(Node, &mut Vec<Diagnostic>),
+) {
+    if file.text.len() > FILE_MAX {
+        let message = format!(
+            "a file of more than {} MB is no configuration",
+            FILE_MAX >> 20
+        );
+        diagnostics.push(Diagnostic::error(message).at(&file.span(0..0), "begins here"));
+        return;
+    }
     let mut builder = Builder {
         file,
         dialect,
         offsets: offsets_of(&file.text),
         parser: Parser::new_from_str(&file.text),
         anchors: BTreeMap::new(),
-        nodes: 0,
-        diagnostics: Vec::new(),
+        copies: 0,
+        diagnostics,
     };
-    let mut documents = Vec::new();
-    if let Err(stop) = builder.stream(&mut documents) {
-        builder.diagnostics.push(*stop);
+    if let Err(stop) = builder.stream(take) {
+        diagnostics.push(*stop);
     }
-    (documents, builder.diagnostics)
 }
 
 /// Byte offset of every character; the parser counts characters.
@@ -55,15 +80,17 @@ struct Builder<'a> {
     dialect: Dialect,
     offsets: Vec<u32>,
     parser: Parser<'a, StrInput<'a>>,
+    /// With the number of nodes in each.
     anchors: BTreeMap<usize, (Node, usize)>,
-    nodes: usize,
-    diagnostics: Vec<Diagnostic>,
+    /// Nodes that stand for aliases.
+    copies: usize,
+    diagnostics: &'a mut Vec<Diagnostic>,
 }
 
 type Stop = Box<Diagnostic>;
 
 impl<'a> Builder<'a> {
-    fn stream(&mut self, documents: &mut Vec<Node>) -> Result<(), Stop> {
+    fn stream(&mut self, mut take: impl FnMut(Node, &mut Vec<Diagnostic>)) -> Result<(), Stop> {
         loop {
             match self.next()?.0 {
                 Event::StreamEnd => return Ok(()),
@@ -72,7 +99,7 @@ impl<'a> Builder<'a> {
                     let node = self.node(event, span, 0)?;
                     self.anchors.clear();
                     if node.value != Value::Null {
-                        documents.push(node);
+                        take(node, self.diagnostics);
                     }
                 }
                 _ => {}
@@ -110,29 +137,20 @@ impl<'a> Builder<'a> {
 
     fn node(&mut self, event: Event<'a>, at: ScanSpan, depth: usize) -> Result<Node, Stop> {
         let span = self.span(at);
-        self.nodes += 1;
-        if depth > DEPTH_MAX || self.nodes > NODES_MAX {
-            return Err(Box::new(
-                Diagnostic::error("too deep or too large to be configuration").at(&span, "here"),
-            ));
+        if depth > DEPTH_MAX {
+            return Err(refused(&span, "nested too deep to be configuration"));
         }
-        let before = self.nodes;
         let (node, anchor) = match event {
+            Event::Scalar(text, ..) if text.len() > SCALAR_MAX => {
+                return Err(refused(&span, "a text too long to be configuration"));
+            }
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let value = if plain {
-                    self.plain(&text)
-                } else {
-                    Value::String(text.to_string())
+                let value = match plain {
+                    true => self.plain(&text),
+                    false => Value::String(text.into_owned()),
                 };
-                (
-                    Node {
-                        value,
-                        span,
-                        raw: text.into_owned(),
-                    },
-                    anchor,
-                )
+                (Node { value, span }, anchor)
             }
             Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
@@ -141,13 +159,12 @@ impl<'a> Builder<'a> {
                 Node {
                     value: Value::Null,
                     span,
-                    raw: String::new(),
                 },
                 0,
             ),
         };
         if anchor > 0 {
-            let size = self.nodes - before + 1;
+            let size = size_of(&node);
             self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
@@ -155,12 +172,16 @@ impl<'a> Builder<'a> {
 
     fn alias(&mut self, anchor: usize, span: &Span) -> Result<Node, Stop> {
         let Some((node, size)) = self.anchors.get(&anchor) else {
-            return Err(Box::new(
-                Diagnostic::error("an alias inside its own anchor").at(span, "here"),
-            ));
+            return Err(refused(span, "an alias inside its own anchor"));
         };
-        self.nodes += size;
-        Ok(node.clone())
+        self.copies += size;
+        match self.copies > COPIES_MAX {
+            true => Err(refused(
+                span,
+                "aliases make it too large to be configuration",
+            )),
+            false => Ok(node.clone()),
+        }
     }
 
     fn sequence(&mut self, span: Span, depth: usize) -> Result<Node, Stop> {
@@ -172,7 +193,6 @@ impl<'a> Builder<'a> {
                 return Ok(Node {
                     value: Value::Seq(items),
                     span,
-                    raw: String::new(),
                 });
             }
             items.push(self.node(event, at, depth + 1)?);
@@ -188,7 +208,6 @@ impl<'a> Builder<'a> {
                 return Ok(Node {
                     value: Value::Map(map),
                     span,
-                    raw: String::new(),
                 });
             }
             let key = self.node(event, at, depth + 1)?;
@@ -207,7 +226,8 @@ impl<'a> Builder<'a> {
                     .push(Diagnostic::error("a key must be text").at(&key.span, key.kind()));
                 return;
             }
-            Value::Int(_) | Value::Float(_) | Value::String(_) => key.raw.clone(),
+            Value::Int(_) | Value::Float(_) => key.span.text().to_owned(),
+            Value::String(text) => text.clone(),
         };
         if name == "<<" {
             let merged = value
@@ -259,6 +279,23 @@ impl<'a> Builder<'a> {
             }
         }
         number(text).unwrap_or_else(|| Value::String(text.to_owned()))
+    }
+}
+
+fn refused(span: &Span, why: &str) -> Stop {
+    Box::new(Diagnostic::error(why).at(span, "here"))
+}
+
+/// How many nodes it is.
+fn size_of(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Seq(items) => items.iter().map(size_of).sum(),
+        Value::Map(map) => map
+            .entries
+            .iter()
+            .map(|entry| 1 + size_of(&entry.value))
+            .sum(),
+        _ => 0,
     }
 }
 
@@ -343,6 +380,13 @@ mod tests {
             );
         }
         let (_, diagnostics) = parse(&SourceFile::new("t", &bomb), Dialect::Yaml12);
+        assert!(diagnostics[0].message.contains("too large"));
+        let copies = format!(
+            "a: &a [{}]\nb: [{}]\n",
+            "1,".repeat(1000),
+            "*a,".repeat(1000)
+        );
+        let (_, diagnostics) = parse(&SourceFile::new("t", &copies), Dialect::Yaml12);
         assert!(diagnostics[0].message.contains("too large"));
     }
 

@@ -255,11 +255,11 @@ fn in_time(table: &RouteTable) -> RouteTable {
 fn each_route(table: &RouteTable, change: impl Fn(usize, usize, &Route) -> Route) -> RouteTable {
     let mut hosts = table.virtual_hosts.clone();
     for (host_at, host) in hosts.iter_mut().enumerate() {
-        for (at, route) in host.routes.iter_mut().enumerate() {
+        for (at, route) in Arc::make_mut(host).routes.iter_mut().enumerate() {
             *route = Arc::new(change(host_at, at, route));
         }
     }
-    RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host)
+    RouteTable::sharing(table.name.clone(), hosts, table.ignore_port_in_host)
 }
 
 /// What tells a route of a table from all others, in words.

@@ -3,7 +3,9 @@
 
 use super::{Destination, HttpAction, HttpMatch, HttpRoute, Static, VirtualService};
 use crate::names::{full_name, gateway_name};
-use proxy_core::xds::{HeaderMatch, Name, PathMatch, PathRewrite, StringMatch, ValueMatch};
+use proxy_core::xds::{
+    ClaimMatch, HeaderMatch, Name, PathMatch, PathRewrite, StringMatch, ValueMatch,
+};
 
 /// The rules that stand for `root`: those of `child`, each with the conditions of both. `namespace`
 /// is the child's, in which its short names are meant.
@@ -109,6 +111,12 @@ fn both(root: &HttpMatch, child: &HttpMatch) -> Option<HttpMatch> {
             Some(own) if values_conflict(&header.value, &own.value) => return None,
             Some(_) => {}
             None => both.request.headers.push(header.clone()),
+        }
+    }
+    for claim in &root.request.claims {
+        let same = |other: &&ClaimMatch| other.path == claim.path && other.invert == claim.invert;
+        if child.request.claims.iter().find(same).is_none() {
+            both.request.claims.push(claim.clone());
         }
     }
     for query in &root.request.query {

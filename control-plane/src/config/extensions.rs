@@ -2,7 +2,7 @@
 //! checked as far as that needs no Envoy, and never run.
 
 use super::selection::{read_target, selector};
-use super::{choice, port, refuse, regex, schema_warning};
+use super::{choice, port, refuse, regex, schema_warning, written};
 use source::{Diagnostic, Fields, Node};
 
 /// Says that an object of such a kind has no effect.
@@ -76,7 +76,7 @@ fn check_patch(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
         return;
     };
     let class = choice(&mut fields, "applyTo", &APPLY_TO);
-    let apply_to = fields.optional("applyTo").map(|node| node.raw.as_str());
+    let apply_to = fields.optional("applyTo").map(|node| written(node));
     let waypoint = match fields.optional("match") {
         Some(node) => check_match(node, apply_to, class.flatten(), fields.diagnostics),
         None => false,
@@ -167,7 +167,7 @@ fn check_match(
         .optional("proxy")
         .and_then(|node| node.at(&["proxyVersion"]))
     {
-        match version.raw.len() {
+        match written(version).len() {
             0 => {}
             1..=1024 => drop(regex(version, fields.diagnostics)),
             _ => {
@@ -271,7 +271,9 @@ pub(crate) fn check_traffic_extension(node: &Node, diagnostics: &mut Vec<Diagnos
         inner.finish();
     }
     if let Some(node) = lua {
-        let code = node.at(&["inlineCode"]).map_or(0, |code| code.raw.len());
+        let code = node
+            .at(&["inlineCode"])
+            .map_or(0, |code| written(code).len());
         if !(1..=65_536).contains(&code) {
             let message = "`inlineCode` has 1 to 65536 bytes";
             refuse(
@@ -301,21 +303,21 @@ fn check_wasm(fields: &mut Fields<'_, '_>) {
     }
     if let Some(node) = fields
         .optional("sha256")
-        .filter(|node| !node.raw.is_empty())
+        .filter(|node| !written(node).is_empty())
     {
         let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if node.raw.len() != 64 || !node.raw.bytes().all(hexadecimal) {
+        if written(node).len() != 64 || !written(node).bytes().all(hexadecimal) {
             let message = "`sha256` is 64 digits of 0-9 and a-f";
-            let label = format!("found {} characters", node.raw.len());
+            let label = format!("found {} characters", written(node).len());
             refuse(fields.diagnostics, &node.span, message, label);
         }
     }
     for (key, most) in [("imagePullSecret", 253), ("pluginName", 256)] {
         if let Some(node) = fields.optional(key)
-            && !(1..=most).contains(&node.raw.len())
+            && !(1..=most).contains(&written(node).len())
         {
             let message = format!("`{key}` has 1 to {most} characters");
-            let label = format!("found {}", node.raw.len());
+            let label = format!("found {}", written(node).len());
             refuse(fields.diagnostics, &node.span, message, label);
         }
     }
@@ -387,13 +389,13 @@ fn is_escaped(url: &str) -> bool {
 fn check_environment(env: &[Node], diagnostics: &mut Vec<Diagnostic>) {
     let name = |node: &Node| {
         node.at(&["name"])
-            .map_or(String::new(), |node| node.raw.clone())
+            .map_or(String::new(), |node| written(node).to_owned())
     };
     for (at, node) in env.iter().enumerate() {
         let own = name(node);
         let from_host = node
             .at(&["valueFrom"])
-            .is_some_and(|node| node.raw == "HOST");
+            .is_some_and(|node| written(node) == "HOST");
         let complaint = if own.is_empty() || own.len() > 256 {
             "the name of an environment variable has 1 to 256 characters"
         } else if env[..at].iter().any(|earlier| name(earlier) == own) {

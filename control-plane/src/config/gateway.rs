@@ -7,7 +7,7 @@ use super::syntax::{
 };
 use super::{
     Labels, Named, labels, named, named_list, port, protocol, refuse, required_named,
-    schema_warning,
+    schema_warning, written,
 };
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node, Span};
@@ -135,7 +135,9 @@ struct ServerPort {
 impl ServerPort {
     fn read(node: &Node, unix: bool, diagnostics: &mut Vec<Diagnostic>) -> Option<ServerPort> {
         let mut fields = Fields::of(node, "a port", diagnostics)?;
-        let stated = fields.optional("number").filter(|node| node.raw != "0");
+        let stated = fields
+            .optional("number")
+            .filter(|node| written(node) != "0");
         let number = match (stated, unix) {
             (None, true) => None,
             (None, false) => {
@@ -154,7 +156,10 @@ impl ServerPort {
             }
             (Some(_), false) => Some(port(&mut fields, "number")?),
         };
-        if let Some(target) = fields.optional("targetPort").filter(|node| node.raw != "0") {
+        if let Some(target) = fields
+            .optional("targetPort")
+            .filter(|node| written(node) != "0")
+        {
             let message = "`targetPort` has no effect in a Gateway";
             refuse(fields.diagnostics, &target.span, message, "leave it out");
         }

@@ -1,7 +1,7 @@
 //! What an HTTP rule of a VirtualService does with the requests that match.
 
 use super::http_route::check_weights;
-use super::{Named, RouteDestination, choice, port, required_named, schema_warning};
+use super::{Named, RouteDestination, choice, port, required_named, schema_warning, written};
 use proxy_core::xds::{Name, RedirectPath};
 use source::{Diagnostic, Fields, Node};
 
@@ -178,7 +178,7 @@ fn read_redirect(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpA
             .diagnostics
             .push(Diagnostic::error(message).at(&node.span, "leads nowhere else"));
     }
-    let number = match number.map(|node| node.raw.as_str()) {
+    let number = match number.map(|node| written(node)) {
         Some("0") => None,
         _ => port(&mut fields, "port").map(RedirectPort::Number),
     };
@@ -195,7 +195,7 @@ fn read_redirect(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpA
 
 fn read_redirect_code(fields: &mut Fields<'_, '_>) -> Option<u16> {
     let node = fields.optional("redirectCode");
-    let Some(node) = node.filter(|node| node.raw != "0") else {
+    let Some(node) = node.filter(|node| written(node) != "0") else {
         return Some(301);
     };
     let code = fields.integer("redirectCode", 300..=399)?;
@@ -230,7 +230,7 @@ fn read_direct_response(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Optio
         // Base64 has four characters for three bytes.
         let bytes = inner
             .optional("bytes")
-            .map_or(0, |node| node.raw.len() / 4 * 3);
+            .map_or(0, |node| written(node).len() / 4 * 3);
         check_size(body.len().max(bytes), node, inner.diagnostics);
         inner.finish();
     }

@@ -1,7 +1,7 @@
 //! Faults, retries and header changes of an HTTP rule.
 
 use super::syntax::{changed_header, demand, header_value, is_authority};
-use super::{count, duration, entries, percent_ppm, schema_warning};
+use super::{count, duration, entries, percent_ppm, schema_warning, written};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Fault, FaultAbort, FaultDelay, HeaderMutations, HeaderValue, Name};
 use source::{Diagnostic, Fields, Node};
@@ -211,8 +211,7 @@ fn fault_share(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
     let node = fields.optional(key)?;
     let number = node.at(&["value"]).unwrap_or(node);
     if share == 0
-        && number
-            .raw
+        && written(number)
             .bytes()
             .any(|digit| (b'1'..=b'9').contains(&digit))
     {

@@ -1,9 +1,11 @@
 //! The conditions of an HTTP rule.
 
-use super::syntax::{demand, demand_of, dns_label, host_name, matched_header};
-use super::{Labels, Named, named, named_list, port, schema_warning, selection, string_match};
+use super::syntax::{claim_path, demand, demand_of, dns_label, host_name, matched_header};
+use super::{
+    Labels, Named, named, named_list, port, schema_warning, selection, string_match, written,
+};
 use proxy_core::xds::{
-    HeaderMatch, Name, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
+    ClaimMatch, HeaderMatch, Name, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
 use source::{Diagnostic, Fields, Node, Value};
 
@@ -34,7 +36,7 @@ impl Static {
         let namespace = named(fields, "sourceNamespace").filter(|named| !named.text.is_empty());
         Static {
             // 0 is any.
-            port: match fields.optional("port").map(|node| node.raw.as_str()) {
+            port: match fields.optional("port").map(|node| written(node)) {
                 Some("0") => None,
                 _ => port(fields, "port"),
             },
@@ -91,6 +93,7 @@ impl HttpMatch {
                 case_sensitive: true,
                 headers: Vec::new(),
                 query: Vec::new(),
+                claims: Vec::new(),
                 fraction: None,
             },
         }
@@ -114,8 +117,14 @@ impl HttpMatch {
             Some(node) => string_match(node, fields.diagnostics)?,
         };
         let path = path.map_or(PathMatch::Prefix("/".into()), path_of);
-        let mut headers = header_matches(&mut fields, "headers", false);
-        headers.extend(header_matches(&mut fields, "withoutHeaders", true));
+        let mut claims = Vec::new();
+        let mut headers = header_matches(&mut fields, "headers", false, &mut claims);
+        headers.extend(header_matches(
+            &mut fields,
+            "withoutHeaders",
+            true,
+            &mut claims,
+        ));
         headers.sort_by(|a, b| a.name.cmp(&b.name));
         for (key, pseudo) in [
             ("method", ":method"),
@@ -141,6 +150,7 @@ impl HttpMatch {
             case_sensitive: !ignore_case,
             headers,
             query,
+            claims,
             fraction: None,
         };
         Some(HttpMatch {
@@ -190,12 +200,6 @@ fn string_matches(
     };
     let mut matches = Vec::new();
     for entry in &map.entries {
-        if key != "queryParams" && entry.key.starts_with('@') {
-            fields.diagnostics.push(
-                Diagnostic::warning(format!("`{}` is not supported yet", entry.key))
-                    .at(&entry.key_span, "matches no request here"),
-            );
-        }
         if key != "queryParams" {
             let (name, span) = (entry.key.as_str(), &entry.key_span);
             demand(
@@ -233,8 +237,18 @@ fn header_matches(
     fields: &mut Fields<'_, '_>,
     key: &'static str,
     invert: bool,
+    claims: &mut Vec<ClaimMatch>,
 ) -> Vec<HeaderMatch> {
-    string_matches(fields, key)
+    let (of_claims, headers): (Vec<_>, Vec<_>) = string_matches(fields, key)
+        .into_iter()
+        .partition(|(name, _)| claim_path(name).is_some());
+    claims.extend(of_claims.into_iter().map(|(name, wanted)| ClaimMatch {
+        path: claim_path(&name).unwrap_or_default(),
+        values: wanted.into_iter().collect(),
+        in_list: true,
+        invert,
+    }));
+    headers
         .into_iter()
         .map(|(name, wanted)| {
             let (value, treat_missing_as_empty) = match wanted {

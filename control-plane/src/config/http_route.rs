@@ -6,7 +6,7 @@ use super::http_extras::{HeaderChanges, Retries, read_fault};
 use super::syntax::{demand_of, dns_label, is_authority, wildcard_host};
 use super::{
     HttpAction, HttpMatch, Named, count, duration, named, percent_ppm, port_selector, regex,
-    required_named, schema_warning,
+    required_named, schema_warning, written,
 };
 use proxy_core::time::Nanos;
 use proxy_core::xds::{ConfigRef, CorsPolicy, Fault, Name, PathRewrite};
@@ -162,7 +162,7 @@ fn check_authorities(fields: &mut Fields<'_, '_>) {
     let maps = ["set", "add"].map(|key| changes.and_then(|node| node.at(&[key])?.as_map()));
     let entries = maps.into_iter().flatten().flat_map(|map| &map.entries);
     let places: Vec<&Node> = rewrite
-        .filter(|node| !node.raw.is_empty())
+        .filter(|node| !written(node).is_empty())
         .into_iter()
         .chain(entries.filter(|e| is_authority(&e.key)).map(|e| &e.value))
         .collect();

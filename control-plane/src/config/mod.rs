@@ -18,6 +18,7 @@ mod locality;
 mod mesh;
 mod observability;
 mod peer_authentication;
+mod request_authentication;
 mod selection;
 mod server_tls;
 mod service_entry;
@@ -49,6 +50,7 @@ pub(crate) use mesh::IngressMode;
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use observability::{check_proxy_config, check_telemetry};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
+pub(crate) use request_authentication::RequestAuthentication;
 pub(crate) use selection::{has_labels, labels};
 pub(crate) use server_tls::ServerTls;
 pub(crate) use service_entry::{Location, Resolution, ServiceEntry};
@@ -65,6 +67,11 @@ use proxy_core::xds::{Name, Regex, StringMatch};
 use source::fields::expected;
 use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Span};
+
+/// A scalar as written; empty for anything else.
+fn written(node: &Node) -> &str {
+    node.as_scalar().unwrap_or_default()
+}
 
 /// What is in the map `key`, if there is one.
 fn entries<'n>(fields: &mut Fields<'n, '_>, key: &'static str) -> &'n [Entry] {

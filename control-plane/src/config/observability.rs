@@ -1,7 +1,7 @@
 //! Telemetry and ProxyConfig: checked, but without influence on where requests go.
 
 use super::selection::{read_target, selector};
-use super::{choice, count, duration, entries, number, refuse, schema_warning};
+use super::{choice, count, duration, entries, number, refuse, schema_warning, written};
 use source::fields::expected;
 use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Value};
@@ -133,7 +133,7 @@ fn check_metrics(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
             let message = "a match has either `metric` or `customMetric`";
             refuse(inner.diagnostics, &node.span, message, "beside `metric`");
         }
-        if let Some(node) = custom.filter(|node| node.raw.is_empty()) {
+        if let Some(node) = custom.filter(|node| written(node).is_empty()) {
             let message = "a `customMetric` has a name";
             refuse(inner.diagnostics, &node.span, message, "empty");
         }
@@ -150,7 +150,9 @@ fn check_tag_override(entry: &Entry, diagnostics: &mut Vec<Diagnostic>) {
     };
     let operations = [("UPSERT", true), ("REMOVE", false)];
     let sets = choice(&mut fields, "operation", &operations).unwrap_or(true);
-    let value = fields.optional("value").filter(|node| !node.raw.is_empty());
+    let value = fields
+        .optional("value")
+        .filter(|node| !written(node).is_empty());
     match (sets, value) {
         (true, None) => {
             let message = "a `value` must be set when operation is UPSERT";

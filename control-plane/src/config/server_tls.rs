@@ -1,6 +1,6 @@
 //! TLS of a Gateway's server or of a Sidecar's ingress listener.
 
-use super::{choice, refuse, schema_warning};
+use super::{choice, refuse, schema_warning, written};
 use source::{Diagnostic, Fields, Node};
 
 /// Whether TLS ends at the proxy (Istio `ServerTLSSettings.TLSmode`).
@@ -85,6 +85,7 @@ pub(super) fn read_server_tls(
     // What clients are checked for: no secrets are modelled.
     fields.ignore(&[
         "caCertCredentialName",
+        "insecureSkipVerify",
         "subjectAltNames",
         "verifyCertificateSpki",
         "verifyCertificateHash",
@@ -108,7 +109,7 @@ fn states(fields: &mut Fields<'_, '_>, key: &'static str) -> bool {
         .optional(key)
         .is_some_and(|node| match node.as_seq() {
             Some(items) => !items.is_empty(),
-            None => !node.raw.is_empty(),
+            None => !written(node).is_empty(),
         })
 }
 

@@ -8,7 +8,7 @@ use super::syntax::{
 use super::workload_entry::Addresses;
 use super::{
     ExportTo, Exporter, Labels, Named, WorkloadEntry, choice, named_list, port, protocol, refuse,
-    required_named, schema_warning,
+    required_named, schema_warning, written,
 };
 use crate::names::is_wildcard;
 use proxy_core::xds::Name;
@@ -319,7 +319,7 @@ impl EntryPort {
             demand_of(fields.diagnostics, name, "the name of a port", verdict);
         }
         let protocol = protocol(&mut fields).unwrap_or_default();
-        let target = match fields.optional("targetPort").map(|node| node.raw.as_str()) {
+        let target = match fields.optional("targetPort").map(|node| written(node)) {
             Some("0") => None,
             _ => port(&mut fields, "targetPort"),
         };

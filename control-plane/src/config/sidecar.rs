@@ -9,7 +9,7 @@ use super::syntax::{
 };
 use super::{
     ConnectionPool, Labels, Named, OutboundTrafficMode, choice, named_list, port, protocol, refuse,
-    schema_warning,
+    schema_warning, written,
 };
 use crate::protocol::Protocol;
 use proxy_core::xds::Name;
@@ -133,10 +133,10 @@ fn check_unique(listeners: &[Node], diagnostics: &mut Vec<Diagnostic>) {
         let number = listener
             .at(&["port"])?
             .at(&["number"])
-            .map(|node| node.raw.clone());
+            .map(|node| written(node).to_owned());
         match number.filter(|number| number != "0") {
             Some(number) => Some(number),
-            None => Some(listener.at(&["bind"])?.raw.clone()),
+            None => listener.at(&["bind"]).map(|node| written(node).to_owned()),
         }
     };
     for (at, listener) in listeners.iter().enumerate() {
@@ -190,7 +190,7 @@ impl EgressListener {
         capture_mode(&mut fields);
         let captured = fields
             .optional("captureMode")
-            .filter(|mode| mode.raw == "IPTABLES");
+            .filter(|mode| written(mode) == "IPTABLES");
         if let (Bind::Unix, Some(mode)) = (bind, captured) {
             let message = "connections to a Unix domain socket cannot be captured";
             refuse(fields.diagnostics, &mode.span, message, "DEFAULT or NONE");
@@ -314,7 +314,7 @@ fn check_tls(node: &Node, protocol: &str, diagnostics: &mut Vec<Diagnostic>) {
     for key in GATEWAY_ONLY {
         let stated = node.at(&[key]).filter(|value| match value.as_seq() {
             Some(items) => !items.is_empty(),
-            None => !value.raw.is_empty(),
+            None => !written(value).is_empty(),
         });
         if let Some(value) = stated {
             let message = format!("an ingress listener has no `{key}`");
@@ -353,7 +353,10 @@ fn pool(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<ConnectionPool
 fn sidecar_port(fields: &mut Fields<'_, '_>, unix: bool) -> Option<SidecarPort> {
     let node = fields.optional("port")?;
     let mut inner = Fields::of(node, "a port", fields.diagnostics)?;
-    let unnumbered = unix && inner.optional("number").is_none_or(|node| node.raw == "0");
+    let unnumbered = unix
+        && inner
+            .optional("number")
+            .is_none_or(|node| written(node) == "0");
     let mut number = None;
     if !unnumbered {
         inner.required("number");
@@ -373,7 +376,10 @@ fn sidecar_port(fields: &mut Fields<'_, '_>, unix: bool) -> Option<SidecarPort> 
                 .at(&node.span, "taken as a port that detects its protocol"),
         );
     }
-    if let Some(target) = inner.optional("targetPort").filter(|node| node.raw != "0") {
+    if let Some(target) = inner
+        .optional("targetPort")
+        .filter(|node| written(node) != "0")
+    {
         let message = "`targetPort` has no effect in a Sidecar";
         refuse(inner.diagnostics, &target.span, message, "leave it out");
     }

@@ -2,6 +2,7 @@
 //! `pkg/config/labels`). Every rule says why a text breaks it.
 
 use super::Named;
+use proxy_core::xds::Name;
 use source::{Diagnostic, Span};
 use std::net::IpAddr;
 
@@ -280,17 +281,29 @@ pub(crate) fn matched_header(name: &str) -> Verdict {
     }
 }
 
-/// A claim of a request's token, as a header match names it.
-pub(crate) fn is_claim(name: &str) -> bool {
+/// The claim that the name of a header stands for: `@request.auth.claims.a.b` or
+/// `@request.auth.claims[a][b]`.
+pub(crate) fn claim_path(name: &str) -> Option<Vec<Name>> {
     const CLAIMS: &str = "@request.auth.claims";
-    let Some((head, rest)) = name.split_at_checked(CLAIMS.len()) else {
-        return false;
+    let start = name.get(..CLAIMS.len())?;
+    let rest = &name[CLAIMS.len()..];
+    if !start.eq_ignore_ascii_case(CLAIMS) {
+        return None;
+    }
+    let bracketed = rest
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let (keys, between) = match bracketed {
+        Some(keys) => (keys, "]["),
+        None => (rest.strip_prefix('.')?, "."),
     };
-    head.eq_ignore_ascii_case(CLAIMS)
-        && match rest.strip_prefix('[') {
-            Some(inner) => inner.len() > 1 && inner.ends_with(']'),
-            None => rest.len() > 1 && rest.starts_with('.'),
-        }
+    let path = keys.split(between).map(Name::from).collect();
+    (!keys.is_empty()).then_some(path)
+}
+
+/// Whether the name of a header stands for a claim.
+pub(crate) fn is_claim(name: &str) -> bool {
+    claim_path(name).is_some()
 }
 
 /// The authority, by either name.

@@ -36,6 +36,8 @@ pub(crate) struct Outlier {
 pub(crate) struct ClientTls {
     pub(crate) mode: TlsMode,
     pub(crate) sni: Option<Name>,
+    /// What it needs to check servers is not there (BackendTLSPolicy): no connection comes about.
+    pub(crate) unusable: bool,
 }
 
 /// Istio `ClientTLSSettings.TLSmode`.
@@ -315,7 +317,11 @@ impl ClientTls {
         // Certificates and their checks: no secrets are modelled.
         fields.ignore(&["subjectAltNames"]);
         fields.finish();
-        Some(ClientTls { mode, sni })
+        Some(ClientTls {
+            mode,
+            sni,
+            unusable: false,
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! Where a Gateway is reached: the Services that its pods are behind.
 
-use super::gateway::Gateway;
 use super::known::{Known, Problem};
 use super::status::{Conditions, StatusAddress};
 use crate::model::Pod;
@@ -133,7 +132,7 @@ impl Addresses {
     }
 
     /// Those that clients use: of load balancers, else the hosts of the Services.
-    pub(crate) fn shown(&self, gateway: &Gateway) -> Vec<StatusAddress> {
+    pub(crate) fn shown(&self) -> Vec<StatusAddress> {
         let hosts = self
             .hosts
             .iter()
@@ -146,7 +145,6 @@ impl Addresses {
                 .collect(),
             true => hosts.cloned().collect(),
         };
-        let _ = gateway;
         let kind = |value: &str| match value.parse::<IpAddr>() {
             Ok(_) => "IPAddress",
             Err(_) => "Hostname",

@@ -70,7 +70,6 @@ pub(crate) fn generated(of: &Object, reference: ObjectRef, body: Body) -> Object
         document: Node {
             value: Value::Null,
             span: of.document.span.clone(),
-            raw: String::new(),
         },
         body,
     }

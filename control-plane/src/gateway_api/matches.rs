@@ -159,9 +159,8 @@ fn grpc_path(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<PathMatch
         }
     };
     let whole = Node {
-        value: source::Value::String(pattern.clone()),
+        value: source::Value::String(pattern),
         span: node.span.clone(),
-        raw: pattern,
     };
     regex(&whole, diagnostics).map(PathMatch::Regex)
 }

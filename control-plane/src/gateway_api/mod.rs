@@ -7,10 +7,12 @@
 //! | `gateway`, `route`, `matches`, `filters`, `policy`, `reference`, `certificates` | the objects as typed values |
 //! | `deployment` | the Service and pods that the controller makes for a Gateway |
 //! | `known` | what there is to refer to |
-//! | `listeners`, `attach` | what a Gateway listens on, and which routes bind to it |
+//! | `listeners`, `listener_tls`, `addresses`, `of_gateway` | what a Gateway listens on, and where |
+//! | `attach` | which routes bind to which listeners |
 //! | `backends`, `http`, `merge`, `connections` | from routes to VirtualServices |
 //! | `policies` | from BackendTLSPolicies to DestinationRules |
 //! | `status` | the conditions that the controller writes |
+//! | `translate` | all of it together |
 
 mod addresses;
 mod attach;
@@ -22,9 +24,11 @@ mod filters;
 mod gateway;
 mod http;
 mod known;
+mod listener_tls;
 mod listeners;
 mod matches;
 mod merge;
+mod of_gateway;
 mod policies;
 mod policy;
 mod reference;
@@ -33,7 +37,7 @@ mod status;
 mod translate;
 
 pub(crate) use deployment::deployed;
-pub use status::{GatewayApiStatus, StatusCondition};
+pub use status::{GatewayApiStatus, StatusCondition, StatusReference};
 pub(crate) use translate::{Translated, translated};
 
 pub(crate) use certificates::Certificates;
@@ -49,7 +53,7 @@ use source::{Diagnostic, Node};
 pub(crate) enum Spec {
     /// Its controller.
     GatewayClass(Name),
-    Gateway(Gateway),
+    Gateway(Box<Gateway>),
     ListenerSet(ListenerSet),
     Route(Route),
     ReferenceGrant(ReferenceGrant),
@@ -89,7 +93,7 @@ pub(crate) fn read(
 ) -> Option<Spec> {
     Some(match kind {
         "GatewayClass" => Spec::GatewayClass(gateway::read_class(spec, diagnostics)?),
-        "Gateway" => Spec::Gateway(Gateway::read(spec, annotations, diagnostics)?),
+        "Gateway" => Spec::Gateway(Box::new(Gateway::read(spec, annotations, diagnostics)?)),
         "ListenerSet" => Spec::ListenerSet(ListenerSet::read(spec, diagnostics)?),
         "ReferenceGrant" => Spec::ReferenceGrant(ReferenceGrant::read(spec, diagnostics)?),
         "BackendTLSPolicy" => {

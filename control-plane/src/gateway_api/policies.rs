@@ -15,6 +15,10 @@ use proxy_core::xds::Name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The Gateways, by namespace and name, whose routes send to a backend of that kind, namespace and
+/// name.
+pub(crate) type Reached = BTreeMap<(Name, Name, Name), BTreeSet<(Name, Name)>>;
+
 /// What is found of one policy.
 pub(crate) struct Outcome {
     pub(crate) ancestors: Vec<AncestorStatus>,
@@ -49,7 +53,7 @@ pub(crate) fn outcome(
     object: &Object,
     policy: &BackendTlsPolicy,
     others: &[(&Arc<Object>, &BackendTlsPolicy)],
-    gateways: &BTreeMap<(Name, Name, Name), BTreeSet<(Name, Name)>>,
+    gateways: &Reached,
 ) -> Outcome {
     let namespace = &object.reference.namespace;
     let mut outcome = Outcome {
@@ -67,10 +71,10 @@ pub(crate) fn outcome(
         return outcome;
     }
     conditions.set("ResolvedRefs", true, "ResolvedRefs", valid);
-    check_authority(known, namespace, policy, &mut conditions);
     let tls = ClientTls {
         mode: TlsMode::Simple,
         sni: Some(policy.hostname.clone()),
+        unusable: !check_authority(known, namespace, policy, &mut conditions),
     };
     let mut seen: BTreeSet<(Name, Name)> = BTreeSet::new();
     for target in &policy.targets {
@@ -137,40 +141,49 @@ fn of_target(target: &Target, conditions: Conditions) -> AncestorStatus {
     }
 }
 
-/// The certificates of the authority: of the system, or of the first reference.
+/// Whether the certificates of the authority are there: of the system, or of the first reference.
 fn check_authority(
     known: &Known<'_>,
     namespace: &str,
     policy: &BackendTlsPolicy,
     conditions: &mut Conditions,
-) {
+) -> bool {
     match policy.well_known.as_deref() {
-        Some("System") => return,
+        Some("System") => return true,
         Some(other) => {
             let message = format!("Unknown wellKnownCACertificates: {other}");
             conditions.fail("Accepted", Problem::new("Invalid", message));
-            return;
+            return true;
         }
         None => {}
     }
     let Some(first) = policy.certificates.first() else {
-        return;
+        return true;
     };
     let name = &first.name.text;
     let found = match first.group_kind("", "") {
         ("", "ConfigMap") => known.config_map(namespace, name),
+        ("", kind @ ("Secret" | "Service")) => {
+            if known.find(kind, namespace, name).is_some() {
+                let why = format!("unsupported reference kind: {kind}");
+                let message = format!("Certificate reference invalid: {why}");
+                conditions.fail("ResolvedRefs", Problem::new("InvalidKind", message));
+                refuse(conditions, &why);
+                return false;
+            }
+            None
+        }
         (_, kind) => {
-            let why = match kind {
-                "Secret" => format!("unsupported reference kind: {kind}"),
-                _ => format!("unsupported kind {kind}"),
-            };
+            let why = format!("unsupported kind {kind}");
             let message = format!("Certificate reference not supported: {why}");
             conditions.fail("ResolvedRefs", Problem::new("InvalidKind", message));
-            return refuse(conditions, &why);
+            refuse(conditions, &why);
+            return false;
         }
     };
+    let kind = first.kind.as_deref().unwrap_or_default();
     let why = match found.map(|found| found.authority) {
-        None => format!("reference {namespace}/{name} (of kind ConfigMap) not found"),
+        None => format!("reference {namespace}/{name} (of kind {kind}) not found"),
         Some(Authority::Missing) => {
             "found secret, but didn't have expected keys cacert or ca.crt".to_owned()
         }
@@ -180,15 +193,19 @@ fn check_authority(
                                will be used";
                 conditions.set("Accepted", true, "Accepted", message);
             }
-            return;
+            return true;
         }
     };
-    let message = format!("Certificate reference not found: {why}");
+    let message = match found {
+        None => format!("Certificate reference not found: {why}"),
+        Some(_) => format!("Certificate invalid: {why}"),
+    };
     conditions.fail(
         "ResolvedRefs",
         Problem::new("InvalidCACertificateRef", message),
     );
     refuse(conditions, &why);
+    false
 }
 
 fn refuse(conditions: &mut Conditions, why: &str) {

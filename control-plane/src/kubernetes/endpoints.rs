@@ -66,11 +66,7 @@ impl EndpointsObject {
         };
         let mut addresses = Vec::new();
         for endpoint in list(document, "endpoints") {
-            let condition = |name| {
-                endpoint
-                    .at(&["conditions", name])
-                    .map(|node| node.raw.as_str())
-            };
+            let condition = |name| endpoint.at(&["conditions", name]).and_then(Node::as_scalar);
             if condition("terminating") == Some("true") {
                 continue;
             }

@@ -1,18 +1,37 @@
 //! Access control in front of a workload.
 
 use super::Mesh;
+use crate::ProxyKind;
 use crate::authorization::Level;
 use crate::config::Labels;
-use proxy_core::xds::{FilterChain, NetworkFilter};
+use crate::rules::Rules;
+use proxy_core::xds::{FilterChain, JwtAuthentication, NetworkFilter};
 
-/// Puts the RBAC filters for a workload before what `chains` end in.
-pub(super) fn guard(chains: &mut [FilterChain], mesh: &Mesh, namespace: &str, labels: &Labels) {
-    let authorization = &mesh.rules.authorization;
+/// Puts the filters that guard a workload before what `chains` end in.
+pub(super) fn guard(
+    chains: &mut [FilterChain],
+    mesh: &Mesh,
+    kind: ProxyKind,
+    (namespace, labels): (&str, &Labels),
+) {
+    let Rules {
+        authentication,
+        authorization,
+        ..
+    } = &*mesh.rules;
+    let providers = authentication.jwt(namespace, labels);
+    let jwt = providers.map(|providers| JwtAuthentication {
+        providers,
+        clear_route_cache: kind == ProxyKind::Gateway,
+    });
     let of = |level| authorization.filters(namespace, labels, level);
     let (requests, connections) = (of(Level::Request), of(Level::Connection));
     for chain in chains {
         match &mut chain.filter {
-            NetworkFilter::Http(manager) => manager.rbac.clone_from(&requests),
+            NetworkFilter::Http(manager) => {
+                manager.jwt.clone_from(&jwt);
+                manager.rbac.clone_from(&requests);
+            }
             NetworkFilter::Tcp(_) => chain.rbac.clone_from(&connections),
         }
     }

@@ -132,7 +132,14 @@ fn cluster(
         cluster.lb_policy = LbPolicy::ClusterProvided;
     }
     cluster.transport = match &effective.tls {
-        Some(tls) => stated_transport(tls),
+        Some(tls) => {
+            if tls.unusable {
+                // Envoy fails to connect to any host; here there is none.
+                let none = LoadAssignment::new(cluster.name.clone(), Vec::new());
+                cluster.discovery = Discovery::Static(none);
+            }
+            stated_transport(tls)
+        }
         None => inferred_transport(scope, source, own(policy, subset), &cluster.discovery, pods),
     };
     source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;

@@ -56,7 +56,8 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
         if chains.is_empty() {
             continue;
         }
-        guard(&mut chains, scope.mesh, &scope.namespace, &scope.labels);
+        let workload = (&*scope.namespace, &scope.labels);
+        guard(&mut chains, scope.mesh, scope.kind, workload);
         let address: Option<IpAddr> = bind.as_ref().and_then(|bind| bind.parse().ok());
         let address = address.filter(|ip| !ip.is_unspecified());
         let text = address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());

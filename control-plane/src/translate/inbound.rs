@@ -93,7 +93,8 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
     }
     clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
     // All but the first, which passes nothing on.
-    guard(&mut chains[1..], mesh, &proxy.namespace, &proxy.labels);
+    let workload = (&*proxy.namespace, &proxy.labels);
+    guard(&mut chains[1..], mesh, proxy.kind, workload);
     let listener = Listener {
         name: "virtualInbound".into(),
         address: None,

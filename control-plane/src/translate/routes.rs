@@ -88,7 +88,8 @@ pub(crate) fn is_catch_all(route: &Route) -> bool {
         PathMatch::Regex(regex) => regex.source() == ".*",
         PathMatch::Exact(_) => false,
     };
-    path && route.matches.headers.is_empty() && route.matches.query.is_empty()
+    let matches = &route.matches;
+    path && matches.headers.is_empty() && matches.query.is_empty() && matches.claims.is_empty()
 }
 
 fn route(

@@ -4,6 +4,7 @@ use crate::xds::VirtualHost;
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 type Lookup = IndexMap<Box<[u8]>, u32, FxBuildHasher>;
 
@@ -27,7 +28,7 @@ struct Wildcards {
 }
 
 impl Domains {
-    pub(crate) fn build(virtual_hosts: &[VirtualHost]) -> Domains {
+    pub(crate) fn build(virtual_hosts: &[Arc<VirtualHost>]) -> Domains {
         let mut domains = Domains::default();
         for (number, host) in (0..).zip(virtual_hosts) {
             for domain in &host.domains {
@@ -134,12 +135,13 @@ fn without_port(authority: &str) -> &str {
 mod tests {
     use super::*;
     fn domains(names: &[&[&str]]) -> Domains {
-        let hosts: Vec<VirtualHost> = names
+        let hosts: Vec<Arc<VirtualHost>> = names
             .iter()
             .map(|names| VirtualHost {
                 domains: names.iter().map(|&n| n.into()).collect(),
                 ..VirtualHost::default()
             })
+            .map(Arc::new)
             .collect();
         Domains::build(&hosts)
     }

@@ -11,6 +11,7 @@ mod rbac;
 mod rewrite;
 mod routes;
 mod timeouts;
+mod token;
 
 pub use cors::Cors;
 pub use listeners::{ChainChoice, find_chain, has_overlapping_chains};
@@ -20,6 +21,7 @@ pub use rbac::{RequestSubject, Subject};
 pub(crate) use rewrite::{location_of_direct_response, upstream_head};
 pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
+pub use token::{Token, TokenProblem};
 
 use crate::contract::{Opened, Protocol};
 use crate::head::RequestHead;
@@ -52,6 +54,7 @@ pub struct Decision {
     pub max_stream_duration: Option<Nanos>,
     /// Whose local rate limit applies.
     pub rate_limit: Option<RateLimitOf>,
+    pub token: Token,
     /// RBAC filters are asked, about the connection too.
     pub guarded: bool,
     /// Another stream with the same head may be decided otherwise: the stream's random value had a
@@ -161,6 +164,15 @@ impl RouteTable {
     /// The virtual host for `head`, and the first of its routes that matches. `stream_value`: the
     /// stream's one random value, for routes that take a fraction of the streams.
     pub fn find(&self, head: &RequestHead, stream_value: u64) -> Option<Found<'_>> {
+        self.find_for(head, stream_value, None)
+    }
+
+    fn find_for(
+        &self,
+        head: &RequestHead,
+        stream_value: u64,
+        claims: Option<&serde_json::Value>,
+    ) -> Option<Found<'_>> {
         let number = self.host_number(&head.authority)?;
         let host = &self.virtual_hosts[number];
         let path = path_of(&head.path);
@@ -168,6 +180,11 @@ impl RouteTable {
         let mut first_by_chance = usize::MAX;
         let mut holds = |number, route: &Route| {
             matches(&route.matches, path, head)
+                && route
+                    .matches
+                    .claims
+                    .iter()
+                    .all(|claim| claim.matches(claims))
                 && route.matches.fraction.is_none_or(|fraction| {
                     first_by_chance = first_by_chance.min(number);
                     fraction.holds(stream_value)
@@ -207,21 +224,26 @@ pub struct Found<'a> {
 /// What finds the virtual hosts and routes of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct TableIndex {
-    domains: Domains,
+    domains: Arc<Domains>,
     /// Of each virtual host with many routes.
-    routes: Vec<Option<RouteIndex>>,
+    routes: Vec<Option<Arc<RouteIndex>>>,
 }
 
 impl TableIndex {
     fn build(table: &RouteTable) -> TableIndex {
         let hosts = &table.virtual_hosts;
         TableIndex {
-            domains: Domains::build(hosts),
+            domains: Arc::new(Domains::build(hosts)),
             routes: hosts
                 .iter()
-                .map(|host| RouteIndex::build(&host.routes))
+                .map(|host| RouteIndex::build(&host.routes).map(Arc::new))
                 .collect(),
         }
+    }
+
+    /// For new routes of the virtual host of that number.
+    pub(crate) fn renew(&mut self, number: usize, routes: &[Arc<Route>]) {
+        self.routes[number] = RouteIndex::build(routes).map(Arc::new);
     }
 }
 
@@ -243,6 +265,7 @@ pub fn route(
             .local_rate_limit
             .as_ref()
             .map(|_| RateLimitOf::Manager),
+        token: Token::Absent,
         guarded: !manager.rbac.is_empty(),
         one_off: false,
     };
@@ -263,7 +286,15 @@ pub fn route(
         }
         Normalized::Refused => return decision,
     }
-    decision.outcome = match table.find(&decision.head, stream.value) {
+    let mut found = table.find(&decision.head, stream.value);
+    if let Some(jwt) = &manager.jwt {
+        (decision.token, decision.head) = jwt.authenticate(&decision.head);
+        let claims = decision.token.claims();
+        if jwt.clear_route_cache && claims.is_some() {
+            found = table.find_for(&decision.head, stream.value, claims);
+        }
+    }
+    decision.outcome = match found {
         None => Outcome::NoVirtualHost,
         Some(found) if found.host.require_tls && forwarded_proto(&decision.head) != b"https" => {
             Outcome::TlsRequired {

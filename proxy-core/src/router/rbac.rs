@@ -85,9 +85,7 @@ impl Condition {
             }
             Condition::DirectRemoteIp(range) => range.contains(opened.peer.ip()),
             Condition::RemoteIp(range) => range.contains(client(subject)),
-            Condition::Claim(claim) => request
-                .and_then(|request| request.claims)
-                .is_some_and(|claims| claim.matches(claims)),
+            Condition::Claim(claim) => claim.matches(request.and_then(|request| request.claims)),
         }
     }
 }
@@ -107,20 +105,19 @@ fn client(subject: Subject<'_>) -> IpAddr {
 }
 
 impl ClaimMatch {
-    /// Whether `claims` has such a claim.
-    pub fn matches(&self, claims: &Value) -> bool {
-        let found = self
-            .path
-            .iter()
-            .try_fold(claims, |claims, key| claims.get(&**key));
+    /// Whether the claims of a request, if it brought any, are such.
+    pub fn matches(&self, claims: Option<&Value>) -> bool {
+        let mut keys = self.path.iter();
+        let found = claims.and_then(|claims| keys.try_fold(claims, |all, key| all.get(&**key)));
         let text = |value: &Value| {
             let text = value.as_str();
             text.is_some_and(|text| self.values.iter().any(|one| one.matches(text.as_bytes())))
         };
-        match found {
+        let matches = match found {
             Some(Value::Array(items)) => self.in_list && items.iter().any(text),
             Some(value) => text(value),
             None => false,
-        }
+        };
+        matches != self.invert
     }
 }

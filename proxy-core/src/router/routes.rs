@@ -208,6 +208,7 @@ mod tests {
                     .into_iter()
                     .collect(),
                 fraction: share.map(|numerator| Fraction { numerator, denominator: 100 }),
+                claims: Vec::new(),
             }
         }
     }

@@ -69,7 +69,7 @@ impl Worker {
             status: self.timeout_status(x),
             grpc_status: Some(GRPC_DEADLINE_EXCEEDED),
             header: None,
-            location: None,
+            first: None,
             body: self.local_texts.of("downstream duration timeout"),
             details: Details::MaxDurationTimeout,
         };

@@ -7,13 +7,16 @@ use crate::contract::Out;
 use crate::messages::{SharedCounter, ToWorker};
 use crate::random::Purpose;
 use crate::resilience::rate_limit::{Bucket, BucketOwner, BucketSize};
-use crate::router::{Decision, Outcome, RateLimitOf, RequestSubject, Subject};
+use crate::router::{Decision, Outcome, RateLimitOf, RequestSubject, Subject, Token, TokenProblem};
 use crate::telemetry::{Details, Flag};
 use crate::xds::{Fault, Fraction, LocalRateLimit, Name, NetworkFilter};
 use std::sync::Arc;
 
 impl Worker {
     pub(super) fn run_filters(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        if let Token::Refused(problem) = decision.token {
+            return self.refuse_token(x, decision, problem, out);
+        }
         if decision.guarded
             && let Some(policy) = self.denied(x, decision)
         {
@@ -24,6 +27,25 @@ impl Worker {
             None => self.answer_preflight_or_go_on(x, decision, out),
             Some(fault) => self.inject(x, decision, fault, out),
         }
+    }
+
+    /// The JWT filter's refusal.
+    fn refuse_token(&mut self, x: u32, decision: &Decision, problem: TokenProblem, out: &mut Out) {
+        let head = &decision.head;
+        // Of the path no more.
+        let path: String = head.path.chars().take(256).collect();
+        let (scheme, authority) = (&head.scheme, &head.authority);
+        let challenge =
+            format!("Bearer realm=\"{scheme}://{authority}{path}\", error=\"invalid_token\"");
+        let reply = LocalReply {
+            status: problem.status(),
+            grpc_status: None,
+            header: None,
+            first: Some(("www-authenticate", challenge.into())),
+            body: self.local_texts.of(problem.as_str()),
+            details: Details::JwtAuthnAccessDenied(problem),
+        };
+        self.answer(x, reply, out);
     }
 
     /// Whether an RBAC filter denies the request, and by which policy, if any.
@@ -37,7 +59,7 @@ impl Worker {
             request: Some(RequestSubject {
                 head: &decision.head,
                 manager,
-                claims: None,
+                claims: decision.token.claims(),
             }),
         };
         let policy = manager.rbac.iter().find_map(|rbac| rbac.denial(subject))?;
@@ -100,7 +122,7 @@ impl Worker {
             status: abort.grpc_status.map_or(abort.status, |_| 200),
             grpc_status: abort.grpc_status,
             header: None,
-            location: None,
+            first: None,
             body: self.local_texts.of("fault filter abort"),
             details: Details::FaultFilterAbort,
         };

@@ -24,7 +24,7 @@ use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, Exchang
 use crate::messages::ToWorker;
 use crate::random::Draws;
 use crate::resilience::rate_limit::{Bucket, BucketOwner};
-use crate::router::{Decision, Subject, find_chain};
+use crate::router::{ChainChoice, Decision, Subject, find_chain};
 use crate::slab::Slab;
 use crate::time::Nanos;
 use crate::timers::Timers;
@@ -250,20 +250,29 @@ impl Worker {
         ]
     }
 
+    /// Whether a connection would be taken, which is known once its handshake is over.
+    pub fn takes(&self, opened: &Opened) -> bool {
+        self.chain_for(opened).is_some()
+    }
+
+    fn chain_for(&self, opened: &Opened) -> Option<ChainChoice> {
+        let found = find_chain(&self.listeners, opened, true)?;
+        let chain = found.chain()?;
+        let subject = Subject {
+            opened,
+            request: None,
+        };
+        let denied = |rbac: &Rbac| rbac.denial(subject).is_some();
+        // TLS that does not end here is no HTTP, and plain text no handshake.
+        let taken = matches!(chain.filter, NetworkFilter::Http(_))
+            && chain.terminates_tls == opened.tls.is_some()
+            && !chain.rbac.iter().any(denied);
+        taken.then_some(found)
+    }
+
     fn on_opened(&mut self, opened: Opened, out: &mut Out) {
         let id = opened.downstream;
-        let found = find_chain(&self.listeners, &opened, true);
-        let http = found.filter(|choice| {
-            choice.chain().is_some_and(|chain| {
-                let subject = Subject {
-                    opened: &opened,
-                    request: None,
-                };
-                let denied = |rbac: &Rbac| rbac.denial(subject).is_some();
-                matches!(chain.filter, NetworkFilter::Http(_)) && !chain.rbac.iter().any(denied)
-            })
-        });
-        let Some(chain) = http else {
+        let Some(chain) = self.chain_for(&opened) else {
             out.actions
                 .push(crate::contract::Action::CloseDownstream { downstream: id });
             return;

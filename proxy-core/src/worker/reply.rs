@@ -18,7 +18,8 @@ pub(super) struct LocalReply {
     pub(super) grpc_status: Option<u32>,
     /// A header that says `true`.
     pub(super) header: Option<&'static str>,
-    pub(super) location: Option<Name>,
+    /// A header that stands before the route's changes.
+    pub(super) first: Option<(&'static str, Name)>,
     pub(super) body: Name,
     pub(super) details: Details,
 }
@@ -41,7 +42,7 @@ impl Worker {
             status,
             grpc_status: None,
             header: None,
-            location: None,
+            first: None,
             body: self.local_texts.of(body),
             details,
         };
@@ -60,14 +61,14 @@ impl Worker {
             },
             grpc_status: None,
             header: overloaded.then_some("x-envoy-overloaded"),
-            location: None,
+            first: None,
             body: self.local_texts.of_reset(reset, retried),
             details: Details::ResetBeforeResponse(reset),
         };
         self.answer(x, reply, out);
     }
 
-    /// Answers in the form the client expects. The route's changes come after the location and before
+    /// Answers in the form the client expects. The route's changes come after the first header and before
     /// the answer's other headers.
     pub(super) fn answer(&mut self, x: u32, reply: LocalReply, out: &mut Out) {
         self.exchanges[x as usize].details = reply.details;
@@ -87,17 +88,17 @@ impl Worker {
             Form::Text => Body::Local(reply.body),
             Form::Empty | Form::Grpc(..) => Body::Empty,
         };
-        let plain = match &reply.location {
+        let plain = match &reply.first {
             None => self.local_heads.of_status(status),
-            Some(location) => {
+            Some((name, value)) => {
                 let mut head = ResponseHead::of_status(status);
-                head.headers.append("location".into(), location.as_bytes());
+                head.headers.append((*name).into(), value.as_bytes());
                 Arc::new(head)
             }
         };
         let mut head = self.mutated(x, Arc::clone(&plain));
         let own = self.local_heads.of(status, reply.header, &form);
-        if Arc::ptr_eq(&head, &plain) && reply.location.is_none() {
+        if Arc::ptr_eq(&head, &plain) && reply.first.is_none() {
             head = own;
         } else {
             let headers = &mut Arc::make_mut(&mut head).headers;
@@ -128,7 +129,7 @@ impl Worker {
             status,
             grpc_status: None,
             header: None,
-            location: Some(location),
+            first: Some(("location", location)),
             body: self.local_texts.of(""),
             details,
         };
@@ -204,7 +205,9 @@ impl Worker {
         }
         let before = matches!(
             exchange.details,
-            Details::FaultFilterAbort | Details::RbacAccessDenied(_)
+            Details::FaultFilterAbort
+                | Details::RbacAccessDenied(_)
+                | Details::JwtAuthnAccessDenied(_)
         );
         // Filters before that of CORS answer without it.
         if let Some(cors) = &matched.cors

@@ -179,7 +179,8 @@ impl Worker {
                     status: *status,
                     grpc_status: None,
                     header: None,
-                    location: router::location_of_direct_response(*status, &decision.head),
+                    first: router::location_of_direct_response(*status, &decision.head)
+                        .map(|location| ("location", location)),
                     body: Arc::clone(body),
                     details: Details::DirectResponse,
                 };
@@ -260,7 +261,7 @@ impl Worker {
             status: 503,
             grpc_status: None,
             header: Some(header),
-            location: None,
+            first: None,
             body: self.local_texts.of(body),
             details,
         };

@@ -1,6 +1,6 @@
 //! Listeners and filter chains.
 
-use super::{Fraction, Name, Rbac, RouteTable};
+use super::{Fraction, JwtAuthentication, Name, Rbac, RouteTable};
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -94,7 +94,10 @@ pub struct HttpConnectionManager {
     /// Clients are at the edge of the mesh: what they say of the protocol they came by is not
     /// believed. Istio sets it at gateways.
     pub use_remote_address: bool,
-    /// RBAC filters, in order, before all others that are modelled.
+    /// Before all other filters.
+    #[serde(default)]
+    pub jwt: Option<JwtAuthentication>,
+    /// RBAC filters, in order, before all others but that.
     #[serde(default)]
     pub rbac: Vec<Rbac>,
 }
@@ -110,6 +113,7 @@ impl HttpConnectionManager {
             stream_idle_timeout: None,
             local_rate_limit: None,
             use_remote_address: false,
+            jwt: None,
             rbac: Vec::new(),
         }
     }

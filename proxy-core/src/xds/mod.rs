@@ -6,6 +6,7 @@
 mod cluster;
 mod endpoint;
 mod health;
+mod jwt;
 mod listener;
 mod matching;
 mod rbac;
@@ -14,6 +15,7 @@ mod route;
 pub use cluster::*;
 pub use endpoint::*;
 pub use health::*;
+pub use jwt::*;
 pub use listener::*;
 pub use matching::*;
 pub use rbac::*;

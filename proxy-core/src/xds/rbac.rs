@@ -70,6 +70,7 @@ pub struct ClaimMatch {
     pub values: Vec<StringMatch>,
     /// A list counts too, if one of its texts matches.
     pub in_list: bool,
+    pub invert: bool,
 }
 
 /// Envoy `config.core.v3.CidrRange`.

@@ -1,7 +1,8 @@
 //! Route tables: virtual hosts, routes and what they do with a request.
 
 use super::{
-    ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex, StringMatch,
+    ClaimMatch, ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex,
+    StringMatch,
 };
 use crate::router::TableIndex;
 use crate::time::Nanos;
@@ -12,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RouteTable {
     pub name: Name,
-    pub virtual_hosts: Vec<VirtualHost>,
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
     /// `ignore_port_in_host_matching`: the port in `:authority` is left out of the domain match.
     pub ignore_port_in_host: bool,
     /// Built on first use and shared by every proxy that holds the table.
@@ -27,6 +28,16 @@ impl RouteTable {
         virtual_hosts: Vec<VirtualHost>,
         ignore_port_in_host: bool,
     ) -> RouteTable {
+        let virtual_hosts = virtual_hosts.into_iter().map(Arc::new).collect();
+        RouteTable::sharing(name, virtual_hosts, ignore_port_in_host)
+    }
+
+    /// A table of virtual hosts that others have too.
+    pub fn sharing(
+        name: Name,
+        virtual_hosts: Vec<Arc<VirtualHost>>,
+        ignore_port_in_host: bool,
+    ) -> RouteTable {
         RouteTable {
             name,
             virtual_hosts,
@@ -34,13 +45,33 @@ impl RouteTable {
             index: OnceLock::new(),
         }
     }
+
+    /// The same table, but for the routes of those virtual hosts for which `changed` has new ones.
+    pub fn with_routes(
+        &self,
+        changed: impl Fn(&VirtualHost) -> Option<Vec<Arc<Route>>>,
+    ) -> RouteTable {
+        let mut table = self.clone();
+        for (number, host) in table.virtual_hosts.iter_mut().enumerate() {
+            let Some(routes) = changed(host) else {
+                continue;
+            };
+            Arc::make_mut(host).routes = routes;
+            if let Some(index) = table.index.get_mut() {
+                index.renew(number, &host.routes);
+            }
+        }
+        table
+    }
 }
 
 impl PartialEq for RouteTable {
     fn eq(&self, other: &RouteTable) -> bool {
+        let hosts = || self.virtual_hosts.iter().zip(&other.virtual_hosts);
         self.name == other.name
             && self.ignore_port_in_host == other.ignore_port_in_host
-            && self.virtual_hosts == other.virtual_hosts
+            && self.virtual_hosts.len() == other.virtual_hosts.len()
+            && hosts().all(|(a, b)| Arc::ptr_eq(a, b) || a == b)
     }
 }
 
@@ -121,6 +152,9 @@ pub struct RouteMatch {
     pub case_sensitive: bool,
     pub headers: Vec<HeaderMatch>,
     pub query: Vec<QueryMatch>,
+    /// `dynamic_metadata` of the JWT filter.
+    #[serde(default)]
+    pub claims: Vec<ClaimMatch>,
     /// `runtime_fraction`: the stream's one random value has to fall in it.
     pub fraction: Option<Fraction>,
 }
@@ -132,6 +166,7 @@ impl Default for RouteMatch {
             case_sensitive: true,
             headers: Vec::new(),
             query: Vec::new(),
+            claims: Vec::new(),
             fraction: None,
         }
     }

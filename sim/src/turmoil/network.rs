@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until};
 use turmoil::net::TcpStream;
 
@@ -24,6 +24,9 @@ pub(super) const PORT: u16 = 15_006;
 const PIPE_BYTES: usize = 1 << 16;
 const FIRST_EPHEMERAL_PORT: u32 = 32_768;
 const EPHEMERAL_PORTS: u32 = 28_232;
+
+/// What a server says at the end of a TLS handshake.
+pub(super) const HANDSHAKE: &[u8] = b"!";
 
 /// Both ways of bytes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -48,13 +51,17 @@ pub(super) fn ephemeral_port(n: u32) -> u16 {
 }
 
 /// Connects to a host that is `latency` away. The handshake of TCP takes one round trip, that of
-/// TLS 1.3 one more.
+/// TLS 1.3 one more, in which the other side may hang up.
 pub(super) async fn dial(host: IpAddr, preface: Preface, latency: Nanos) -> io::Result<Io> {
-    let round_trips = if preface.tls.is_some() { 2 } else { 1 };
-    let up_at = Instant::now() + duration(latency * 2 * round_trips);
+    let begun = Instant::now();
+    let round_trip = duration(latency * 2);
     let mut stream = TcpStream::connect((host, PORT)).await?;
-    sleep_until(up_at).await;
+    sleep_until(begun + round_trip).await;
     preface.write(&mut stream).await?;
+    if preface.tls.is_some() {
+        stream.read_exact(&mut [0; HANDSHAKE.len()]).await?;
+        sleep_until(begun + round_trip * 2).await;
+    }
     Ok(io(stream))
 }
 

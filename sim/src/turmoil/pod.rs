@@ -2,17 +2,19 @@
 
 use super::application;
 use super::clients::ask;
-use super::network::{Net, PORT, io};
+use super::network::{HANDSHAKE, Net, PORT, io};
 use super::reports::proxy_sink;
 use super::world::{Order, RunningProxy, World};
 use control_plane::ProxyKind;
 use proxy::preface::Preface;
 use proxy::{Accepted, Driver, Setup};
 use proxy_core::Identity;
-use proxy_core::contract::Direction;
+use proxy_core::contract::{Direction, Opened, Protocol};
+use proxy_core::ids::DownstreamId;
 use proxy_core::xds::Name;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use turmoil::net::{TcpListener, TcpStream};
@@ -109,12 +111,32 @@ async fn take(world: Rc<World>, station: u32, driver: Option<Driver<Net>>, mut s
         return;
     };
     let Some(driver) = driver else {
+        if preface.tls.is_some() && stream.write_all(HANDSHAKE).await.is_err() {
+            return;
+        }
         return application::serve(world, station, io(stream)).await;
     };
     let direction = match world.plan.pods[station as usize].pod.proxy {
         ProxyKind::Gateway => Direction::Gateway,
         ProxyKind::Sidecar | ProxyKind::None => Direction::Inbound,
     };
+    if preface.tls.is_some() {
+        let opened = Opened {
+            downstream: DownstreamId {
+                index: 0,
+                generation: 0,
+            },
+            peer: preface.source,
+            original_dst: preface.destination,
+            direction,
+            tls: preface.tls.clone(),
+            protocol: Protocol::Http1,
+        };
+        let taken = driver.with_proxy(|proxy| proxy.worker(0).takes(&opened));
+        if !taken || stream.write_all(HANDSHAKE).await.is_err() {
+            return;
+        }
+    }
     driver.accept(Accepted {
         io: io(stream),
         peer: preface.source,

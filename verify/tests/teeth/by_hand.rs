@@ -256,7 +256,11 @@ fn changed_host(host: &VirtualHost) -> VirtualHost {
 pub fn changed(resources: Resources) -> Resources {
     let mut resources = crate::changed(resources, change, assignment);
     for table in &mut resources.routes {
-        let hosts = table.virtual_hosts.iter().map(changed_host).collect();
+        let hosts = table
+            .virtual_hosts
+            .iter()
+            .map(|host| changed_host(host))
+            .collect();
         let changed = RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host);
         *table = Arc::new(changed);
     }

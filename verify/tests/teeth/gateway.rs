@@ -170,10 +170,10 @@ fn at_addresses(resources: &Resources) -> Resources {
                 .any(|domain| **domain == *"shop.example")
             {
                 let addresses = ADDRESSES.iter().map(|&address| address.into());
-                host.domains.extend(addresses);
+                Arc::make_mut(host).domains.extend(addresses);
             }
         }
-        let changed = RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host);
+        let changed = RouteTable::sharing(table.name.clone(), hosts, table.ignore_port_in_host);
         *table = Arc::new(changed);
     }
     resources
