@@ -97,6 +97,10 @@ const SPEC_REQUIRED: [&str; 4] = [
 pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
     let before = diagnostics.len();
     let object = read_fields(document, diagnostics);
+    if object.is_some() && is_of_controller(document) {
+        diagnostics.truncate(before);
+        return object;
+    }
     let failed = diagnostics[before..]
         .iter()
         .any(|diagnostic| diagnostic.level == Level::Error);
@@ -323,6 +327,17 @@ fn warn_of_ambient(labels: &Node, diagnostics: &mut Vec<Diagnostic>) {
         let label = "requests go as without it";
         diagnostics.push(Diagnostic::warning(message).at(&entry.key_span, label));
     }
+}
+
+/// Whether Istio's controller made it of the Gateway API: the rules for what users apply do not hold
+/// for its names and hosts.
+fn is_of_controller(document: &Node) -> bool {
+    let marks = ["gateway-semantics", "route-semantics"];
+    marks.iter().any(|mark| {
+        let key = format!("internal.istio.io/{mark}");
+        let mark = document.at(&["metadata", "annotations", &key]);
+        mark.and_then(Node::as_scalar) == Some("gateway")
+    })
 }
 
 /// Annotations that Istio's validation refuses.
