@@ -76,7 +76,7 @@ fn check_patch(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
         return;
     };
     let class = choice(&mut fields, "applyTo", &APPLY_TO);
-    let apply_to = fields.optional("applyTo").map(|node| written(node));
+    let apply_to = fields.optional("applyTo").map(written);
     let waypoint = match fields.optional("match") {
         Some(node) => check_match(node, apply_to, class.flatten(), fields.diagnostics),
         None => false,

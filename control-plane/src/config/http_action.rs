@@ -178,7 +178,7 @@ fn read_redirect(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpA
             .diagnostics
             .push(Diagnostic::error(message).at(&node.span, "leads nowhere else"));
     }
-    let number = match number.map(|node| written(node)) {
+    let number = match number.map(written) {
         Some("0") => None,
         _ => port(&mut fields, "port").map(RedirectPort::Number),
     };

@@ -36,7 +36,7 @@ impl Static {
         let namespace = named(fields, "sourceNamespace").filter(|named| !named.text.is_empty());
         Static {
             // 0 is any.
-            port: match fields.optional("port").map(|node| written(node)) {
+            port: match fields.optional("port").map(written) {
                 Some("0") => None,
                 _ => port(fields, "port"),
             },

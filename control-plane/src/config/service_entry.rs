@@ -319,7 +319,7 @@ impl EntryPort {
             demand_of(fields.diagnostics, name, "the name of a port", verdict);
         }
         let protocol = protocol(&mut fields).unwrap_or_default();
-        let target = match fields.optional("targetPort").map(|node| written(node)) {
+        let target = match fields.optional("targetPort").map(written) {
             Some("0") => None,
             _ => port(&mut fields, "targetPort"),
         };
