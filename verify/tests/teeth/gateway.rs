@@ -183,7 +183,10 @@ fn at_addresses(resources: &Resources) -> Resources {
 fn shortened(mut resources: Resources) -> Resources {
     for table in &mut resources.routes {
         let mut hosts = table.virtual_hosts.clone();
-        for route in hosts.iter_mut().flat_map(|host| &mut host.routes) {
+        let routes = hosts
+            .iter_mut()
+            .flat_map(|host| &mut Arc::make_mut(host).routes);
+        for route in routes {
             let headers = &mut Arc::make_mut(route).request_headers;
             for header in &mut headers.add {
                 if *header.name == *"x-short" {
@@ -191,7 +194,7 @@ fn shortened(mut resources: Resources) -> Resources {
                 }
             }
         }
-        let changed = RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host);
+        let changed = RouteTable::sharing(table.name.clone(), hosts, table.ignore_port_in_host);
         *table = Arc::new(changed);
     }
     resources

@@ -114,8 +114,8 @@ fn with_wildcards(mut resources: Resources) -> Resources {
             .iter_mut()
             .filter(|host| host.domains.iter().any(|domain| **domain == *"app"));
         let wildcards = ["*.app.example", "app.*"].map(Name::from);
-        of_app.for_each(|host| host.domains.extend(wildcards.clone()));
-        let changed = RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host);
+        of_app.for_each(|host| Arc::make_mut(host).domains.extend(wildcards.clone()));
+        let changed = RouteTable::sharing(table.name.clone(), hosts, table.ignore_port_in_host);
         *table = Arc::new(changed);
     }
     resources
