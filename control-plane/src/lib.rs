@@ -5,7 +5,8 @@
 //! | `config` | Istio's objects as typed values |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `gateway_api` | the Gateway API: its objects, what they become in Istio's terms, their status |
-//! | `object`, `objects` | reading, applying, deleting, patching |
+//! | `ingress` | what Istio makes of an Ingress |
+//! | `kinds`, `object`, `objects` | which kinds there are; reading, applying, deleting, patching |
 //! | `registry`, `rules`, `authentication`, `authorization` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
@@ -21,6 +22,8 @@ mod delta;
 mod explain;
 mod gateway_api;
 mod identify;
+mod ingress;
+mod kinds;
 mod kubernetes;
 mod model;
 mod names;

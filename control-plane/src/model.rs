@@ -6,7 +6,7 @@ use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable, XdsDe
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// A Deployment.
+/// A Deployment, StatefulSet or DaemonSet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     pub namespace: Name,
@@ -19,6 +19,8 @@ pub struct Workload {
     pub container_ports: Vec<(Name, u16)>,
     /// `REGION/ZONE`; empty if unknown.
     pub locality: Name,
+    /// Of a DaemonSet: where each Node is, by ordinal of the pod on it.
+    pub node_localities: Vec<Name>,
 }
 
 /// What stands before the application of a pod.
@@ -59,7 +61,11 @@ impl Workload {
             labels: self.labels.clone(),
             ip: pod_address(&seed, 0),
             container_ports: self.container_ports.clone(),
-            locality: self.locality.clone(),
+            locality: self
+                .node_localities
+                .get(ordinal as usize)
+                .unwrap_or(&self.locality)
+                .clone(),
             service_account: self.service_account.clone(),
             proxy: self.proxy,
             ready: true,

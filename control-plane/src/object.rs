@@ -3,13 +3,18 @@
 use crate::codes::INVALID;
 use crate::config::{
     AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
-    RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService, labels,
+    RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+    check_envoy_filter, check_proxy_config, check_telemetry, check_traffic_extension,
+    check_wasm_plugin, check_workload_group, is_dns_label, labels,
 };
 use crate::gateway_api::{self, Certificates};
-use crate::kubernetes::{Deployment, EndpointsObject, KubernetesService, PodObject, locality_of};
+use crate::kinds::{Fate, fate, is_istio};
+use crate::kubernetes::{
+    Deployment, EndpointsObject, Ingress, KubernetesService, PodObject, locality_of,
+};
 use crate::objects::ObjectRef;
 use proxy_core::xds::{ConfigRef, Name};
-use source::{Diagnostic, Fields, Level, Node};
+use source::{Diagnostic, Fields, Level, Map, Node, Span, Value};
 
 /// When an object came to be. Those with a `creationTimestamp` are older than those without.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,12 +40,16 @@ pub(crate) enum Body {
     DestinationRule(Box<DestinationRule>),
     Gateway(Gateway),
     ServiceEntry(ServiceEntry),
+    WorkloadEntry(WorkloadEntry),
     PeerAuthentication(PeerAuthentication),
     Sidecar(Box<Sidecar>),
     AuthorizationPolicy(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
     Service(KubernetesService),
     Deployment(Deployment),
+    Ingress(Ingress),
+    /// Whether it is Istio's.
+    IngressClass(bool),
     Pod(PodObject),
     Endpoints(EndpointsObject),
     Namespace,
@@ -66,27 +75,9 @@ impl Object {
     }
 }
 
-const ISTIO_KINDS: [&str; 8] = [
-    "RequestAuthentication",
-    "AuthorizationPolicy",
-    "PeerAuthentication",
-    "VirtualService",
-    "DestinationRule",
-    "Gateway",
-    "ServiceEntry",
-    "Sidecar",
-];
-const ISTIO_VERSIONS: [&str; 3] = [
-    "networking.istio.io/v1",
-    "networking.istio.io/v1beta1",
-    "networking.istio.io/v1alpha3",
-];
-const SECURITY_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
-/// Without any influence on routing.
-const IRRELEVANT_KINDS: [&str; 1] = ["ServiceAccount"];
-const CLUSTER_KINDS: [&str; 3] = ["Namespace", "Node", "GatewayClass"];
-/// Without a `spec`.
-const BARE_KINDS: [&str; 6] = [
+const CLUSTER_KINDS: [&str; 4] = ["Namespace", "Node", "IngressClass", "GatewayClass"];
+/// Kinds that say what they say elsewhere than in `spec`.
+const WITHOUT_SPEC: [&str; 6] = [
     "Endpoints",
     "EndpointSlice",
     "Namespace",
@@ -94,11 +85,22 @@ const BARE_KINDS: [&str; 6] = [
     "ConfigMap",
     "Secret",
 ];
+/// Kinds of Istio the `spec` of which may be left out only if nothing in it is required.
+const SPEC_REQUIRED: [&str; 4] = [
+    "ServiceEntry",
+    "WorkloadEntry",
+    "WorkloadGroup",
+    "WasmPlugin",
+];
 
 /// Reads one object; `None` if it has an error, is not supported, or does not matter.
 pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
     let before = diagnostics.len();
     let object = read_fields(document, diagnostics);
+    if object.is_some() && is_of_controller(document) {
+        diagnostics.truncate(before);
+        return object;
+    }
     let failed = diagnostics[before..]
         .iter()
         .any(|diagnostic| diagnostic.level == Level::Error);
@@ -109,8 +111,7 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
         text(&["metadata", "namespace"]).unwrap_or("default"),
         text(&["metadata", "name"]).unwrap_or("")
     );
-    let version = text(&["apiVersion"]).unwrap_or_default();
-    let istio = ISTIO_KINDS.contains(&kind) && !gateway_api::is_known(kind, version);
+    let istio = is_istio(text(&["apiVersion"]).unwrap_or(""), kind);
     for diagnostic in &mut diagnostics[before..] {
         diagnostic.resource = Some(resource.clone());
         if diagnostic.level == Level::Error && istio {
@@ -125,54 +126,59 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
     let version = fields.required_text("apiVersion").unwrap_or_default();
     let kind_node = fields.required("kind")?;
     let kind = fields.required_text("kind")?;
-    if IRRELEVANT_KINDS.contains(&kind.as_str()) {
+    if !is_read(&version, &kind, &kind_node.span, fields.diagnostics) {
         return None;
     }
+    let istio = is_istio(&version, &kind);
     let gateway_api = gateway_api::is_known(&kind, &version);
-    let supported = match kind.as_str() {
-        _ if gateway_api => true,
-        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
-            SECURITY_VERSIONS.contains(&version.as_str())
-        }
-        kind if ISTIO_KINDS.contains(&kind) => ISTIO_VERSIONS.contains(&version.as_str()),
-        "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" | "ConfigMap" | "Secret" => {
-            version == "v1"
-        }
-        "Deployment" => version == "apps/v1",
-        "EndpointSlice" => version == "discovery.k8s.io/v1",
-        _ => false,
-    };
-    if !supported {
-        fields.diagnostics.push(
-            Diagnostic::warning(format!("{kind} of {version} is not supported yet"))
-                .at(&kind_node.span, "has no effect here"),
-        );
-        return None;
-    }
     let metadata = fields.required("metadata")?;
     let mut metadata = Fields::of(metadata, "metadata", fields.diagnostics)?;
-    let name: Name = metadata.required_text("name")?.into();
+    let name_node = metadata.required("name");
+    let name: Name = metadata.text("name")?.into();
+    if let (Some(node), true) = (
+        name_node,
+        istio && kind == "Gateway" && !is_dns_label(&name),
+    ) {
+        let message = format!("`{name}` is not the name of a Gateway");
+        let label = "letters, digits and inner `-`, 63 at most";
+        metadata
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, label));
+    }
     let namespace = metadata.text("namespace").filter(|text| !text.is_empty());
     let namespace: Name = match CLUSTER_KINDS.contains(&kind.as_str()) {
         true => "".into(),
         false => namespace.unwrap_or_else(|| "default".to_owned()).into(),
     };
     let object_labels = labels(&mut metadata, "labels");
+    if let Some(node) = metadata.optional("labels") {
+        warn_of_ambient(node, metadata.diagnostics);
+    }
     let annotations = labels(&mut metadata, "annotations");
+    if let (Some(node), true) = (metadata.optional("annotations"), istio) {
+        check_annotations(&kind, node, metadata.diagnostics);
+    }
     let created = metadata.text("creationTimestamp");
     let age = created.map_or(Age::Applied(0), |time| Age::Created(time.into()));
     let spec = fields.optional("spec");
-    if !BARE_KINDS.contains(&kind.as_str()) {
-        fields.required("spec");
-        spec?;
-    }
-    let strict = ISTIO_KINDS.contains(&kind.as_str()) || kind == "Service" || kind == "Deployment";
-    if strict || gateway_api {
+    if !WITHOUT_SPEC.contains(&kind.as_str()) {
+        if !istio || SPEC_REQUIRED.contains(&kind.as_str()) {
+            fields.required("spec")?;
+        }
         fields.ignore(&["status"]);
-        fields.finish();
+        if kind != "Pod" {
+            fields.finish();
+        }
     }
-    let empty = document;
-    let spec = spec.unwrap_or(empty);
+    let empty = Node {
+        value: Value::Map(Map::default()),
+        span: kind_node.span.clone(),
+    };
+    let spec = spec.unwrap_or(&empty);
+    if let Some(check) = checked_only(&kind) {
+        check(spec, diagnostics);
+        return None;
+    }
     let body = match kind.as_str() {
         _ if gateway_api => {
             Body::GatewayApi(gateway_api::read(&kind, spec, &annotations, diagnostics)?)
@@ -195,19 +201,32 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         "RequestAuthentication" => {
             Body::RequestAuthentication(RequestAuthentication::read(spec, diagnostics)?)
         }
-        "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, diagnostics)?)),
+        "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, &namespace, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway {
             bound_to: BoundTo::of(&annotations, &namespace),
             ..Gateway::read(spec, diagnostics)?
         }),
-        "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(spec, &namespace, diagnostics)?),
+        "ServiceEntry" => Body::ServiceEntry(ServiceEntry::read(
+            spec,
+            &namespace,
+            &object_labels,
+            diagnostics,
+        )?),
+        "WorkloadEntry" => Body::WorkloadEntry(WorkloadEntry::read_object(spec, diagnostics)?),
         "Service" => Body::Service(KubernetesService::read(
             spec,
             &annotations,
             &namespace,
             diagnostics,
         )?),
-        "Deployment" => Body::Deployment(Deployment::read(spec, diagnostics)?),
+        "Deployment" | "StatefulSet" | "DaemonSet" => {
+            Body::Deployment(Deployment::read(spec, &kind, diagnostics)?)
+        }
+        "Ingress" => Body::Ingress(Ingress::read(spec, &annotations, diagnostics)?),
+        "IngressClass" => {
+            let controller = spec.at(&["controller"]).and_then(Node::as_scalar);
+            Body::IngressClass(controller == Some("istio.io/ingress-controller"))
+        }
         "Pod" => Body::Pod(PodObject::read(document, diagnostics)?),
         "Endpoints" => Body::Endpoints(EndpointsObject::read_endpoints(
             document,
@@ -251,4 +270,88 @@ fn read_mesh(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<MeshC
         text,
         diagnostics,
     ))
+}
+
+/// Whether an object of this kind is read; what else becomes of it is said.
+fn is_read(version: &str, kind: &str, place: &Span, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    match fate(version, kind) {
+        Fate::Read => return true,
+        Fate::Dropped => {}
+        Fate::PassedOver(why) => {
+            let message = format!("objects of kind {kind} ({version}) are passed over");
+            let said = |diagnostic: &Diagnostic| {
+                diagnostic.level == Level::Note && diagnostic.message == message
+            };
+            if !diagnostics.iter().any(said) {
+                diagnostics.push(Diagnostic::note(message).at(place, why));
+            }
+        }
+        Fate::Unsupported => diagnostics.push(
+            Diagnostic::warning(format!("{kind} of {version} is not supported yet"))
+                .at(place, "has no effect here"),
+        ),
+        Fate::Unknown { help } => diagnostics.push(
+            Diagnostic::error(format!("Istio has no kind `{kind}` in {version}"))
+                .at(place, "unknown")
+                .code(INVALID)
+                .help(help),
+        ),
+    }
+    false
+}
+
+/// How an object is checked that is of no further use.
+fn checked_only(kind: &str) -> Option<fn(&Node, &mut Vec<Diagnostic>)> {
+    Some(match kind {
+        "WorkloadGroup" => check_workload_group,
+        "EnvoyFilter" => check_envoy_filter,
+        "WasmPlugin" => check_wasm_plugin,
+        "TrafficExtension" => check_traffic_extension,
+        "Telemetry" => check_telemetry,
+        "ProxyConfig" => check_proxy_config,
+        _ => return None,
+    })
+}
+
+/// Says that what a label asks of ambient mode is not done.
+fn warn_of_ambient(labels: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    for entry in labels.as_map().map_or(&[][..], |map| &map.entries) {
+        let value = entry.value.as_scalar().unwrap_or_default();
+        let what = match (entry.key.as_str(), value) {
+            (_, "" | "none") => continue,
+            ("istio.io/dataplane-mode", "ambient") => "ambient mode (ztunnel) is",
+            ("istio.io/use-waypoint", _) => "waypoints are",
+            _ => continue,
+        };
+        let message = format!("{what} not supported yet");
+        let label = "requests go as without it";
+        diagnostics.push(Diagnostic::warning(message).at(&entry.key_span, label));
+    }
+}
+
+/// Whether Istio's controller made it of the Gateway API: the rules for what users apply do not hold
+/// for its names and hosts.
+fn is_of_controller(document: &Node) -> bool {
+    let marks = ["gateway-semantics", "route-semantics"];
+    marks.iter().any(|mark| {
+        let key = format!("internal.istio.io/{mark}");
+        let mark = document.at(&["metadata", "annotations", &key]);
+        mark.and_then(Node::as_scalar) == Some("gateway")
+    })
+}
+
+/// Annotations that Istio's validation refuses.
+fn check_annotations(kind: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    for entry in node.as_map().map_or(&[][..], |map| &map.entries) {
+        let why = match entry.key.as_str() {
+            "istio.io/dry-run" if kind != "AuthorizationPolicy" => "is for AuthorizationPolicies",
+            "internal.istio.io/webhook-always-reject" => "asks to be refused",
+            "internal.istio.io/parents" | "internal.istio.io/parent-namespace" => {
+                "is for objects that Istio makes itself"
+            }
+            _ => continue,
+        };
+        let message = format!("annotation `{}` cannot be set here", entry.key);
+        diagnostics.push(Diagnostic::error(message).at(&entry.key_span, why));
+    }
 }

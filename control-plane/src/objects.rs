@@ -2,7 +2,7 @@
 
 use crate::config::MeshConfig;
 use crate::gateway_api::{GatewayApiStatus, Translated, deployed, translated};
-use crate::kubernetes::PodObject;
+use crate::kubernetes::{KubernetesService, PodObject, Replicas};
 use crate::model::{Pod, ServiceInfo, Workload, pod_address};
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
@@ -271,6 +271,36 @@ impl Objects {
         self.store.items.get(&reference).map(|object| &object.body)
     }
 
+    /// The Service of that name.
+    pub(crate) fn kubernetes_service(
+        &self,
+        namespace: &Name,
+        name: &Name,
+    ) -> Option<&KubernetesService> {
+        let reference = ObjectRef {
+            kind: "Service".into(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        match &self.store.items.get(&reference)?.body {
+            Body::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// Whether the IngressClass of that name is Istio's.
+    pub(crate) fn ingress_class(&self, name: &Name) -> Option<bool> {
+        let reference = ObjectRef {
+            kind: "IngressClass".into(),
+            namespace: "".into(),
+            name: name.clone(),
+        };
+        match self.store.items.get(&reference)?.body {
+            Body::IngressClass(of_istio) => Some(of_istio),
+            _ => None,
+        }
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         self.store
             .registry
@@ -292,8 +322,13 @@ impl Objects {
         }
     }
 
-    /// The Deployments, by namespace and name.
+    /// The Deployments, StatefulSets and DaemonSets, by kind, namespace and name.
     pub fn deployments(&self) -> Vec<Workload> {
+        let nodes = self.iter().filter_map(|object| match &object.body {
+            Body::Node(locality) => Some(locality.clone()),
+            _ => None,
+        });
+        let nodes: Vec<Name> = nodes.collect();
         let mut workloads: Vec<Workload> = self
             .iter()
             .filter_map(|object| match &object.body {
@@ -302,10 +337,14 @@ impl Objects {
             })
             .map(|(reference, deployment)| {
                 let template = &deployment.template;
+                let (replicas, node_localities) = match deployment.replicas {
+                    Replicas::Stated(replicas) => (replicas, Vec::new()),
+                    Replicas::PerNode => (nodes.len().max(1) as u32, nodes.clone()),
+                };
                 Workload {
                     namespace: reference.namespace.clone(),
                     name: reference.name.clone(),
-                    replicas: deployment.replicas,
+                    replicas,
                     labels: template.labels.clone(),
                     service_account: template.service_account.clone(),
                     proxy: template
@@ -313,6 +352,7 @@ impl Objects {
                         .proxy(self.injection(&reference.namespace)),
                     container_ports: template.container_ports.clone(),
                     locality: template.locality.clone(),
+                    node_localities,
                 }
             })
             .collect();
@@ -320,19 +360,25 @@ impl Objects {
         workloads
     }
 
-    /// The pods listed, and those of the Deployments, by namespace and name; no two have the same
-    /// address.
+    /// The pods listed, and those of the Deployments none of whose pods are, by namespace and name; no
+    /// two have the same address.
     pub fn pods(&self) -> Vec<Pod> {
         let mut pods: Vec<Pod> = Vec::new();
         let mut taken = BTreeSet::new();
+        let mut owners = BTreeSet::new();
         for object in self.iter() {
             if let Body::Pod(pod) = &object.body {
-                pods.push(self.listed_pod(&object.reference, pod));
+                let reference = &object.reference;
+                pods.push(self.listed_pod(reference, pod));
                 taken.extend(pod.ip);
+                let owner = pod.owner.clone();
+                owners.extend(owner.map(|owner| (reference.namespace.clone(), owner)));
             }
         }
         let listed = pods.len();
-        for workload in self.deployments() {
+        let named = |workload: &Workload| (workload.namespace.clone(), workload.name.clone());
+        let unlisted = |workload: &Workload| !owners.contains(&named(workload));
+        for workload in self.deployments().into_iter().filter(unlisted) {
             pods.extend((0..workload.replicas).map(|ordinal| workload.pod(ordinal)));
         }
         for pod in &mut pods[listed..] {
@@ -349,12 +395,14 @@ impl Objects {
 
     fn listed_pod(&self, reference: &ObjectRef, pod: &PodObject) -> Pod {
         let template = &pod.template;
-        let (workload, ordinal) = match reference.name.rsplit_once('-') {
-            Some((workload, ordinal)) => match ordinal.parse() {
+        let (workload, ordinal) = match (&pod.owner, reference.name.rsplit_once('-')) {
+            (Some(owner), None) => (owner.clone(), 0),
+            (Some(owner), Some((_, ordinal))) => (owner.clone(), ordinal.parse().unwrap_or(0)),
+            (None, Some((workload, ordinal))) => match ordinal.parse() {
                 Ok(ordinal) => (workload.into(), ordinal),
                 Err(_) => (reference.name.clone(), 0),
             },
-            None => (reference.name.clone(), 0),
+            (None, None) => (reference.name.clone(), 0),
         };
         let locality = match &template.node {
             Some(node) => self.node_locality(node),

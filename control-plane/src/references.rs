@@ -3,6 +3,7 @@
 use crate::codes::{NOT_FOUND, UNKNOWN_RULE_HOST};
 use crate::config::{Destination, DestinationRule, HttpAction, HttpRoute, Named, VirtualService};
 use crate::gateway_api::{self, check_route};
+use crate::ingress::is_served;
 use crate::names::{DOMAIN, full_name, gateway_name, is_within, overlap};
 use crate::object::{Body, Object};
 use crate::objects::Objects;
@@ -40,6 +41,16 @@ impl Objects {
                 Body::DestinationRule(spec) => known.check_rule(object, spec, diagnostics),
                 Body::GatewayApi(_) => {
                     check_route(&of_gateway_api, object, known.hosts_known, diagnostics);
+                }
+                Body::Ingress(spec) if !is_served(self, &self.mesh_config(), spec) => {
+                    diagnostics.push(
+                        Diagnostic::warning("Istio does not serve this Ingress")
+                            .at(&spec.span, "not of its class, as an IngressClass says")
+                            .help(
+                                "an IngressClass with `controller: istio.io/ingress-controller`, \
+                                 or the annotation `kubernetes.io/ingress.class: istio`",
+                            ),
+                    );
                 }
                 _ => {}
             }

@@ -177,6 +177,7 @@ impl Registry {
         let mut services = Vec::new();
         let mut endpoints: BTreeMap<(Name, Name), Vec<EndpointSubset>> = BTreeMap::new();
         let mut taken = BTreeSet::new();
+        let mut workloads = Workloads::new();
         for object in objects.iter() {
             let namespace = &object.reference.namespace;
             match &object.body {
@@ -184,6 +185,9 @@ impl Registry {
                     .entry((namespace.clone(), found.service.clone()))
                     .or_default()
                     .extend(found.subsets.iter().cloned()),
+                Body::WorkloadEntry(entry) => {
+                    workloads.entry(namespace.clone()).or_default().push(entry);
+                }
                 Body::Service(service) => {
                     if let ClusterIp::Given(ip) = service.cluster_ip {
                         taken.insert(ip);
@@ -195,10 +199,10 @@ impl Registry {
         for object in objects.iter() {
             match &object.body {
                 Body::Service(_) => {
-                    let service = from_kubernetes(object, &mut endpoints, &mut taken);
+                    let service = from_kubernetes(object, &mut endpoints, &mut taken, &workloads);
                     services.extend(service.map(Arc::new));
                 }
-                Body::ServiceEntry(_) => from_entry(object, &mut services),
+                Body::ServiceEntry(_) => from_entry(object, &mut services, &workloads),
                 _ => {}
             }
         }
@@ -302,6 +306,7 @@ fn from_kubernetes(
     object: &Object,
     endpoints: &mut BTreeMap<(Name, Name), Vec<EndpointSubset>>,
     taken: &mut BTreeSet<IpAddr>,
+    workloads: &Workloads<'_>,
 ) -> Option<Service> {
     let Body::Service(service) = &object.body else {
         return None;
@@ -344,8 +349,11 @@ fn from_kubernetes(
             Some(_) => ServiceDiscovery::Listed,
             None => ServiceDiscovery::Passthrough,
         },
+        listed: match (&selector, ip) {
+            (Some(selector), Some(_)) => selected(workloads, &namespace, selector),
+            _ => Vec::new(),
+        },
         selector,
-        listed: Vec::new(),
         endpoint_objects,
         external: false,
         kubernetes: true,
@@ -359,7 +367,19 @@ fn from_kubernetes(
     })
 }
 
-fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>) {
+/// The WorkloadEntries, by namespace.
+type Workloads<'a> = BTreeMap<Name, Vec<&'a WorkloadEntry>>;
+
+/// Those that a service of `namespace` selects.
+fn selected(workloads: &Workloads<'_>, namespace: &Name, selector: &Labels) -> Vec<WorkloadEntry> {
+    let all = workloads.get(namespace).map_or(&[][..], Vec::as_slice);
+    all.iter()
+        .filter(|entry| !selector.is_empty() && has_labels(&entry.labels, selector))
+        .map(|entry| (*entry).clone())
+        .collect()
+}
+
+fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>, workloads: &Workloads<'_>) {
     let Body::ServiceEntry(entry) = &object.body else {
         return;
     };
@@ -380,6 +400,10 @@ fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>) {
         true => vec![None],
         false => entry.addresses.iter().map(address).collect(),
     };
+    let listed = match &entry.workload_selector {
+        Some(selector) => selected(workloads, &object.reference.namespace, selector),
+        None => entry.endpoints.clone(),
+    };
     for host in &entry.hosts {
         for address in &addresses {
             services.push(Arc::new(Service {
@@ -396,7 +420,7 @@ fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>) {
                     Resolution::DnsRoundRobin => ServiceDiscovery::DnsRoundRobin,
                 },
                 selector: entry.workload_selector.clone(),
-                listed: entry.endpoints.clone(),
+                listed: listed.clone(),
                 endpoint_objects: Vec::new(),
                 external: entry.location == Location::External,
                 kubernetes: false,

@@ -7,6 +7,7 @@ use crate::config::{
     ExportTo, Gateway, HttpAction, HttpRoute, Semantics, Sidecar, TrafficPolicy, VirtualService,
     delegated, has_labels,
 };
+use crate::ingress;
 use crate::names::{full_name, gateway_name};
 use crate::object::{Age, Body, Object};
 use crate::objects::Objects;
@@ -171,7 +172,12 @@ impl GatewayRule {
 impl Rules {
     pub(crate) fn new(objects: &Objects) -> Rules {
         let translated = &objects.gateway_api().objects;
-        let mut sorted: Vec<&Arc<Object>> = objects.iter().chain(translated).collect();
+        let of_ingresses = ingress::derived(objects);
+        let mut sorted: Vec<&Arc<Object>> = objects
+            .iter()
+            .chain(translated)
+            .chain(&of_ingresses)
+            .collect();
         sorted.sort_by_key(|object| order(object));
         let mut rules = Rules::default();
         for object in sorted {

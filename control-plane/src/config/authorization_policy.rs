@@ -1,6 +1,6 @@
 //! AuthorizationPolicy.
 
-use super::{Attribute, AttributeKey, Target, choice, required_named};
+use super::{Attribute, AttributeKey, Target, choice, required_named, schema_warning};
 use proxy_core::xds::Name;
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
@@ -206,7 +206,7 @@ impl AccessRule {
             AuthorizationAction::Custom(_) => rule.check_custom(node, fields.diagnostics),
             AuthorizationAction::Deny if rule.is_for_http_only() => {
                 fields.diagnostics.push(
-                    Diagnostic::warning("the rule denies all traffic to TCP ports").at(
+                    schema_warning("the rule denies all traffic to TCP ports").at(
                         &node.span,
                         "connections have none of these attributes: name the ports that are meant",
                     ),

@@ -1,6 +1,8 @@
 //! DestinationRule.
 
-use super::{ExportTo, Labels, Named, TrafficPolicy, labels, required_named};
+use super::selection::{selector, valid_labels};
+use super::syntax::{demand_of, dns_label, wildcard_host};
+use super::{ExportTo, Exporter, Labels, Named, TrafficPolicy, required_named};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
@@ -30,13 +32,21 @@ impl DestinationRule {
     ) -> Option<DestinationRule> {
         let mut fields = Fields::of(node, "a DestinationRule", diagnostics)?;
         let host = required_named(&mut fields, "host");
+        if let Some(host) = &host {
+            demand_of(
+                fields.diagnostics,
+                host,
+                "a host",
+                wildcard_host(&host.text),
+            );
+        }
         let policy = fields
             .optional("trafficPolicy")
-            .and_then(|node| TrafficPolicy::read(node, fields.diagnostics));
+            .and_then(|node| TrafficPolicy::read(node, namespace, fields.diagnostics));
         let subsets: Vec<Subset> = fields
             .list("subsets")
             .iter()
-            .filter_map(|node| Subset::read(node, fields.diagnostics))
+            .filter_map(|node| Subset::read(node, namespace, fields.diagnostics))
             .collect();
         for (at, subset) in subsets.iter().enumerate() {
             if subsets[..at]
@@ -49,16 +59,12 @@ impl DestinationRule {
                     .push(Diagnostic::error(message).at(&subset.name.span, "the second one"));
             }
         }
-        let export_to = ExportTo::read(&mut fields, namespace);
-        let workload_selector = match fields.optional("workloadSelector") {
-            Some(node) => {
-                let mut inner = Fields::of(node, "a workload selector", fields.diagnostics)?;
-                let wanted = labels(&mut inner, "matchLabels");
-                inner.finish();
-                Some(wanted)
-            }
-            None => None,
+        let workload_selector = selector(&mut fields, "workloadSelector", "matchLabels");
+        let exporter = match workload_selector {
+            Some(_) => Exporter::SelectingRule,
+            None => Exporter::Rule,
         };
+        let export_to = ExportTo::read(&mut fields, namespace, exporter);
         fields.finish();
         Some(DestinationRule {
             host: host?,
@@ -71,13 +77,17 @@ impl DestinationRule {
 }
 
 impl Subset {
-    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Subset> {
+    fn read(node: &Node, namespace: &Name, diagnostics: &mut Vec<Diagnostic>) -> Option<Subset> {
         let mut fields = Fields::of(node, "a subset", diagnostics)?;
         let name = required_named(&mut fields, "name");
-        let labels = labels(&mut fields, "labels");
+        if let Some(name) = &name {
+            let verdict = dns_label(&name.text);
+            demand_of(fields.diagnostics, name, "the name of a subset", verdict);
+        }
+        let labels = valid_labels(&mut fields, "labels");
         let policy = fields
             .optional("trafficPolicy")
-            .and_then(|node| TrafficPolicy::read(node, fields.diagnostics));
+            .and_then(|node| TrafficPolicy::read(node, namespace, fields.diagnostics));
         fields.finish();
         Some(Subset {
             name: name?,

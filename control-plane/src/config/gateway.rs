@@ -1,8 +1,16 @@
 //! Gateway.
 
-use super::{Labels, Named, choice, labels, named_list, port};
+use super::server_tls::{ServerTls, ServerTlsSettings, read_server_tls};
+use super::syntax::{
+    HostsOf, demand_of, host_in_namespace, ip_address, is_http_protocol, is_tls_protocol,
+    unix_socket,
+};
+use super::{
+    Labels, Named, labels, named, named_list, port, protocol, refuse, required_named,
+    schema_warning, written,
+};
 use proxy_core::xds::Name;
-use source::{Diagnostic, Fields, Node};
+use source::{Diagnostic, Fields, Node, Span};
 
 /// Istio `Gateway`.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,13 +64,6 @@ pub(crate) struct Server {
     pub(crate) https_redirect: bool,
 }
 
-/// Istio `ServerTLSSettings.TLSmode`: whether TLS ends at the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServerTls {
-    Terminate,
-    Passthrough,
-}
-
 impl Server {
     /// Whether requests, not connections, are routed.
     pub(crate) fn routes_http(&self) -> bool {
@@ -83,12 +84,16 @@ impl Gateway {
     pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Gateway> {
         let mut fields = Fields::of(node, "a Gateway", diagnostics)?;
         let selector = labels(&mut fields, "selector");
-        fields.required("servers");
-        let servers = fields
-            .list("servers")
+        let nodes = fields.list("servers");
+        if nodes.is_empty() {
+            let message = "a Gateway needs at least one server";
+            refuse(fields.diagnostics, &node.span, message, "no `servers`");
+        }
+        let servers = nodes
             .iter()
             .filter_map(|node| Server::read(node, fields.diagnostics))
             .collect();
+        check_names(nodes, fields.diagnostics);
         fields.finish();
         Some(Gateway {
             selector,
@@ -98,108 +103,205 @@ impl Gateway {
     }
 }
 
-const PROTOCOLS: [(&str, &str); 9] = [
-    ("HTTP", "HTTP"),
-    ("HTTPS", "HTTPS"),
-    ("HTTP2", "HTTP2"),
-    ("GRPC", "GRPC"),
-    ("GRPC-WEB", "GRPC-WEB"),
-    ("TLS", "TLS"),
-    ("TCP", "TCP"),
-    ("MONGO", "TCP"),
-    ("MYSQL", "TCP"),
-];
+/// The names of the ports must differ.
+fn check_names(servers: &[Node], diagnostics: &mut Vec<Diagnostic>) {
+    let name = |server: &Node| {
+        let name = server.at(&["port", "name"]).and_then(Node::as_scalar);
+        name.filter(|name| !name.is_empty()).map(str::to_owned)
+    };
+    for (at, server) in servers.iter().enumerate() {
+        let (Some(own), Some(node)) = (name(server), server.at(&["port", "name"])) else {
+            continue;
+        };
+        if servers[..at]
+            .iter()
+            .any(|earlier| name(earlier).as_ref() == Some(&own))
+        {
+            let message = format!("two ports of a Gateway have the name `{own}`");
+            refuse(diagnostics, &node.span, message, "the second one");
+        }
+    }
+}
 
-/// A protocol in any case.
-fn protocol(fields: &mut Fields<'_, '_>) -> Option<&'static str> {
-    let written = fields.optional("protocol").and_then(Node::as_scalar);
-    let known = PROTOCOLS
-        .iter()
-        .find(|(name, _)| written.is_some_and(|text| name.eq_ignore_ascii_case(text)));
-    match known {
-        Some((_, protocol)) => Some(*protocol),
-        None => choice(fields, "protocol", &PROTOCOLS),
+/// A port of a server.
+struct ServerPort {
+    /// `None`: of a Unix domain socket.
+    number: Option<u16>,
+    name: Name,
+    /// As written.
+    protocol: String,
+}
+
+impl ServerPort {
+    fn read(node: &Node, unix: bool, diagnostics: &mut Vec<Diagnostic>) -> Option<ServerPort> {
+        let mut fields = Fields::of(node, "a port", diagnostics)?;
+        let stated = fields
+            .optional("number")
+            .filter(|node| written(node) != "0");
+        let number = match (stated, unix) {
+            (None, true) => None,
+            (None, false) => {
+                fields.required("number");
+                Some(port(&mut fields, "number")?)
+            }
+            (Some(number), true) => {
+                let message = "a Unix domain socket has no port number";
+                refuse(
+                    fields.diagnostics,
+                    &number.span,
+                    message,
+                    "beside `bind: unix://...`",
+                );
+                None
+            }
+            (Some(_), false) => Some(port(&mut fields, "number")?),
+        };
+        if let Some(target) = fields
+            .optional("targetPort")
+            .filter(|node| written(node) != "0")
+        {
+            let message = "`targetPort` has no effect in a Gateway";
+            refuse(fields.diagnostics, &target.span, message, "leave it out");
+        }
+        let name = required_named(&mut fields, "name");
+        if name.as_ref().is_some_and(|name| name.text.is_empty()) {
+            let message = "a port of a Gateway has a name";
+            refuse(fields.diagnostics, &node.span, message, "`name` is empty");
+        }
+        fields.required("protocol");
+        let protocol = protocol(&mut fields);
+        if protocol.as_deref() == Some("") {
+            let message = "a port of a Gateway has a protocol";
+            refuse(
+                fields.diagnostics,
+                &node.span,
+                message,
+                "`protocol` is empty",
+            );
+        }
+        fields.finish();
+        Some(ServerPort {
+            number,
+            name: name?.text,
+            protocol: protocol?,
+        })
     }
 }
 
 impl Server {
     fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Server> {
         let mut fields = Fields::of(node, "a server", diagnostics)?;
-        let port_node = fields.required("port")?;
-        let mut inner = Fields::of(port_node, "a port", fields.diagnostics)?;
-        inner.required("number");
-        let number = port(&mut inner, "number");
-        let port_name = inner.text("name").unwrap_or_default().into();
-        inner.required("protocol");
-        let protocol = protocol(&mut inner);
-        inner.ignore(&["targetPort"]);
-        inner.finish();
-        fields.required("hosts");
+        let bind = named(&mut fields, "bind").filter(|bind| !bind.text.is_empty());
+        let path = bind
+            .as_ref()
+            .and_then(|bind| bind.text.strip_prefix("unix://"));
+        if let Some(bind) = &bind {
+            let (what, verdict) = match path {
+                Some(path) => ("a Unix domain socket", unix_socket(path)),
+                None => ("an address to listen at", ip_address(&bind.text)),
+            };
+            demand_of(fields.diagnostics, bind, what, verdict);
+        }
+        let port = fields.required("port");
+        let port = port.and_then(|n| ServerPort::read(n, path.is_some(), fields.diagnostics));
         let hosts = named_list(&mut fields, "hosts");
-        let bind = fields
-            .text("bind")
-            .filter(|b| !b.is_empty())
-            .map(Name::from);
+        if hosts.is_empty() {
+            let message = "a server needs at least one host";
+            refuse(fields.diagnostics, &node.span, message, "no `hosts`");
+        }
+        for host in &hosts {
+            let verdict = host_in_namespace(&host.text, HostsOf::Gateway);
+            demand_of(fields.diagnostics, host, "a host of a server", verdict);
+        }
         let tls_node = fields.optional("tls");
-        let (mut tls, mut https_redirect) = (None, false);
-        if let Some(node) = tls_node {
-            let mut inner = Fields::of(node, "server TLS settings", fields.diagnostics)?;
-            https_redirect = inner.boolean("httpsRedirect").unwrap_or(false);
-            tls = Some(
-                choice(
-                    &mut inner,
-                    "mode",
-                    &[
-                        ("PASSTHROUGH", ServerTls::Passthrough),
-                        ("AUTO_PASSTHROUGH", ServerTls::Passthrough),
-                        ("SIMPLE", ServerTls::Terminate),
-                        ("MUTUAL", ServerTls::Terminate),
-                        ("OPTIONAL_MUTUAL", ServerTls::Terminate),
-                        ("ISTIO_MUTUAL", ServerTls::Terminate),
-                    ],
-                )
-                .unwrap_or(ServerTls::Passthrough),
+        let settings = tls_node.and_then(|node| read_server_tls(node, fields.diagnostics));
+        if let Some(port) = &port {
+            check_tls(
+                port,
+                tls_node,
+                settings.as_ref(),
+                fields.span(),
+                fields.diagnostics,
             );
-            inner.ignore(&[
-                "credentialName",
-                "credentialNames",
-                "tlsCertificates",
-                "serverCertificate",
-                "privateKey",
-                "caCertificates",
-                "caCrl",
-                "caCertCredentialName",
-                "insecureSkipVerify",
-                "subjectAltNames",
-                "verifyCertificateSpki",
-                "verifyCertificateHash",
-                "minProtocolVersion",
-                "maxProtocolVersion",
-                "cipherSuites",
-            ]);
-            inner.finish();
-        }
-        let secure = matches!(protocol, Some("HTTPS" | "TLS"));
-        if secure && tls_node.is_none() {
-            let message = "a server of protocol HTTPS or TLS needs `tls`";
-            fields
-                .diagnostics
-                .push(Diagnostic::error(message).at(fields.span(), "no TLS settings"));
-        }
-        if !secure && !matches!(protocol, Some("TCP")) {
-            tls = None;
         }
         fields.ignore(&["name"]);
         fields.unsupported(&["defaultEndpoint"]);
+        let udp = port
+            .as_ref()
+            .is_some_and(|port| port.protocol.eq_ignore_ascii_case("UDP"));
+        if udp || path.is_some() {
+            let what = if udp {
+                "UDP is"
+            } else {
+                "Unix domain sockets are"
+            };
+            let message = format!("{what} not supported yet");
+            let label = "the server is left out";
+            fields
+                .diagnostics
+                .push(Diagnostic::warning(message).at(&node.span, label));
+        }
         fields.finish();
+        let port = port.filter(|_| !udp)?;
+        let tls = settings
+            .as_ref()
+            .map(|tls| match tls.mode.passes_through() {
+                true => ServerTls::Passthrough,
+                false => ServerTls::Terminate,
+            });
         Some(Server {
-            port: number?,
-            port_name,
-            protocol: protocol?.into(),
-            bind,
+            port: port.number?,
+            port_name: port.name,
+            protocol: modelled(&port.protocol).into(),
+            bind: bind.map(|bind| bind.text),
             hosts,
-            tls,
-            https_redirect,
+            tls: tls.filter(|_| is_tls_protocol(&port.protocol)),
+            https_redirect: settings.is_some_and(|tls| tls.https_redirect),
         })
+    }
+}
+
+/// The protocol that stands for all that are treated alike.
+fn modelled(protocol: &str) -> String {
+    match protocol.to_ascii_uppercase().as_str() {
+        "HTTP_PROXY" => "HTTP".to_owned(),
+        "MONGO" | "MYSQL" | "REDIS" => "TCP".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Holds the TLS settings against the protocol.
+fn check_tls(
+    port: &ServerPort,
+    node: Option<&Node>,
+    settings: Option<&ServerTlsSettings>,
+    server: &Span,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let (protocol, encrypted) = (&port.protocol, is_tls_protocol(&port.protocol));
+    let http = is_http_protocol(protocol);
+    let Some(node) = node else {
+        if encrypted {
+            let message = format!("a server of protocol {protocol} must have TLS settings");
+            refuse(diagnostics, server, message, "no `tls`");
+        }
+        return;
+    };
+    let Some(settings) = settings else { return };
+    if !encrypted {
+        let redirects_only = http && settings.mode.passes_through() && !settings.files;
+        if !redirects_only {
+            let message = format!("a server of protocol {protocol} cannot have TLS settings");
+            let label = match http {
+                true => "`httpsRedirect` only",
+                false => "not encrypted",
+            };
+            refuse(diagnostics, &node.span, message, label);
+        }
+    }
+    if settings.https_redirect && !http {
+        let message = "`httpsRedirect` is for servers of protocol HTTP";
+        let label = format!("a server of protocol {protocol}");
+        diagnostics.push(schema_warning(message).at(&node.span, label));
     }
 }

@@ -1,6 +1,7 @@
 //! Faults, retries and header changes of an HTTP rule.
 
-use super::{count, duration, percent_ppm};
+use super::syntax::{changed_header, demand, header_value, is_authority};
+use super::{count, duration, entries, percent_ppm, schema_warning, written};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Fault, FaultAbort, FaultDelay, HeaderMutations, HeaderValue, Name};
 use source::{Diagnostic, Fields, Node};
@@ -46,9 +47,8 @@ impl Retries {
         if let (Some(text), Some(node)) = (&retries.retry_on, retry_on_node) {
             check_retry_on(text, node, fields.diagnostics);
         }
-        let others = retries.per_try_timeout.is_some()
+        let others = fields.optional("perTryTimeout").is_some()
             || retries.retry_on.is_some()
-            || retries.back_off.is_some()
             || remote.is_some();
         if off && others {
             fields.diagnostics.push(
@@ -84,9 +84,7 @@ const RETRY_ON: [&str; 16] = [
 
 fn check_retry_on(text: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     for token in text.split(',') {
-        let status = token
-            .parse::<u16>()
-            .is_ok_and(|code| (100..600).contains(&code));
+        let status = token.parse().is_ok_and(is_known_status);
         if !status && !RETRY_ON.contains(&token) {
             diagnostics.push(
                 Diagnostic::error(format!("`{token}` is not a condition to retry on"))
@@ -100,6 +98,15 @@ fn check_retry_on(text: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
+/// Whether a status has a name in HTTP, without which Istio does not take it for one.
+fn is_known_status(code: u16) -> bool {
+    matches!(
+        code,
+        100..=103 | 200..=208 | 226 | 300..=305 | 307 | 308 | 400..=418 | 421..=426 | 428 | 429
+            | 431 | 451 | 500..=508 | 510 | 511
+    )
+}
+
 impl HeaderChanges {
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> HeaderChanges {
         let mut changes = HeaderChanges::default();
@@ -110,23 +117,28 @@ impl HeaderChanges {
             return changes;
         };
         if let Some(node) = inner.optional("request") {
-            (changes.request, changes.authority) = operations(node, inner.diagnostics);
+            (changes.request, changes.authority) = operations(node, true, inner.diagnostics);
         }
         if let Some(node) = inner.optional("response") {
-            changes.response = operations(node, inner.diagnostics).0;
+            changes.response = operations(node, false, inner.diagnostics).0;
         }
         inner.finish();
         changes
     }
 }
 
-/// `set` before `add`, each by name; and the authority, if it is among them.
-fn operations(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> (HeaderMutations, Option<Name>) {
+/// `set` before `add`, each by name; and the authority, if it is among them. `request`: of those.
+fn operations(
+    node: &Node,
+    request: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> (HeaderMutations, Option<Name>) {
     let mut mutations = HeaderMutations::default();
     let mut authority = None;
     let Some(mut fields) = Fields::of(node, "header operations", diagnostics) else {
         return (mutations, None);
     };
+    check_operations(&mut fields, request);
     mutations.remove = fields
         .texts("remove")
         .into_iter()
@@ -137,7 +149,7 @@ fn operations(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> (HeaderMutation
         pairs.sort();
         for (name, value) in pairs {
             let name = name.to_ascii_lowercase();
-            if name == "host" || name == ":authority" {
+            if is_authority(&name) {
                 authority = Some(value.into());
             } else if !name.starts_with(':') {
                 mutations.add.push(HeaderValue {
@@ -152,60 +164,126 @@ fn operations(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> (HeaderMutation
     (mutations, authority)
 }
 
+fn check_operations(fields: &mut Fields<'_, '_>, request: bool) {
+    let what = "a header to change";
+    for key in ["set", "add"] {
+        for entry in entries(fields, key) {
+            let name = (entry.key.as_str(), &entry.key_span);
+            let verdict = changed_header(&entry.key, request);
+            demand(fields.diagnostics, name, what, verdict);
+            if let Some(value) = entry.value.as_scalar() {
+                let (value, what) = ((value, &entry.value.span), "the value of a header");
+                demand(fields.diagnostics, value, what, header_value(value.0));
+            }
+        }
+    }
+    for node in fields.list("remove") {
+        if let Some(name) = node.as_scalar() {
+            let verdict = changed_header(name, false);
+            demand(fields.diagnostics, (name, &node.span), what, verdict);
+        }
+    }
+}
+
 /// Istio `HTTPFaultInjection`; without a percentage nothing is hit.
 pub(super) fn read_fault(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Fault> {
     let mut fields = Fields::of(node, "a fault", diagnostics)?;
-    let delay = fields.optional("delay").and_then(|node| {
-        let mut inner = Fields::of(node, "a delay", fields.diagnostics)?;
-        inner.required("fixedDelay");
-        let fixed = duration(&mut inner, "fixedDelay");
-        let percent = percent_ppm(&mut inner, "percent");
-        let fraction_ppm = percent_ppm(&mut inner, "percentage")
-            .or(percent)
-            .unwrap_or(0);
-        inner.finish();
-        Some(FaultDelay {
-            fixed: fixed?,
-            fraction_ppm,
-        })
-    });
-    let abort = fields.optional("abort").and_then(|node| {
-        let mut inner = Fields::of(node, "an abort", fields.diagnostics)?;
-        let status = inner.integer("httpStatus", 200..=599);
-        let grpc = inner.text("grpcStatus");
-        let grpc_node = inner.optional("grpcStatus");
-        let fraction_ppm = percent_ppm(&mut inner, "percentage").unwrap_or(0);
-        inner.unsupported(&["http2Error"]);
-        inner.finish();
-        let grpc_status = match (grpc, grpc_node) {
-            (Some(text), Some(node)) => Some(grpc_code(&text).or_else(|| {
-                fields.diagnostics.push(
-                    Diagnostic::error(format!("`{text}` is not a gRPC status"))
-                        .at(&node.span, "a name such as UNAVAILABLE")
-                        .nearest(&text, GRPC_CODES),
-                );
-                None
-            })?),
-            _ => None,
-        };
-        if status.is_none() && grpc_status.is_none() {
-            let message = "an abort needs `httpStatus` or `grpcStatus`";
-            fields
-                .diagnostics
-                .push(Diagnostic::error(message).at(&node.span, "does nothing"));
-            return None;
-        }
-        Some(FaultAbort {
-            status: status.and_then(|s| u16::try_from(s).ok()).unwrap_or(200),
-            grpc_status,
-            fraction_ppm,
-        })
-    });
+    let (delay, abort) = (fields.optional("delay"), fields.optional("abort"));
+    if delay.is_none() && abort.is_none() {
+        let message = "a fault needs `delay` or `abort`";
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, "does nothing"));
+    }
+    let delay = delay.and_then(|node| read_delay(node, fields.diagnostics));
+    let abort = abort.and_then(|node| read_abort(node, fields.diagnostics));
     fields.finish();
     (delay.is_some() || abort.is_some()).then_some(Fault {
         delay,
         abort,
         max_active_faults: None,
+    })
+}
+
+/// The share of the requests that a fault hits: none, or one in a million at least.
+fn fault_share(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
+    let share = percent_ppm(fields, key)?;
+    let node = fields.optional(key)?;
+    let number = node.at(&["value"]).unwrap_or(node);
+    if share == 0
+        && written(number)
+            .bytes()
+            .any(|digit| (b'1'..=b'9').contains(&digit))
+    {
+        let message = format!("`{key}` is 0 or at least 0.0001");
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&number.span, "less than one in a million"));
+    }
+    Some(share)
+}
+
+fn read_delay(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<FaultDelay> {
+    let mut fields = Fields::of(node, "a delay", diagnostics)?;
+    let fixed = duration(&mut fields, "fixedDelay");
+    if let Some(node) = fields.optional("exponentialDelay") {
+        let message = "Istio does not support `exponentialDelay`";
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, "use `fixedDelay`"));
+    }
+    let percent = percent_ppm(&mut fields, "percent");
+    let share = fault_share(&mut fields, "percentage").or(percent);
+    fields.finish();
+    Some(FaultDelay {
+        fixed: fixed?,
+        fraction_ppm: share.unwrap_or(0),
+    })
+}
+
+fn read_abort(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<FaultAbort> {
+    let mut fields = Fields::of(node, "an abort", diagnostics)?;
+    let kinds = ["httpStatus", "grpcStatus", "http2Error"];
+    let stated: Vec<&Node> = kinds
+        .into_iter()
+        .filter_map(|key| fields.optional(key))
+        .collect();
+    match stated[..] {
+        [] => fields.diagnostics.push(
+            schema_warning("an abort without `httpStatus` or `grpcStatus`")
+                .at(&node.span, "does nothing"),
+        ),
+        [_] => {}
+        [_, second, ..] => {
+            let message = "an abort has either `httpStatus` or `grpcStatus`";
+            fields
+                .diagnostics
+                .push(Diagnostic::error(message).at(&second.span, "a second one"));
+        }
+    }
+    if let Some(node) = fields.optional("http2Error") {
+        let message = "Istio does not support `http2Error`";
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, "use `httpStatus`"));
+    }
+    let status = fields.integer("httpStatus", 200..=600);
+    let name = fields.text("grpcStatus");
+    let grpc_status = name.as_deref().and_then(grpc_code);
+    if let (Some(name), Some(node), None) = (&name, fields.optional("grpcStatus"), grpc_status) {
+        fields.diagnostics.push(
+            Diagnostic::error(format!("`{name}` is not a gRPC status"))
+                .at(&node.span, "a name such as UNAVAILABLE")
+                .nearest(name, GRPC_CODES),
+        );
+    }
+    let fraction_ppm = fault_share(&mut fields, "percentage").unwrap_or(0);
+    fields.finish();
+    let status = status.and_then(|s| u16::try_from(s).ok());
+    (status.is_some() || grpc_status.is_some()).then_some(FaultAbort {
+        status: status.unwrap_or(200),
+        grpc_status,
+        fraction_ppm,
     })
 }
 

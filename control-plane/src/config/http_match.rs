@@ -1,6 +1,9 @@
 //! The conditions of an HTTP rule.
 
-use super::{Labels, Named, labels, named_list, port, string_match};
+use super::syntax::{claim_path, demand, demand_of, dns_label, host_name, matched_header};
+use super::{
+    Labels, Named, named, named_list, port, schema_warning, selection, string_match, written,
+};
 use proxy_core::xds::{
     ClaimMatch, HeaderMatch, Name, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
@@ -28,26 +31,92 @@ pub(crate) struct Static {
 
 impl Static {
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Static {
+        let gateways = named_list(fields, "gateways");
+        check_gateways(&gateways, fields.diagnostics);
+        let namespace = named(fields, "sourceNamespace").filter(|named| !named.text.is_empty());
         Static {
-            port: port(fields, "port"),
-            gateways: named_list(fields, "gateways"),
-            source_labels: labels(fields, "sourceLabels"),
-            source_namespace: fields.text("sourceNamespace").map(Name::from),
+            // 0 is any.
+            port: match fields.optional("port").map(written) {
+                Some("0") => None,
+                _ => port(fields, "port"),
+            },
+            gateways,
+            source_labels: selection::valid_labels(fields, "sourceLabels"),
+            source_namespace: namespace.map(|named| named.text),
+        }
+    }
+
+    /// Only HTTP matches have their namespace checked.
+    fn check_namespace(&self, fields: &mut Fields<'_, '_>) {
+        let node = fields.optional("sourceNamespace");
+        if let (Some(namespace), Some(node)) = (&self.source_namespace, node) {
+            let verdict = dns_label(namespace);
+            demand(
+                fields.diagnostics,
+                (namespace, &node.span),
+                "a namespace",
+                verdict,
+            );
         }
     }
 }
 
+/// Checks the names of gateways. As in Istio, one that is not `NAMESPACE/NAME` ends it.
+pub(super) fn check_gateways(gateways: &[Named], diagnostics: &mut Vec<Diagnostic>) {
+    for gateway in gateways {
+        let Some((namespace, name)) = gateway.text.split_once('/') else {
+            if let [name, namespace, ..] = gateway.text.split('.').collect::<Vec<_>>()[..] {
+                let message = format!("`{}` names a gateway in the old way", gateway.text);
+                let help = format!("write `{namespace}/{name}`");
+                let warning = schema_warning(message).at(&gateway.span, "a host name");
+                diagnostics.push(warning.help(help));
+            }
+            demand_of(diagnostics, gateway, "a gateway", host_name(&gateway.text));
+            return;
+        };
+        let part =
+            |text: &str| dns_label(text).map_err(|why| format!("`{text}` is no name: {why}"));
+        let verdict = part(namespace).and_then(|()| part(name));
+        demand_of(diagnostics, gateway, "a gateway", verdict);
+    }
+}
+
 impl HttpMatch {
+    /// Of the path alone.
+    pub(crate) fn of_path(path: PathMatch) -> HttpMatch {
+        HttpMatch {
+            name: None,
+            statics: Static::default(),
+            has_uri: true,
+            request: RouteMatch {
+                path,
+                case_sensitive: true,
+                headers: Vec::new(),
+                query: Vec::new(),
+                claims: Vec::new(),
+                fraction: None,
+            },
+        }
+    }
+
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpMatch> {
+        if node.value == Value::Null {
+            return Some(HttpMatch {
+                has_uri: false,
+                ..HttpMatch::of_path(PathMatch::Prefix("/".into()))
+            });
+        }
         let mut fields = Fields::of(node, "an HTTP match", diagnostics)?;
         let name = fields.text("name").map(Name::from);
         let statics = Static::read(&mut fields);
+        statics.check_namespace(&mut fields);
         let ignore_case = fields.boolean("ignoreUriCase").unwrap_or(false);
         let uri = fields.optional("uri");
         let path = match uri {
-            None => PathMatch::Prefix("/".into()),
-            Some(node) => path(some_match(node, fields.diagnostics)?),
+            None => None,
+            Some(node) => string_match(node, fields.diagnostics)?,
         };
+        let path = path.map_or(PathMatch::Prefix("/".into()), path_of);
         let mut claims = Vec::new();
         let mut headers = header_matches(&mut fields, "headers", false, &mut claims);
         headers.extend(header_matches(
@@ -63,10 +132,10 @@ impl HttpMatch {
             ("scheme", ":scheme"),
         ] {
             if let Some(node) = fields.optional(key) {
-                let wanted = some_match(node, fields.diagnostics)?;
+                let wanted = filled_match(node, fields.diagnostics)?;
                 headers.push(HeaderMatch {
                     name: pseudo.into(),
-                    value: ValueMatch::String(wanted),
+                    value: wanted.map_or(ValueMatch::Present(true), ValueMatch::String),
                     invert: false,
                     treat_missing_as_empty: false,
                 });
@@ -93,17 +162,19 @@ impl HttpMatch {
     }
 }
 
-/// A string match that is not empty.
-fn some_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<StringMatch> {
+/// A string match, presence if it is empty; its prefix may not be empty.
+fn filled_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Option<StringMatch>> {
     let found = string_match(node, diagnostics)?;
-    if found.is_none() {
-        let message = "a string match needs `exact`, `prefix` or `regex`";
-        diagnostics.push(Diagnostic::error(message).at(&node.span, "matches nothing"));
+    if found == Some(StringMatch::Prefix("".into())) {
+        let message = "the prefix of a string match is not empty";
+        let label = "every text begins with it";
+        diagnostics.push(Diagnostic::error(message).at(&node.span, label));
+        return None;
     }
-    found
+    Some(found)
 }
 
-fn path(wanted: StringMatch) -> PathMatch {
+fn path_of(wanted: StringMatch) -> PathMatch {
     match wanted {
         StringMatch::Exact(text) => PathMatch::Exact(text),
         StringMatch::Regex(regex) => PathMatch::Regex(regex),
@@ -129,44 +200,37 @@ fn string_matches(
     };
     let mut matches = Vec::new();
     for entry in &map.entries {
-        if key != "queryParams" && entry.key.starts_with('@') && claim_path(&entry.key).is_none() {
-            fields.diagnostics.push(
-                Diagnostic::warning(format!("`{}` is not supported yet", entry.key))
-                    .at(&entry.key_span, "matches no request here"),
+        if key != "queryParams" {
+            let (name, span) = (entry.key.as_str(), &entry.key_span);
+            demand(
+                fields.diagnostics,
+                (name, span),
+                "a header",
+                matched_header(name),
             );
         }
         let regex = entry.value.at(&["regex"]).and_then(Node::as_str);
         let wanted = match entry.value.value {
+            Value::Null if key == "headers" => {
+                let message = format!("the match of header `{}` is null", entry.key);
+                let help = "`{}` matches every request that has the header";
+                fields.diagnostics.push(
+                    Diagnostic::error(message)
+                        .at(&entry.key_span, "no match")
+                        .help(help),
+                );
+                None
+            }
             Value::Null => Some(None),
             // No expression of RE2's, which Istio takes for presence and checks elsewhere only.
             _ if key == "withoutHeaders" && regex == Some("*") => Some(None),
-            _ => string_match(&entry.value, fields.diagnostics),
+            _ => filled_match(&entry.value, fields.diagnostics),
         };
         if let Some(wanted) = wanted {
             matches.push((Name::from(entry.key.as_str()), wanted));
         }
     }
     matches
-}
-
-/// The claim that the name of a header stands for: `@request.auth.claims.a.b` or
-/// `@request.auth.claims[a][b]`.
-fn claim_path(name: &str) -> Option<Vec<Name>> {
-    const CLAIMS: &str = "@request.auth.claims";
-    let start = name.get(..CLAIMS.len())?;
-    let rest = &name[CLAIMS.len()..];
-    if !start.eq_ignore_ascii_case(CLAIMS) {
-        return None;
-    }
-    let bracketed = rest
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    let (keys, between) = match bracketed {
-        Some(keys) => (keys, "]["),
-        None => (rest.strip_prefix('.')?, "."),
-    };
-    let path = keys.split(between).map(Name::from).collect();
-    (!keys.is_empty()).then_some(path)
 }
 
 fn header_matches(

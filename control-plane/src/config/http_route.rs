@@ -1,13 +1,15 @@
 //! An HTTP rule of a VirtualService: what happens to requests that match.
 
 use super::cors::read_cors;
+use super::http_action::read_action;
 use super::http_extras::{HeaderChanges, Retries, read_fault};
+use super::syntax::{demand_of, dns_label, is_authority, wildcard_host};
 use super::{
-    HttpMatch, Named, choice, count, duration, named, percent_ppm, port, port_selector, regex,
-    required_named,
+    HttpAction, HttpMatch, Named, count, duration, named, percent_ppm, port_selector, regex,
+    required_named, schema_warning, written,
 };
 use proxy_core::time::Nanos;
-use proxy_core::xds::{ConfigRef, CorsPolicy, Fault, Name, PathRewrite, RedirectPath};
+use proxy_core::xds::{ConfigRef, CorsPolicy, Fault, Name, PathRewrite};
 use source::{Diagnostic, Fields, Node, Span};
 use std::sync::Arc;
 
@@ -28,36 +30,6 @@ pub(crate) struct HttpRoute {
     pub(crate) cors: Option<Arc<CorsPolicy>>,
     pub(crate) mirrors: Vec<MirrorTo>,
     pub(crate) headers: HeaderChanges,
-}
-
-/// What a rule does.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum HttpAction {
-    Route(Vec<RouteDestination>),
-    Redirect {
-        status: u16,
-        scheme: Option<Name>,
-        host: Option<Name>,
-        port: Option<RedirectPort>,
-        path: RedirectPath,
-    },
-    DirectResponse {
-        status: u16,
-        body: Name,
-    },
-    /// The rules of another VirtualService, which has no hosts, stand here.
-    Delegate {
-        name: Named,
-        namespace: Option<Name>,
-    },
-}
-
-/// The port a redirect names.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum RedirectPort {
-    Number(u16),
-    /// The port of the listener.
-    FromRequest,
 }
 
 /// Istio `Destination`.
@@ -85,6 +57,25 @@ pub(crate) struct MirrorTo {
 }
 
 impl HttpRoute {
+    /// A rule for every request that does nothing but `action`.
+    pub(crate) fn new(span: &Span, action: HttpAction) -> HttpRoute {
+        HttpRoute {
+            name: "".into(),
+            span: span.clone(),
+            origin: None,
+            matches: Vec::new(),
+            action,
+            path_rewrite: PathRewrite::None,
+            authority_rewrite: None,
+            timeout: None,
+            retries: None,
+            fault: None,
+            mirrors: Vec::new(),
+            headers: HeaderChanges::default(),
+            cors: None,
+        }
+    }
+
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpRoute> {
         let mut fields = Fields::of(node, "an HTTP route", diagnostics)?;
         let name = fields.text("name").unwrap_or_default().into();
@@ -110,21 +101,7 @@ impl HttpRoute {
             .optional("corsPolicy")
             .and_then(|node| read_cors(node, fields.diagnostics))
             .map(Arc::new);
-        let forwards = matches!(
-            action,
-            Some(HttpAction::Route(_) | HttpAction::Delegate { .. })
-        );
-        for (key, present) in [
-            ("fault", fault_node.map(|node| &node.span)),
-            ("rewrite", fields.optional("rewrite").map(|node| &node.span)),
-        ] {
-            if let (Some(span), false, true) = (present, forwards, action.is_some()) {
-                let message = format!("`{key}` goes with `route` only");
-                fields
-                    .diagnostics
-                    .push(Diagnostic::error(message).at(span, "beside redirect or directResponse"));
-            }
-        }
+        check_authorities(&mut fields);
         fields.finish();
         Some(HttpRoute {
             name,
@@ -156,60 +133,16 @@ impl HttpRoute {
     }
 }
 
-/// Exactly one of `route`, `redirect` and `directResponse`.
-fn read_action(fields: &mut Fields<'_, '_>) -> Option<HttpAction> {
-    let present: Vec<(&str, &Node)> = ["route", "redirect", "directResponse", "delegate"]
-        .into_iter()
-        .filter_map(|key| Some((key, fields.optional(key)?)))
-        .collect();
-    match present[..] {
-        [("route", _)] => {
-            let list: Vec<RouteDestination> = fields
-                .list("route")
-                .iter()
-                .filter_map(|node| RouteDestination::read(node, fields.diagnostics))
-                .collect();
-            check_weights(fields, &list);
-            (!list.is_empty()).then_some(HttpAction::Route(list))
-        }
-        [("delegate", node)] => read_delegate(node, fields.diagnostics),
-        [("redirect", node)] => read_redirect(node, fields.diagnostics),
-        [(_, node)] => read_direct_response(node, fields.diagnostics),
-        [] => {
-            let message = "an HTTP route needs `route`, `redirect`, `directResponse` or `delegate`";
-            fields
-                .diagnostics
-                .push(Diagnostic::error(message).at(fields.span(), "does nothing"));
-            None
-        }
-        [_, (key, node), ..] => {
-            let message =
-                "an HTTP route has only one of `route`, `redirect`, `directResponse`, `delegate`";
-            fields
-                .diagnostics
-                .push(Diagnostic::error(message).at(&node.span, format!("`{key}` as well")));
-            None
-        }
-    }
-}
-
-fn read_delegate(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpAction> {
-    let mut fields = Fields::of(node, "a delegate", diagnostics)?;
-    let name = required_named(&mut fields, "name");
-    let namespace = fields.text("namespace").map(Name::from);
-    fields.finish();
-    Some(HttpAction::Delegate {
-        name: name?,
-        namespace,
-    })
-}
-
-fn check_weights(fields: &mut Fields<'_, '_>, list: &[RouteDestination]) {
+/// Refuses several weights that are all zero.
+pub(super) fn check_weights(
+    fields: &mut Fields<'_, '_>,
+    weights: impl ExactSizeIterator<Item = u32>,
+) {
     let node = fields.optional("route");
-    let (Some(node), true) = (node, list.len() > 1) else {
+    let (Some(node), true) = (node, weights.len() > 1) else {
         return;
     };
-    if list.iter().all(|to| to.weight == 0) {
+    if weights.into_iter().all(|weight| weight == 0) {
         fields.diagnostics.push(
             Diagnostic::error("the weights of a route are all zero")
                 .at(&node.span, "no destination can be chosen")
@@ -218,8 +151,40 @@ fn check_weights(fields: &mut Fields<'_, '_>, list: &[RouteDestination]) {
     }
 }
 
+/// The authority is changed in one place only: by `rewrite`, or by one of the rule's own headers.
+fn check_authorities(fields: &mut Fields<'_, '_>) {
+    let rewrite = fields
+        .optional("rewrite")
+        .and_then(|node| node.at(&["authority"]));
+    let changes = fields
+        .optional("headers")
+        .and_then(|node| node.at(&["request"]));
+    let maps = ["set", "add"].map(|key| changes.and_then(|node| node.at(&[key])?.as_map()));
+    let entries = maps.into_iter().flatten().flat_map(|map| &map.entries);
+    let places: Vec<&Node> = rewrite
+        .filter(|node| !written(node).is_empty())
+        .into_iter()
+        .chain(entries.filter(|e| is_authority(&e.key)).map(|e| &e.value))
+        .collect();
+    if let [_, second, ..] = places[..] {
+        let message = "the authority is set more than once";
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&second.span, "a second one"));
+    }
+}
+
 impl RouteDestination {
-    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<RouteDestination> {
+    /// All of a rule's requests.
+    pub(crate) fn to(destination: Destination) -> RouteDestination {
+        RouteDestination {
+            destination,
+            weight: 100,
+            headers: HeaderChanges::default(),
+        }
+    }
+
+    pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<RouteDestination> {
         let mut fields = Fields::of(node, "a route", diagnostics)?;
         let destination = fields
             .required("destination")
@@ -239,7 +204,18 @@ impl Destination {
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Destination> {
         let mut fields = Fields::of(node, "a destination", diagnostics)?;
         let host = required_named(&mut fields, "host");
+        if let Some(host) = &host {
+            let verdict = match &*host.text {
+                "*" => Err("every host".to_owned()),
+                text => wildcard_host(text),
+            };
+            demand_of(fields.diagnostics, host, "a destination's host", verdict);
+        }
         let subset = named(&mut fields, "subset").filter(|subset| !subset.text.is_empty());
+        if let Some(subset) = &subset {
+            let verdict = dns_label(&subset.text);
+            demand_of(fields.diagnostics, subset, "the name of a subset", verdict);
+        }
         let port = port_selector(&mut fields);
         fields.finish();
         Some(Destination {
@@ -258,12 +234,35 @@ fn read_rewrite(
     let mut fields = Fields::of(node, "a rewrite", diagnostics)?;
     let authority = fields.text("authority").filter(|text| !text.is_empty());
     let uri = fields.text("uri").filter(|text| !text.is_empty());
+    let expression = fields.optional("uriRegexRewrite");
     let mut path = uri.map_or(PathRewrite::None, |uri| PathRewrite::Prefix(uri.into()));
-    if let Some(node) = fields.optional("uriRegexRewrite") {
+    let complaint = match (&path, expression) {
+        (PathRewrite::None, None) if authority.is_none() => Some((
+            "a rewrite needs `uri`, `uriRegexRewrite` or `authority`",
+            "changes nothing",
+        )),
+        (PathRewrite::Prefix(_), Some(_)) => Some((
+            "a rewrite has either `uri` or `uriRegexRewrite`",
+            "has both",
+        )),
+        _ => None,
+    };
+    if let Some((message, label)) = complaint {
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, label));
+    }
+    if let Some(node) = expression {
         let mut inner = Fields::of(node, "a uriRegexRewrite", fields.diagnostics)?;
         let pattern = inner.required("match");
         let pattern = pattern.and_then(|node| regex(node, inner.diagnostics));
         let substitution = inner.required_text("rewrite");
+        if substitution.as_deref() == Some("") {
+            let message = "a uriRegexRewrite needs a `rewrite` that is not empty";
+            inner
+                .diagnostics
+                .push(Diagnostic::error(message).at(&node.span, "`rewrite` is empty"));
+        }
         inner.finish();
         path = PathRewrite::Regex {
             pattern: pattern?,
@@ -274,69 +273,16 @@ fn read_rewrite(
     Some((path, authority.map(Name::from)))
 }
 
-fn read_redirect(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpAction> {
-    let mut fields = Fields::of(node, "a redirect", diagnostics)?;
-    let text = |fields: &mut Fields<'_, '_>, key| {
-        fields.text(key).filter(|t| !t.is_empty()).map(Name::from)
-    };
-    let path = match (text(&mut fields, "uri"), text(&mut fields, "prefixRewrite")) {
-        (Some(uri), _) => RedirectPath::Replace(uri),
-        (None, Some(prefix)) => RedirectPath::Prefix(prefix),
-        (None, None) => RedirectPath::Keep,
-    };
-    let host = text(&mut fields, "authority");
-    let scheme = text(&mut fields, "scheme");
-    // Without either, Istio's default removes the port that the scheme no longer fits.
-    let derive = choice(
-        &mut fields,
-        "derivePort",
-        &[
-            ("FROM_PROTOCOL_DEFAULT", None),
-            ("FROM_REQUEST_PORT", Some(RedirectPort::FromRequest)),
-        ],
-    );
-    let number = port(&mut fields, "port").map(RedirectPort::Number);
-    let codes: [(&str, u16); 5] = [
-        ("301", 301),
-        ("302", 302),
-        ("303", 303),
-        ("307", 307),
-        ("308", 308),
-    ];
-    let status = match fields.optional("redirectCode").and_then(Node::as_scalar) {
-        Some("0") | None => 301,
-        Some(_) => choice(&mut fields, "redirectCode", &codes)?,
-    };
-    fields.finish();
-    Some(HttpAction::Redirect {
-        status,
-        scheme,
-        host,
-        port: number.or(derive.flatten()),
-        path,
-    })
-}
-
-fn read_direct_response(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpAction> {
-    let mut fields = Fields::of(node, "a direct response", diagnostics)?;
-    fields.required("status");
-    let status = fields.integer("status", 200..=600);
-    let mut body = String::new();
-    if let Some(node) = fields.optional("body") {
-        let mut inner = Fields::of(node, "a body", fields.diagnostics)?;
-        body = inner.text("string").unwrap_or_default();
-        inner.unsupported(&["bytes"]);
-        inner.finish();
-    }
-    fields.finish();
-    Some(HttpAction::DirectResponse {
-        status: u16::try_from(status?).ok()?,
-        body: body.into(),
-    })
-}
-
 fn read_mirrors(fields: &mut Fields<'_, '_>) -> Vec<MirrorTo> {
-    let old = percent_ppm(fields, "mirrorPercent");
+    for key in ["mirrorPercent", "mirror_percent"] {
+        if let Some(node) = fields.optional(key) {
+            fields.diagnostics.push(
+                schema_warning(format!("`{key}` is outdated"))
+                    .at(&node.span, "use `mirrorPercentage`"),
+            );
+        }
+    }
+    let old = percent_ppm(fields, "mirrorPercent").or(percent_ppm(fields, "mirror_percent"));
     let single = percent_ppm(fields, "mirrorPercentage").or(old);
     let mut mirrors = Vec::new();
     if let Some(node) = fields.optional("mirror")

@@ -1,5 +1,6 @@
 //! Which localities a proxy prefers.
 
+use super::{Named, named_list, refuse, schema_warning};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
@@ -44,8 +45,14 @@ impl Default for LocalitySetting {
 }
 
 impl LocalitySetting {
-    pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<LocalitySetting> {
+    /// `fails_over`: outliers are detected beside it; `None` if that is not for this to say.
+    pub(super) fn read(
+        node: &Node,
+        fails_over: Option<bool>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<LocalitySetting> {
         let mut fields = Fields::of(node, "a locality setting", diagnostics)?;
+        check(&mut fields, fails_over);
         let mut setting = LocalitySetting {
             enabled: fields.boolean("enabled").unwrap_or(true),
             ..LocalitySetting::default()
@@ -94,7 +101,21 @@ impl Distribute {
         let mut fields = Fields::of(node, "a distribution", diagnostics)?;
         let from = fields.text("from").unwrap_or_default();
         let mut to = Vec::new();
-        if let Some(node) = fields.optional("to") {
+        let shares = fields.optional("to");
+        if shares.is_none() {
+            let message = "a distribution needs `to`, with shares that add up to 100";
+            refuse(fields.diagnostics, &node.span, message, "goes nowhere");
+        }
+        if let Some(node) = shares {
+            let entries = node.as_map().map_or(&[][..], |map| &map.entries);
+            let places: Vec<Named> = entries
+                .iter()
+                .map(|entry| Named {
+                    text: entry.key.as_str().into(),
+                    span: entry.key_span.clone(),
+                })
+                .collect();
+            check_localities(&places, fields.diagnostics);
             for entry in node.as_map().map(|map| &map.entries[..]).unwrap_or(&[]) {
                 let share = match entry.value.value {
                     source::Value::Int(share @ 1..=100) => u32::try_from(share).ok(),
@@ -121,6 +142,112 @@ impl Distribute {
             from: from.into(),
             to,
         })
+    }
+}
+
+fn check(fields: &mut Fields<'_, '_>, fails_over: Option<bool>) {
+    let distribute = fields.list("distribute");
+    let mut from = Vec::new();
+    for node in distribute {
+        if let Some(place) = node.at(&["from"])
+            && let Some(text) = place.as_scalar()
+        {
+            from.push(Named {
+                text: text.into(),
+                span: place.span.clone(),
+            });
+        }
+    }
+    check_localities(&from, fields.diagnostics);
+    let failover = fields.list("failover");
+    if let ([_, ..], Some(first)) = (distribute, failover.first()) {
+        let message = "`distribute` and `failover` exclude each other";
+        refuse(
+            fields.diagnostics,
+            &first.span,
+            message,
+            "beside `distribute`",
+        );
+    }
+    let labels = named_list(fields, "failoverPriority");
+    let topological = labels.iter().find(|label| is_topology(&label.text));
+    if let ([_, ..], Some(label)) = (failover, topological) {
+        let message = "`failover` goes by the topology already";
+        let why = "a label of the topology, beside `failover`";
+        refuse(fields.diagnostics, &label.span, message, why);
+    }
+    check_failover(fields, fails_over);
+}
+
+/// Whether a label says where an endpoint is.
+pub(super) fn is_topology(label: &str) -> bool {
+    matches!(
+        label,
+        "topology.kubernetes.io/region"
+            | "topology.kubernetes.io/zone"
+            | "topology.istio.io/subzone"
+    )
+}
+
+/// Checks the regions of `failover`, and that something fails over at all.
+pub(super) fn check_failover(fields: &mut Fields<'_, '_>, fails_over: Option<bool>) {
+    let failover = fields.list("failover");
+    let first = failover.first().or(fields.list("failoverPriority").first());
+    if let (Some(node), Some(false)) = (first, fails_over) {
+        let message = "without `outlierDetection` nothing fails over";
+        fields
+            .diagnostics
+            .push(schema_warning(message).at(&node.span, "has no effect"));
+    }
+    for node in failover {
+        let region = |key: &str| {
+            node.at(&[key])
+                .and_then(Node::as_scalar)
+                .unwrap_or_default()
+        };
+        let (from, to) = (region("from"), region("to"));
+        let mut complain = |message: &str| {
+            let label = format!("from `{from}` to `{to}`");
+            refuse(fields.diagnostics, &node.span, message, label);
+        };
+        if from == to {
+            complain("load fails over to another region");
+        }
+        if from.contains('/') || to.contains('/') {
+            complain("load fails over from region to region, without zones");
+        }
+        if from.contains('*') || to.contains('*') {
+            complain("a region to fail over knows no `*`");
+        }
+    }
+}
+
+/// Checks the localities of a list, none of which may be within another. As in Istio, the first
+/// that is wrong ends it.
+fn check_localities(places: &[Named], diagnostics: &mut Vec<Diagnostic>) {
+    for (at, place) in places.iter().enumerate() {
+        let text = &*place.text;
+        let stars = text.matches('*').count();
+        let earlier = places[..at].iter().find(|earlier| {
+            let around = || stars == 0 && is_within_locality(&earlier.text, text);
+            is_within_locality(text, &earlier.text) || around()
+        });
+        let why = if stars > 1 || (stars == 1 && !text.ends_with('*')) {
+            "one `*`, at the end".to_owned()
+        } else if text.splitn(3, '/').any(str::is_empty) {
+            "REGION/ZONE/SUBZONE, of which no part is empty".to_owned()
+        } else if let Some(earlier) = earlier {
+            format!("overlaps with `{}`", earlier.text)
+        } else {
+            continue;
+        };
+        refuse(
+            diagnostics,
+            &place.span,
+            format!("`{text}` is no locality for this"),
+            why,
+        );
+        return;
     }
 }
 

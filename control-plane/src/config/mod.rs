@@ -2,50 +2,82 @@
 
 mod attribute;
 mod authorization_policy;
+mod connection_pool;
 mod cors;
 mod delegate;
 mod destination_rule;
+mod export;
+mod extensions;
 mod gateway;
+mod http_action;
 mod http_extras;
 mod http_match;
 mod http_route;
+mod l4_route;
+mod load_balancer;
 mod locality;
 mod mesh;
+mod observability;
 mod peer_authentication;
 mod request_authentication;
+mod selection;
+mod server_tls;
 mod service_entry;
 mod sidecar;
+mod syntax;
 mod target;
 mod traffic_policy;
+mod unreachable;
 mod virtual_service;
+mod workload_entry;
 
 pub(crate) use attribute::{Attribute, AttributeKey, parse_range};
 pub(crate) use authorization_policy::{AccessRule, AuthorizationAction, AuthorizationPolicy};
+pub(crate) use connection_pool::ConnectionPool;
 pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};
-pub(crate) use gateway::{BoundTo, Gateway, Server, ServerTls};
+pub(crate) use export::{ExportTo, Exporter};
+pub(crate) use extensions::{check_envoy_filter, check_traffic_extension, check_wasm_plugin};
+pub(crate) use gateway::{BoundTo, Gateway, Server};
+pub(crate) use http_action::{HttpAction, RedirectPort};
 pub(crate) use http_extras::{HeaderChanges, Retries};
 pub(crate) use http_match::{HttpMatch, Static};
-pub(crate) use http_route::{
-    Destination, HttpAction, HttpRoute, MirrorTo, RedirectPort, RouteDestination,
-};
+pub(crate) use http_route::{Destination, HttpRoute, MirrorTo, RouteDestination};
+pub(crate) use l4_route::{L4Match, L4Route, parse_cidr};
+pub(crate) use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Simple};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
+pub(crate) use mesh::IngressMode;
 pub use mesh::{MeshConfig, OutboundTrafficMode};
+pub(crate) use observability::{check_proxy_config, check_telemetry};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};
 pub(crate) use request_authentication::RequestAuthentication;
-pub(crate) use service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
+pub(crate) use selection::{has_labels, labels};
+pub(crate) use server_tls::ServerTls;
+pub(crate) use service_entry::{Location, Resolution, ServiceEntry};
 pub(crate) use sidecar::{EgressHost, EgressListener, Sidecar, SidecarPort};
-pub(crate) use target::{Target, read_selector};
-pub(crate) use traffic_policy::{
-    ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, LoadBalancer, Simple, TlsMode,
-    TrafficPolicy, merge_levels,
-};
-pub(crate) use virtual_service::{L4Match, L4Route, Semantics, VirtualService, parse_cidr};
+pub(crate) use syntax::is_dns_label;
+pub(crate) use target::Target;
+pub(crate) use traffic_policy::{ClientTls, TlsMode, TrafficPolicy, merge_levels};
+pub(crate) use virtual_service::{Semantics, VirtualService};
+pub(crate) use workload_entry::{WorkloadEntry, check_workload_group};
 
+use crate::codes::SCHEMA_WARNING;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, Regex, StringMatch};
 use source::fields::expected;
+use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Span};
+
+/// A scalar as written; empty for anything else.
+fn written(node: &Node) -> &str {
+    node.as_scalar().unwrap_or_default()
+}
+
+/// What is in the map `key`, if there is one.
+fn entries<'n>(fields: &mut Fields<'n, '_>, key: &'static str) -> &'n [Entry] {
+    let map = fields.optional(key).and_then(Node::as_map);
+    map.map_or(&[], |map| &map.entries)
+}
 
 /// A name as written, and where.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,62 +86,23 @@ pub(crate) struct Named {
     pub(crate) span: Span,
 }
 
-/// Who sees an object (`exportTo`).
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ExportTo {
-    Everyone,
-    /// These namespaces; an empty list is nobody (`~`).
-    Namespaces(Vec<Name>),
+/// Reports an error at `span`; `label` stands under the snippet.
+fn refuse(
+    diagnostics: &mut Vec<Diagnostic>,
+    span: &Span,
+    message: impl Into<String>,
+    label: impl Into<String>,
+) {
+    diagnostics.push(Diagnostic::error(message).at(span, label));
 }
 
-impl ExportTo {
-    /// Whether an object with this `exportTo` is visible in `namespace`.
-    pub(crate) fn shows(&self, namespace: &str) -> bool {
-        match self {
-            ExportTo::Everyone => true,
-            ExportTo::Namespaces(names) => names.iter().any(|name| **name == *namespace),
-        }
-    }
-
-    /// Reads the items of an `exportTo`; `.` is `own`, the namespace of the object.
-    pub(crate) fn of<'a>(items: impl Iterator<Item = &'a str>, own: &Name) -> ExportTo {
-        let items: Vec<&str> = items.collect();
-        if items.is_empty() || items.contains(&"*") {
-            return ExportTo::Everyone;
-        }
-        ExportTo::Namespaces(
-            items
-                .into_iter()
-                .filter(|item| *item != "~")
-                .map(|item| match item {
-                    "." => own.clone(),
-                    other => other.into(),
-                })
-                .collect(),
-        )
-    }
-
-    fn read(fields: &mut Fields<'_, '_>, own: &Name) -> ExportTo {
-        let items = fields.texts("exportTo");
-        ExportTo::of(items.iter().map(String::as_str), own)
-    }
+/// Something that Istio's validation warns of.
+fn schema_warning(message: impl Into<String>) -> Diagnostic {
+    Diagnostic::warning(message).code(SCHEMA_WARNING)
 }
 
 /// A label selector or a set of labels.
 pub(crate) type Labels = Vec<(Name, Name)>;
-
-/// Whether `labels` has all of `wanted`.
-pub(crate) fn has_labels(labels: &[(Name, Name)], wanted: &[(Name, Name)]) -> bool {
-    wanted.iter().all(|pair| labels.contains(pair))
-}
-
-pub(crate) fn labels(fields: &mut Fields<'_, '_>, key: &'static str) -> Labels {
-    fields
-        .text_map(key)
-        .into_iter()
-        .map(|(k, v)| (k.into(), v.into()))
-        .collect()
-}
 
 pub(crate) fn named_node(
     node: &Node,
@@ -144,6 +137,24 @@ pub(crate) fn named_list(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<
         .iter()
         .filter_map(|node| named_node(node, key, fields.diagnostics))
         .collect()
+}
+
+/// The protocol of a port, as written; one that Istio does not know is reported.
+fn protocol(fields: &mut Fields<'_, '_>) -> Option<String> {
+    let node = fields.optional("protocol")?;
+    let text = fields.text("protocol")?;
+    if text.is_empty() || syntax::is_protocol(&text) {
+        return Some(text);
+    }
+    let known: Vec<String> = syntax::PROTOCOLS.iter().map(|p| p.to_uppercase()).collect();
+    let message = format!("`{text}` is not a protocol");
+    let label = format!("one of {}", known.join(", "));
+    fields.diagnostics.push(
+        Diagnostic::error(message)
+            .at(&node.span, label)
+            .nearest(&text, known.iter().map(String::as_str)),
+    );
+    None
 }
 
 /// A port number, 1 to 65535.
@@ -200,6 +211,29 @@ fn percent_ppm(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
     Some((value * 10_000.0) as u32)
 }
 
+/// A number from `least` to `most`.
+fn number(fields: &mut Fields<'_, '_>, key: &'static str, least: f64, most: f64) -> Option<f64> {
+    let node = fields.optional(key)?;
+    // Wrapped numbers may be written as the wrapper.
+    let node = node.at(&["value"]).unwrap_or(node);
+    let found = match node.value {
+        source::Value::Int(value) => value as f64,
+        source::Value::Float(value) => value,
+        _ => f64::NAN,
+    };
+    if (least..=most).contains(&found) {
+        return Some(found);
+    }
+    let want = match most {
+        f64::MAX => format!("`{key}` is a number of at least {least}"),
+        _ => format!("`{key}` is a number from {least} to {most}"),
+    };
+    fields
+        .diagnostics
+        .push(source::fields::expected(node, &want));
+    None
+}
+
 /// A duration of Go's syntax (`1.5s`, `1m30s`).
 pub(crate) fn parse_duration(text: &str) -> Option<Nanos> {
     let mut rest = text;
@@ -228,33 +262,42 @@ pub(crate) fn parse_duration(text: &str) -> Option<Nanos> {
     (total <= 1e18).then(|| Nanos(libm::round(total) as u64))
 }
 
-/// A duration of at least `least`.
-fn duration_from(fields: &mut Fields<'_, '_>, key: &'static str, least: Nanos) -> Option<Nanos> {
+/// A duration, as short as may be.
+fn any_duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
     let node = fields.optional(key)?;
     let found = node.as_scalar().and_then(parse_duration);
-    match found {
-        Some(value) if value >= least => Some(value),
-        Some(_) => {
-            let message = format!("`{key}` is at least {} ms", least.as_millis());
-            fields
-                .diagnostics
-                .push(Diagnostic::error(message).at(&node.span, "too short"));
-            None
-        }
-        None => {
-            let message = format!("`{key}` is a duration such as `1.5s` or `100ms`");
-            let label = format!("found {}", node.kind());
+    if found.is_none() {
+        let message = format!("`{key}` is a duration such as `1.5s` or `100ms`");
+        let label = match node.as_scalar() {
+            Some(text) => format!("found `{text}`"),
+            None => format!("found {}", node.kind()),
+        };
+        fields
+            .diagnostics
+            .push(Diagnostic::error(message).at(&node.span, label));
+    }
+    found
+}
+
+/// A duration of a whole number of milliseconds, one at least.
+fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
+    let found = any_duration(fields, key)?;
+    let node = fields.optional(key)?;
+    let complaint = match found {
+        _ if found < Nanos::from_millis(1) => Some(("is 1 ms at least", "too short")),
+        _ if found.0 % 1_000_000 != 0 => Some(("has whole milliseconds", "too precise")),
+        _ => None,
+    };
+    match complaint {
+        None => Some(found),
+        Some((rule, label)) => {
+            let message = format!("`{key}` {rule}");
             fields
                 .diagnostics
                 .push(Diagnostic::error(message).at(&node.span, label));
             None
         }
     }
-}
-
-/// A duration that must be at least a millisecond.
-pub(crate) fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
-    duration_from(fields, key, Nanos::from_millis(1))
 }
 
 /// One of the `choices`, as written there.
@@ -282,12 +325,21 @@ pub(crate) fn choice<T: Copy>(
     found.map(|(_, value)| *value)
 }
 
+/// Istio's limit, which stands for Envoy's of the size of the program.
+const REGEX_LENGTH_MAX: usize = 1024;
+
 /// Compiles an expression; the engine's explanation is reported at its place.
 pub(crate) fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
     let Some(text) = node.as_scalar() else {
         diagnostics.push(expected(node, "a regular expression is text"));
         return None;
     };
+    if text.is_empty() || text.len() > REGEX_LENGTH_MAX {
+        let message = format!("a regular expression has 1 to {REGEX_LENGTH_MAX} characters");
+        let label = format!("found {}", text.len());
+        diagnostics.push(Diagnostic::error(message).at(&node.span, label));
+        return None;
+    }
     match Regex::new(text) {
         Ok(regex) => Some(regex),
         Err(why) => {

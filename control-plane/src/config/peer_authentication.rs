@@ -1,8 +1,9 @@
 //! PeerAuthentication.
 
-use super::{Labels, choice, read_selector};
-use source::fields::expected;
+use super::selection::selector;
+use super::{Labels, choice};
 use source::{Diagnostic, Fields, Node};
+use std::num::NonZeroU16;
 
 /// Istio `PeerAuthentication`.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +30,7 @@ impl PeerAuthentication {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<PeerAuthentication> {
         let mut fields = Fields::of(node, "a PeerAuthentication", diagnostics)?;
-        let mut selector = Labels::new();
-        if let Some(node) = fields.optional("selector") {
-            selector = read_selector(node, fields.diagnostics);
-        }
+        let selector = selector(&mut fields, "selector", "matchLabels").unwrap_or_default();
         let mode = fields
             .optional("mtls")
             .and_then(|node| read_mode(node, fields.diagnostics));
@@ -45,18 +43,22 @@ impl PeerAuthentication {
                 );
             }
             let mut inner = Fields::of(node, "port-level settings", fields.diagnostics)?;
-            if node.as_map().is_some_and(|map| map.entries.is_empty()) {
-                let want = "`portLevelMtls` has at least one port";
-                inner.diagnostics.push(expected(node, want));
+            let mut entries = inner.rest().peekable();
+            if entries.peek().is_none() {
+                inner.diagnostics.push(
+                    Diagnostic::error("`portLevelMtls` has at least one port")
+                        .at(&node.span, "no port"),
+                );
             }
-            for entry in inner.rest() {
-                match entry.key.parse() {
-                    Ok(port) if port > 0 => {
-                        ports.push((port, read_mode(&entry.value, inner.diagnostics)))
+            for entry in entries {
+                match entry.key.parse::<NonZeroU16>() {
+                    Ok(port) => {
+                        ports.push((port.get(), read_mode(&entry.value, inner.diagnostics)));
                     }
-                    _ => inner
-                        .diagnostics
-                        .push(expected(&entry.value, "the keys are port numbers")),
+                    Err(_) => inner.diagnostics.push(
+                        Diagnostic::error("the keys of `portLevelMtls` are ports, 1 to 65535")
+                            .at(&entry.key_span, format!("found `{}`", entry.key)),
+                    ),
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! RequestAuthentication.
 
-use super::{Target, duration, required_named};
+use super::{Target, choice, duration, required_named, schema_warning};
 use proxy_core::xds::{JwtProvider, Name};
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
@@ -55,6 +55,18 @@ fn read_rule(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<JwtProvid
         check_keys(jwks, fields.diagnostics);
     }
     duration(&mut fields, "timeout");
+    let required = choice(
+        &mut fields,
+        "presence",
+        &[("OPTIONAL", false), ("REQUIRED", true)],
+    );
+    if let (Some(node), Some(true)) = (fields.optional("presence"), required) {
+        let message = "Istio's control plane does not look at `presence`";
+        let label = "an AuthorizationPolicy requires tokens";
+        fields
+            .diagnostics
+            .push(Diagnostic::warning(message).at(&node.span, label));
+    }
     let mut from_headers = Vec::new();
     for item in fields.list("fromHeaders") {
         let mut inner = Fields::of(item, "a header location", fields.diagnostics)?;
@@ -153,7 +165,7 @@ fn check_keys(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     let private = |key: &serde_json::Value| key.get("d").is_some() || key["kty"] == "oct";
     if all.into_iter().any(private) {
         diagnostics.push(
-            Diagnostic::warning("`jwks` holds a private key")
+            schema_warning("`jwks` holds a private key")
                 .at(&node.span, "public keys are all that is used"),
         );
     }

@@ -1,6 +1,16 @@
 //! ServiceEntry.
 
-use super::{ExportTo, Labels, Named, choice, labels, named_list, port, required_named};
+use super::l4_route::read_subnet;
+use super::selection::selector;
+use super::syntax::{
+    demand_of, dns_label, is_http_protocol, is_tls_protocol, partial_wildcard, wildcard_host,
+};
+use super::workload_entry::Addresses;
+use super::{
+    ExportTo, Exporter, Labels, Named, WorkloadEntry, choice, named_list, port, protocol, refuse,
+    required_named, schema_warning, written,
+};
+use crate::names::is_wildcard;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
@@ -43,102 +53,259 @@ pub(crate) enum Resolution {
     DnsRoundRobin,
 }
 
-/// Istio `WorkloadEntry`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct WorkloadEntry {
-    pub(crate) address: Named,
-    pub(crate) ports: Vec<(Name, u16)>,
-    pub(crate) labels: Labels,
-    pub(crate) locality: Name,
-    pub(crate) weight: u32,
+/// Also what is read as another: dynamic DNS, which is not modelled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stated {
+    Modelled(Resolution),
+    DynamicDns,
 }
 
+const RESOLUTIONS: [(&str, Stated); 5] = [
+    ("NONE", Stated::Modelled(Resolution::None)),
+    ("STATIC", Stated::Modelled(Resolution::Static)),
+    ("DNS", Stated::Modelled(Resolution::Dns)),
+    (
+        "DNS_ROUND_ROBIN",
+        Stated::Modelled(Resolution::DnsRoundRobin),
+    ),
+    ("DYNAMIC_DNS", Stated::DynamicDns),
+];
+
 impl ServiceEntry {
+    /// `own_labels`: of the object itself.
     pub(crate) fn read(
         node: &Node,
         namespace: &Name,
+        own_labels: &[(Name, Name)],
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<ServiceEntry> {
         let mut fields = Fields::of(node, "a ServiceEntry", diagnostics)?;
-        fields.required("hosts");
         let hosts = named_list(&mut fields, "hosts");
-        let addresses = fields
-            .texts("addresses")
-            .into_iter()
-            .map(Name::from)
-            .collect();
-        let ports = fields
-            .list("ports")
+        let addresses = named_list(&mut fields, "addresses");
+        let port_nodes = fields.list("ports");
+        let ports: Vec<EntryPort> = port_nodes
             .iter()
             .filter_map(|node| EntryPort::read(node, fields.diagnostics))
             .collect();
-        let location = choice(
-            &mut fields,
-            "location",
-            &[
-                ("MESH_EXTERNAL", Location::External),
-                ("MESH_INTERNAL", Location::Internal),
-            ],
-        );
-        let resolution = choice(
-            &mut fields,
-            "resolution",
-            &[
-                ("NONE", Resolution::None),
-                ("STATIC", Resolution::Static),
-                ("DNS", Resolution::Dns),
-                ("DNS_ROUND_ROBIN", Resolution::DnsRoundRobin),
-            ],
-        )
-        .unwrap_or(Resolution::None);
-        let endpoints: Vec<WorkloadEntry> = fields
-            .list("endpoints")
-            .iter()
-            .filter_map(|node| WorkloadEntry::read(node, fields.diagnostics))
-            .collect();
-        for endpoint in &endpoints {
-            check_endpoint(endpoint, resolution, fields.diagnostics);
-        }
-        let workload_selector = match fields.optional("workloadSelector") {
-            Some(node) => {
-                let mut inner = Fields::of(node, "a workload selector", fields.diagnostics)?;
-                let wanted = labels(&mut inner, "labels");
-                inner.finish();
-                Some(wanted)
-            }
-            None => None,
+        check_ports(port_nodes, fields.diagnostics);
+        let locations = [
+            ("MESH_EXTERNAL", Location::External),
+            ("MESH_INTERNAL", Location::Internal),
+        ];
+        let location = choice(&mut fields, "location", &locations).unwrap_or(Location::External);
+        let none = Stated::Modelled(Resolution::None);
+        let stated = choice(&mut fields, "resolution", &RESOLUTIONS).unwrap_or(none);
+        let resolution = match stated {
+            Stated::Modelled(resolution) => resolution,
+            Stated::DynamicDns => Resolution::None,
         };
-        let export_to = ExportTo::read(&mut fields, namespace);
+        let workload_selector = selector(&mut fields, "workloadSelector", "labels");
+        let mut entry = ServiceEntry {
+            hosts,
+            addresses: addresses
+                .iter()
+                .map(|address| address.text.clone())
+                .collect(),
+            ports,
+            location,
+            resolution,
+            endpoints: Vec::new(),
+            workload_selector,
+            export_to: ExportTo::read(&mut fields, namespace, Exporter::ServiceEntry),
+        };
+        entry.endpoints = entry.read_endpoints(&mut fields);
+        entry.check_hosts(&mut fields, stated);
+        entry.check_addresses(&mut fields, &addresses, stated, own_labels);
+        match stated {
+            Stated::DynamicDns => entry.check_dynamic(&mut fields, own_labels),
+            Stated::Modelled(Resolution::None) => {
+                if let (Some(node), true) = (
+                    fields.optional("workloadSelector"),
+                    entry.workload_selector.is_some(),
+                ) {
+                    let message = "a ServiceEntry of resolution NONE has no use for a selector";
+                    fields
+                        .diagnostics
+                        .push(schema_warning(message).at(&node.span, "should not be set"));
+                }
+            }
+            Stated::Modelled(_) => {}
+        }
+        // Certificates are not modelled.
         fields.ignore(&["subjectAltNames"]);
         fields.finish();
-        Some(ServiceEntry {
-            hosts,
-            addresses,
-            ports,
-            location: location.unwrap_or(Location::External),
-            resolution,
-            endpoints,
-            workload_selector,
-            export_to,
-        })
+        Some(entry)
+    }
+
+    fn read_endpoints(&self, fields: &mut Fields<'_, '_>) -> Vec<WorkloadEntry> {
+        let nodes = fields.list("endpoints");
+        let complaint = match (self.resolution, nodes) {
+            (_, []) => None,
+            _ if self.workload_selector.is_some() => {
+                Some("a ServiceEntry has either `workloadSelector` or `endpoints`")
+            }
+            (Resolution::None, _) => Some("a ServiceEntry of this resolution has no `endpoints`"),
+            (Resolution::DnsRoundRobin, [_, _, ..]) => {
+                Some("a ServiceEntry of resolution DNS_ROUND_ROBIN has one endpoint at most")
+            }
+            _ => None,
+        };
+        if let (Some(message), Some(last)) = (complaint, nodes.last()) {
+            refuse(fields.diagnostics, &last.span, message, "an endpoint");
+        }
+        let names: Vec<&Name> = self.ports.iter().map(|port| &port.name).collect();
+        let allowed = match self.resolution {
+            Resolution::Static => Addresses::OfEndpoint(&names),
+            _ => Addresses::OfDnsEndpoint(&names),
+        };
+        nodes
+            .iter()
+            .filter_map(|node| WorkloadEntry::read(node, &allowed, fields.diagnostics))
+            .collect()
+    }
+
+    fn check_hosts(&self, fields: &mut Fields<'_, '_>, stated: Stated) {
+        if self.hosts.is_empty() {
+            let message = "a ServiceEntry needs at least one host";
+            let span = fields.span();
+            refuse(fields.diagnostics, span, message, "no `hosts`");
+        }
+        let resolved = matches!(self.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+        let by_name = resolved && fields.list("endpoints").is_empty();
+        for host in &self.hosts {
+            let text = &*host.text;
+            let verdict = match text {
+                "*" => Err("every host".to_owned()),
+                _ => wildcard_host(text).and_then(|()| match by_name && is_wildcard(text) {
+                    true => Err("without `endpoints` it is looked up itself, so no `*`".to_owned()),
+                    false => Ok(()),
+                }),
+            };
+            demand_of(
+                fields.diagnostics,
+                host,
+                "a host of such a ServiceEntry",
+                verdict,
+            );
+            if let (Err(why), false) = (partial_wildcard(text), stated == Stated::DynamicDns) {
+                let message = format!("host `{text}` is a partial wildcard");
+                fields
+                    .diagnostics
+                    .push(schema_warning(message).at(&host.span, why));
+            }
+        }
+        let tells_apart =
+            |port: &EntryPort| is_http_protocol(&port.protocol) || is_tls_protocol(&port.protocol);
+        let opaque = !self.ports.iter().all(tells_apart);
+        let passes_through = stated == Stated::Modelled(Resolution::None);
+        if let (Some(second), true, false) = (self.hosts.get(1), opaque, passes_through) {
+            let message = "several hosts need ports of HTTP or TLS, which name the host";
+            refuse(fields.diagnostics, &second.span, message, "a second host");
+        }
+        let tcp = |port: &EntryPort| {
+            let known = ["tcp", "https", "tls", "mongo", "redis", "mysql"];
+            known.contains(&port.protocol.to_ascii_lowercase().as_str())
+        };
+        let shared = resolved && !self.addresses.is_empty() && self.ports.iter().any(tcp);
+        if let (Some(second), true) = (self.hosts.get(1), shared) {
+            let message = "hosts that share an address cannot be told apart at a TCP port";
+            fields
+                .diagnostics
+                .push(schema_warning(message).at(&second.span, "a second host"));
+        }
+    }
+
+    fn check_addresses(
+        &self,
+        fields: &mut Fields<'_, '_>,
+        addresses: &[Named],
+        stated: Stated,
+        own_labels: &[(Name, Name)],
+    ) {
+        let networks = [Resolution::None, Resolution::Static].map(Stated::Modelled);
+        for address in addresses {
+            read_subnet(address, fields.diagnostics);
+            if address.text.contains('/') && !networks.contains(&stated) {
+                let message = "networks go with resolution NONE or STATIC only";
+                refuse(fields.diagnostics, &address.span, message, "a network");
+            }
+        }
+        let opted_out = own_labels.iter().any(|(key, value)| {
+            &**key == "networking.istio.io/enable-autoallocate-ip"
+                && value.eq_ignore_ascii_case("false")
+        });
+        let allocated = stated != Stated::Modelled(Resolution::None) && !opted_out;
+        if !addresses.is_empty() || allocated {
+            return;
+        }
+        for (port, node) in self.ports.iter().zip(fields.list("ports")) {
+            if matches!(&*port.protocol, "" | "TCP") {
+                let message = "a TCP port needs `addresses`, as none is allocated";
+                fields
+                    .diagnostics
+                    .push(schema_warning(message).at(&node.span, "shares the port's listener"));
+            }
+        }
+    }
+
+    fn check_dynamic(&self, fields: &mut Fields<'_, '_>, own_labels: &[(Name, Name)]) {
+        for host in &self.hosts {
+            if !is_wildcard(&host.text) {
+                let message = "a host of resolution DYNAMIC_DNS is a wildcard";
+                refuse(fields.diagnostics, &host.span, message, "a single host");
+            }
+        }
+        if let Some(node) = fields.list("addresses").first() {
+            let message = "a ServiceEntry of resolution DYNAMIC_DNS has no `addresses`";
+            refuse(fields.diagnostics, &node.span, message, "found by name");
+        }
+        for (port, node) in self.ports.iter().zip(fields.list("ports")) {
+            let known = ["http", "tls", "grpc", "http2"];
+            if !known.contains(&port.protocol.to_ascii_lowercase().as_str()) {
+                let message = "a port of resolution DYNAMIC_DNS is of HTTP, HTTP2, GRPC or TLS";
+                let label = format!("found `{}`", port.protocol);
+                refuse(fields.diagnostics, &node.span, message, label);
+            }
+        }
+        let waypoint = own_labels.iter().any(|(key, value)| {
+            &**key == "istio.io/use-waypoint" && !matches!(&*value.to_lowercase(), "" | "none")
+        });
+        let place = fields
+            .optional("resolution")
+            .map_or(fields.span(), |node| &node.span);
+        if self.location == Location::Internal && waypoint {
+            let message = "DYNAMIC_DNS inside the mesh does not go with a waypoint";
+            refuse(
+                fields.diagnostics,
+                place,
+                message,
+                "MESH_INTERNAL, `istio.io/use-waypoint`",
+            );
+        }
+        let message = "resolution DYNAMIC_DNS is not supported yet";
+        fields
+            .diagnostics
+            .push(Diagnostic::warning(message).at(place, "taken as NONE"));
     }
 }
 
-fn check_endpoint(
-    endpoint: &WorkloadEntry,
-    resolution: Resolution,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    let is_ip = endpoint.address.text.parse::<std::net::IpAddr>().is_ok();
-    let message = match resolution {
-        Resolution::None => "a ServiceEntry of resolution NONE has no endpoints",
-        Resolution::Static if !is_ip => "an endpoint of resolution STATIC is an IP address",
-        _ => return,
-    };
-    diagnostics.push(Diagnostic::error(message).at(
-        &endpoint.address.span,
-        format!("found `{}`", endpoint.address.text),
-    ));
+/// Neither the names nor the numbers of ports may repeat.
+fn check_ports(ports: &[Node], diagnostics: &mut Vec<Diagnostic>) {
+    for key in ["name", "number"] {
+        let value = |port: &Node| port.at(&[key]).and_then(Node::as_scalar).map(str::to_owned);
+        for (at, port) in ports.iter().enumerate() {
+            let (Some(own), Some(node)) = (value(port), port.at(&[key])) else {
+                continue;
+            };
+            if ports[..at]
+                .iter()
+                .any(|earlier| value(earlier).as_ref() == Some(&own))
+            {
+                let message = format!("two ports of a ServiceEntry have the {key} `{own}`");
+                refuse(diagnostics, &node.span, message, "the second one");
+            }
+        }
+    }
 }
 
 impl EntryPort {
@@ -147,49 +314,21 @@ impl EntryPort {
         fields.required("number");
         let number = port(&mut fields, "number");
         let name = required_named(&mut fields, "name");
-        let protocol = fields.text("protocol").unwrap_or_default().into();
-        let target = port(&mut fields, "targetPort");
+        if let Some(name) = &name {
+            let verdict = dns_label(&name.text);
+            demand_of(fields.diagnostics, name, "the name of a port", verdict);
+        }
+        let protocol = protocol(&mut fields).unwrap_or_default();
+        let target = match fields.optional("targetPort").map(written) {
+            Some("0") => None,
+            _ => port(&mut fields, "targetPort"),
+        };
         fields.finish();
         Some(EntryPort {
             number: number?,
             name: name?.text,
-            protocol,
+            protocol: protocol.into(),
             target: target.or(number)?,
-        })
-    }
-}
-
-impl WorkloadEntry {
-    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<WorkloadEntry> {
-        let mut fields = Fields::of(node, "an endpoint", diagnostics)?;
-        let address = required_named(&mut fields, "address");
-        let mut ports = Vec::new();
-        if let Some(node) = fields.optional("ports") {
-            let mut inner = Fields::of(node, "the ports of an endpoint", fields.diagnostics)?;
-            for entry in inner.rest() {
-                match entry.value.value {
-                    source::Value::Int(n) if (1..=65535).contains(&n) => {
-                        ports.push((entry.key.as_str().into(), n as u16));
-                    }
-                    _ => inner.diagnostics.push(source::fields::expected(
-                        &entry.value,
-                        "a port is a number from 1 to 65535",
-                    )),
-                }
-            }
-        }
-        let labels = labels(&mut fields, "labels");
-        let locality = fields.text("locality").unwrap_or_default().into();
-        let weight = super::count(&mut fields, "weight").unwrap_or(0).max(1);
-        fields.ignore(&["serviceAccount"]);
-        fields.unsupported(&["network"]);
-        fields.finish();
-        Some(WorkloadEntry {
-            address: address?,
-            ports,
-            labels,
-            locality,
-            weight,
         })
     }
 }

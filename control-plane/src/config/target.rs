@@ -1,20 +1,12 @@
 //! Which workloads a security policy is for.
 
-use super::{Labels, labels};
+use super::Labels;
+use super::selection::read_target;
 use proxy_core::xds::Name;
-use source::fields::expected;
-use source::{Diagnostic, Fields, Node};
+use source::{Diagnostic, Fields};
 
 /// Label of the pods of a Gateway API gateway: its name.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
-
-/// Group and kind of what a `targetRef` may name.
-const TARGETS: [(&str, &str); 4] = [
-    ("", "Service"),
-    ("gateway.networking.k8s.io", "Gateway"),
-    ("gateway.networking.k8s.io", "GatewayClass"),
-    ("networking.istio.io", "ServiceEntry"),
-];
 
 /// Istio `selector`, `targetRef`, `targetRefs`.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,31 +20,21 @@ pub(crate) enum Target {
 impl Target {
     /// Reads the three fields, of which one at most is there.
     pub(crate) fn read(fields: &mut Fields<'_, '_>) -> Target {
-        let selector = fields.optional("selector");
-        let single = fields.optional("targetRef");
-        let several = fields.list("targetRefs");
-        let refs: Vec<&Node> = single.into_iter().chain(several).collect();
-        if let (Some(first), true) = (
-            refs.first(),
-            selector.is_some() || (single.is_some() && !several.is_empty()),
-        ) {
-            fields.diagnostics.push(
-                Diagnostic::error(
-                    "only one of `selector`, `targetRef` and `targetRefs` can be set",
-                )
-                .at(&first.span, "one too many"),
-            );
+        let (selector, references) = read_target(fields);
+        if references.is_empty() {
+            return Target::Workloads(selector.unwrap_or_default());
         }
-        if let Some(node) = selector {
-            return Target::Workloads(read_selector(node, fields.diagnostics));
+        for other in references.iter().filter(|target| target.kind != "Gateway") {
+            let message = format!("policies for a {} are not supported yet", other.kind);
+            let label = "waypoints are not modelled: it has no effect here";
+            fields
+                .diagnostics
+                .push(Diagnostic::warning(message).at(&other.span, label));
         }
-        if refs.is_empty() {
-            return Target::Workloads(Labels::new());
-        }
-        let names = refs
+        let gateways = references
             .into_iter()
-            .filter_map(|node| read_reference(node, fields.diagnostics));
-        Target::Gateways(names.flatten().collect())
+            .filter(|target| target.kind == "Gateway");
+        Target::Gateways(gateways.map(|target| target.name).collect())
     }
 
     /// Whether a policy with this target in `namespace` is for a workload. Those of the root
@@ -77,78 +59,4 @@ impl Target {
             }
         }
     }
-}
-
-/// Istio `WorkloadSelector`.
-pub(crate) fn read_selector(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Labels {
-    let Some(mut fields) = Fields::of(node, "a selector", diagnostics) else {
-        return Labels::new();
-    };
-    let selector = labels(&mut fields, "matchLabels");
-    for (key, value) in &selector {
-        let wrong = match () {
-            () if key.is_empty() => "a label has a name",
-            () if key.contains('*') || value.contains('*') => "a selector knows no wildcards",
-            () => continue,
-        };
-        let found = format!("found `{key}: {value}`");
-        let diagnostic = Diagnostic::error(wrong).at(&node.span, found);
-        fields.diagnostics.push(diagnostic);
-    }
-    if selector.is_empty() {
-        fields.diagnostics.push(
-            Diagnostic::warning("a selector without labels")
-                .at(&node.span, "selects every workload of the namespace"),
-        );
-    }
-    fields.finish();
-    selector
-}
-
-/// The Gateway that is meant; `Some(None)`: something else that may be meant.
-fn read_reference(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Option<Name>> {
-    let mut fields = Fields::of(node, "a target reference", diagnostics)?;
-    let name = fields.required_text("name");
-    if name.as_deref() == Some("") {
-        fields
-            .diagnostics
-            .push(expected(node, "the target has a name"));
-    }
-    let group = fields.text("group").unwrap_or_default();
-    let kind = fields.text("kind").unwrap_or_default();
-    if let Some(node) = fields
-        .optional("namespace")
-        .filter(|n| n.as_scalar() != Some(""))
-    {
-        fields.diagnostics.push(
-            Diagnostic::error("a policy is in the namespace of its target")
-                .at(&node.span, "leave it out"),
-        );
-    }
-    let known = TARGETS.contains(&(
-        match &*group {
-            "core" => "",
-            group => group,
-        },
-        &kind,
-    ));
-    if !known {
-        let names: Vec<String> = TARGETS
-            .iter()
-            .map(|(group, kind)| format!("{group}/{kind}"))
-            .collect();
-        let message = format!("a target is one of {}", names.join(", "));
-        let diagnostic = Diagnostic::error(message).at(&node.span, format!("found {group}/{kind}"));
-        fields.diagnostics.push(diagnostic);
-    }
-    fields.finish();
-    if known && kind != "Gateway" {
-        diagnostics.push(
-            Diagnostic::warning(format!("policies for a {kind} are not supported yet")).at(
-                &node.span,
-                "waypoints are not modelled: it has no effect here",
-            ),
-        );
-    }
-    Some(name.filter(|_| kind == "Gateway").map(Name::from))
 }

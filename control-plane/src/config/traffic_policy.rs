@@ -1,11 +1,13 @@
 //! The policy blocks of a DestinationRule.
 
+use super::load_balancer::read_warmup;
+use super::syntax::{host_name, ip_address};
 use super::{
-    LocalitySetting, choice, count, duration, duration_from, port_selector, required_named,
+    ConnectionPool, ConsistentHash, LoadBalancer, LocalitySetting, choice, count, duration, number,
+    port, port_selector, refuse, schema_warning,
 };
-use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, OutlierDetection, RetryBudget, SlowStart};
-use source::{Fields, Node};
+use source::{Diagnostic, Fields, Node};
 
 /// Istio `TrafficPolicy`, and each of its port-level settings.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,64 +22,6 @@ pub(crate) struct TrafficPolicy {
     /// Not of port-level settings.
     pub(crate) retry_budget: Option<RetryBudget>,
     pub(crate) port_level: Vec<(u16, TrafficPolicy)>,
-}
-
-/// Istio `LoadBalancerSettings`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum LoadBalancer {
-    Simple(Simple),
-    ConsistentHash(ConsistentHash),
-}
-
-/// Istio `LoadBalancerSettings.SimpleLB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Simple {
-    LeastRequest,
-    RoundRobin,
-    Random,
-    Passthrough,
-}
-
-/// Istio `LoadBalancerSettings.ConsistentHashLB`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ConsistentHash {
-    pub(crate) key: HashKey,
-    pub(crate) table: HashTable,
-}
-
-/// What is hashed.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum HashKey {
-    Header(Name),
-    Cookie {
-        name: Name,
-        path: Name,
-        ttl: Option<Nanos>,
-    },
-    SourceIp,
-    Query(Name),
-}
-
-/// How the hash picks an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum HashTable {
-    Ring { minimum: u64 },
-    Maglev { size: u64 },
-}
-
-/// Istio `ConnectionPoolSettings`; 0 and absent are both `None`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct ConnectionPool {
-    pub(crate) max_connections: Option<u32>,
-    pub(crate) connect_timeout: Option<Nanos>,
-    pub(crate) idle_timeout: Option<Nanos>,
-    pub(crate) max_pending_requests: Option<u32>,
-    pub(crate) max_requests: Option<u32>,
-    pub(crate) max_retries: Option<u32>,
-    pub(crate) max_requests_per_connection: Option<u32>,
-    pub(crate) max_concurrent_streams: Option<u32>,
-    pub(crate) h2_upgrade: bool,
-    pub(crate) use_client_protocol: bool,
 }
 
 /// Istio `OutlierDetection`.
@@ -105,47 +49,57 @@ pub(crate) enum TlsMode {
     IstioMutual,
 }
 
+const BLOCKS: [&str; 4] = ["loadBalancer", "connectionPool", "outlierDetection", "tls"];
+/// Not of port-level settings.
+const OTHERS: [&str; 4] = [
+    "portLevelSettings",
+    "tunnel",
+    "proxyProtocol",
+    "retryBudget",
+];
+
 impl TrafficPolicy {
+    /// `namespace`: of the DestinationRule.
     pub(super) fn read(
         node: &Node,
-        diagnostics: &mut Vec<source::Diagnostic>,
+        namespace: &Name,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<TrafficPolicy> {
         let mut fields = Fields::of(node, "a traffic policy", diagnostics)?;
-        let mut policy = TrafficPolicy::blocks(&mut fields);
+        let mut policy = TrafficPolicy::blocks(&mut fields, namespace);
+        let all = BLOCKS.into_iter().chain(OTHERS);
+        if all.into_iter().all(|key| fields.optional(key).is_none()) {
+            let message = "a traffic policy needs at least one setting";
+            refuse(fields.diagnostics, &node.span, message, "says nothing");
+        }
         for node in fields.list("portLevelSettings") {
-            let Some(mut inner) = Fields::of(node, "port-level settings", fields.diagnostics)
-            else {
-                continue;
-            };
-            inner.required("port");
-            let port = port_selector(&mut inner);
-            let blocks = TrafficPolicy::blocks(&mut inner);
-            inner.finish();
-            policy.port_level.extend(port.map(|port| (port, blocks)));
+            let blocks = read_port_level(node, namespace, fields.diagnostics);
+            policy.port_level.extend(blocks);
         }
         if let Some(node) = fields.optional("retryBudget") {
             policy.retry_budget = read_retry_budget(node, fields.diagnostics);
         }
+        check_tunnel(&mut fields);
         fields.unsupported(&["tunnel", "proxyProtocol"]);
         fields.finish();
         Some(policy)
     }
 
-    fn blocks(fields: &mut Fields<'_, '_>) -> TrafficPolicy {
-        let load_balancer = fields.optional("loadBalancer");
-        let pool = fields.optional("connectionPool");
-        let outlier = fields.optional("outlierDetection");
-        let tls = fields.optional("tls");
+    fn blocks(fields: &mut Fields<'_, '_>, namespace: &Name) -> TrafficPolicy {
+        let [load_balancer, pool, outlier, tls] = BLOCKS.map(|key| fields.optional(key));
+        let fails_over = outlier.is_some();
+        let locality = load_balancer.and_then(|node| node.at(&["localityLbSetting"]));
+        let diagnostics = &mut *fields.diagnostics;
         TrafficPolicy {
-            locality: load_balancer
-                .and_then(|node| node.at(&["localityLbSetting"]))
-                .and_then(|node| LocalitySetting::read(node, fields.diagnostics)),
-            warmup: load_balancer.and_then(|node| read_warmup(node, fields.diagnostics)),
+            locality: locality
+                .and_then(|node| LocalitySetting::read(node, Some(fails_over), diagnostics)),
+            warmup: load_balancer.and_then(|node| read_warmup(node, diagnostics)),
             retry_budget: None,
-            load_balancer: load_balancer.and_then(|n| LoadBalancer::read(n, fields.diagnostics)),
-            connection_pool: pool.and_then(|n| ConnectionPool::read(n, fields.diagnostics)),
-            outlier_detection: outlier.and_then(|n| Outlier::read(n, fields.diagnostics)),
-            tls: tls.and_then(|n| ClientTls::read(n, fields.diagnostics)),
+            load_balancer: load_balancer
+                .and_then(|n| LoadBalancer::read(n, fails_over, diagnostics)),
+            connection_pool: pool.and_then(|n| ConnectionPool::read(n, diagnostics)),
+            outlier_detection: outlier.and_then(|n| Outlier::read(n, diagnostics)),
+            tls: tls.and_then(|n| ClientTls::read(n, namespace, diagnostics)),
             port_level: Vec::new(),
         }
     }
@@ -223,68 +177,54 @@ pub(crate) fn merge_levels(
     }
 }
 
-impl LoadBalancer {
-    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<LoadBalancer> {
-        let mut fields = Fields::of(node, "a load balancer", diagnostics)?;
-        let simple = choice(
-            &mut fields,
-            "simple",
-            &[
-                ("UNSPECIFIED", Simple::LeastRequest),
-                ("LEAST_REQUEST", Simple::LeastRequest),
-                ("LEAST_CONN", Simple::LeastRequest),
-                ("ROUND_ROBIN", Simple::RoundRobin),
-                ("RANDOM", Simple::Random),
-                ("PASSTHROUGH", Simple::Passthrough),
-            ],
-        );
-        let hash_node = fields.optional("consistentHash");
-        if let (Some(node), true) = (hash_node, simple.is_some()) {
-            let message = "`simple` and `consistentHash` exclude each other";
-            fields
-                .diagnostics
-                .push(source::Diagnostic::error(message).at(&node.span, "beside `simple`"));
-        }
-        let hash = hash_node.and_then(|node| ConsistentHash::read(node, fields.diagnostics));
-        // Read beside this.
-        fields.ignore(&["localityLbSetting", "warmup", "warmupDurationSecs"]);
-        fields.finish();
-        let simple = simple.unwrap_or(Simple::LeastRequest);
-        Some(hash.map_or(LoadBalancer::Simple(simple), LoadBalancer::ConsistentHash))
+fn read_port_level(
+    node: &Node,
+    namespace: &Name,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<(u16, TrafficPolicy)> {
+    let mut fields = Fields::of(node, "port-level settings", diagnostics)?;
+    fields.required("port");
+    let port = port_selector(&mut fields);
+    let blocks = TrafficPolicy::blocks(&mut fields, namespace);
+    if BLOCKS.into_iter().all(|key| fields.optional(key).is_none()) {
+        let message = format!("port-level settings need one of {}", BLOCKS.join(", "));
+        refuse(fields.diagnostics, &node.span, message, "say nothing");
     }
+    fields.finish();
+    Some((port?, blocks))
 }
 
-/// Istio `LoadBalancerSettings.warmup`, or its predecessor, which states the duration alone.
-fn read_warmup(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<SlowStart> {
-    let mut slow_start = SlowStart {
-        window: Nanos::ZERO,
-        aggression: 1.0,
-        min_weight_percent: 10.0,
+/// Checks `tunnel` and `proxyProtocol`.
+fn check_tunnel(fields: &mut Fields<'_, '_>) {
+    let tunnel = fields.optional("tunnel");
+    if let Some(node) = fields.optional("proxyProtocol") {
+        if tunnel.is_some() {
+            let message = "`tunnel` and `proxyProtocol` exclude each other";
+            refuse(fields.diagnostics, &node.span, message, "beside `tunnel`");
+        }
+        if let Some(mut inner) = Fields::of(node, "a proxyProtocol", fields.diagnostics) {
+            choice(&mut inner, "version", &[("V1", 1), ("V2", 2)]);
+            inner.finish();
+        }
+    }
+    let Some(node) = tunnel else { return };
+    let Some(mut inner) = Fields::of(node, "a tunnel", fields.diagnostics) else {
+        return;
     };
-    let Some(warmup) = node.at(&["warmup"]) else {
-        node.at(&["warmupDurationSecs"])?;
-        // The other keys are read with the load balancer.
-        let mut fields = Fields::of(node, "a load balancer", diagnostics)?;
-        slow_start.window = duration(&mut fields, "warmupDurationSecs")?;
-        return Some(slow_start);
-    };
-    let mut fields = Fields::of(warmup, "a warmup", diagnostics)?;
-    fields.required("duration");
-    let window = duration(&mut fields, "duration");
-    let least = number(&mut fields, "minimumPercent", 0.0, 100.0);
-    let aggression = number(&mut fields, "aggression", 1.0, f64::MAX);
-    fields.finish();
-    slow_start.window = window?;
-    slow_start.min_weight_percent = least.unwrap_or(slow_start.min_weight_percent);
-    slow_start.aggression = aggression.unwrap_or(slow_start.aggression);
-    Some(slow_start)
+    let methods = [("", ""), ("CONNECT", "CONNECT"), ("POST", "POST")];
+    choice(&mut inner, "protocol", &methods);
+    let host = inner.required_text("targetHost");
+    if let Some(Err(why)) = host.map(|host| ip_address(&host).or_else(|_| host_name(&host))) {
+        let message = "the `targetHost` of a tunnel is a host or an IP address";
+        refuse(inner.diagnostics, &node.span, message, why);
+    }
+    inner.required("targetPort");
+    port(&mut inner, "targetPort");
+    inner.finish();
 }
 
 /// Istio `TrafficPolicy.RetryBudget`.
-fn read_retry_budget(
-    node: &Node,
-    diagnostics: &mut Vec<source::Diagnostic>,
-) -> Option<RetryBudget> {
+fn read_retry_budget(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<RetryBudget> {
     let mut fields = Fields::of(node, "a retry budget", diagnostics)?;
     let percent = number(&mut fields, "percent", 0.0, 100.0);
     let least = count(&mut fields, "minRetryConcurrency").filter(|n| *n > 0);
@@ -296,131 +236,8 @@ fn read_retry_budget(
     })
 }
 
-/// A number from `least` to `most`.
-fn number(fields: &mut Fields<'_, '_>, key: &'static str, least: f64, most: f64) -> Option<f64> {
-    let node = fields.optional(key)?;
-    // Wrapped numbers may be written as the wrapper.
-    let node = node.at(&["value"]).unwrap_or(node);
-    let found = match node.value {
-        source::Value::Int(value) => value as f64,
-        source::Value::Float(value) => value,
-        _ => f64::NAN,
-    };
-    if (least..=most).contains(&found) {
-        return Some(found);
-    }
-    let want = match most {
-        f64::MAX => format!("`{key}` is a number of at least {least}"),
-        _ => format!("`{key}` is a number from {least} to {most}"),
-    };
-    fields
-        .diagnostics
-        .push(source::fields::expected(node, &want));
-    None
-}
-
-impl ConsistentHash {
-    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<ConsistentHash> {
-        let mut fields = Fields::of(node, "a consistent hash", diagnostics)?;
-        let header = fields.text("httpHeaderName");
-        let cookie = fields.optional("httpCookie");
-        let source_ip = fields.boolean("useSourceIp");
-        let query = fields.text("httpQueryParameterName");
-        let key = if let Some(name) = header {
-            Some(HashKey::Header(name.to_ascii_lowercase().into()))
-        } else if let Some(node) = cookie {
-            let mut inner = Fields::of(node, "a cookie", fields.diagnostics)?;
-            let name = required_named(&mut inner, "name");
-            let path = inner.text("path").unwrap_or_default();
-            let ttl = duration_from(&mut inner, "ttl", Nanos::ZERO);
-            inner.finish();
-            name.map(|name| HashKey::Cookie {
-                name: name.text,
-                path: path.into(),
-                ttl,
-            })
-        } else if let Some(name) = query {
-            Some(HashKey::Query(name.into()))
-        } else if source_ip == Some(true) {
-            Some(HashKey::SourceIp)
-        } else {
-            let message = "a consistent hash needs `httpHeaderName`, `httpCookie`, `useSourceIp` or `httpQueryParameterName`";
-            fields
-                .diagnostics
-                .push(source::Diagnostic::error(message).at(fields.span(), "nothing to hash"));
-            None
-        };
-        let size = |fields: &mut Fields<'_, '_>, key| {
-            fields
-                .integer(key, 1..=8_388_608)
-                .and_then(|n| u64::try_from(n).ok())
-        };
-        let minimum = size(&mut fields, "minimumRingSize");
-        let mut table = HashTable::Ring {
-            minimum: minimum.unwrap_or(1024),
-        };
-        if let Some(node) = fields.optional("ringHash") {
-            let mut inner = Fields::of(node, "a ring hash", fields.diagnostics)?;
-            let minimum = size(&mut inner, "minimumRingSize").unwrap_or(1024);
-            inner.finish();
-            table = HashTable::Ring { minimum };
-        } else if let Some(node) = fields.optional("maglev") {
-            let mut inner = Fields::of(node, "a maglev table", fields.diagnostics)?;
-            let size = size(&mut inner, "tableSize").unwrap_or(65_537);
-            inner.finish();
-            table = HashTable::Maglev { size };
-        }
-        fields.optional("maglev");
-        fields.finish();
-        Some(ConsistentHash { key: key?, table })
-    }
-}
-
-impl ConnectionPool {
-    pub(super) fn read(
-        node: &Node,
-        diagnostics: &mut Vec<source::Diagnostic>,
-    ) -> Option<ConnectionPool> {
-        let mut fields = Fields::of(node, "a connection pool", diagnostics)?;
-        let mut pool = ConnectionPool::default();
-        let limit = |fields: &mut Fields<'_, '_>, key| count(fields, key).filter(|n| *n > 0);
-        if let Some(node) = fields.optional("tcp") {
-            let mut tcp = Fields::of(node, "TCP settings", fields.diagnostics)?;
-            pool.max_connections = limit(&mut tcp, "maxConnections");
-            pool.connect_timeout = duration(&mut tcp, "connectTimeout");
-            pool.idle_timeout = duration(&mut tcp, "idleTimeout");
-            tcp.unsupported(&["tcpKeepalive", "maxConnectionDuration"]);
-            tcp.finish();
-        }
-        if let Some(node) = fields.optional("http") {
-            let mut http = Fields::of(node, "HTTP settings", fields.diagnostics)?;
-            pool.max_pending_requests = limit(&mut http, "http1MaxPendingRequests");
-            pool.max_requests = limit(&mut http, "http2MaxRequests");
-            pool.max_retries = limit(&mut http, "maxRetries");
-            pool.max_requests_per_connection = limit(&mut http, "maxRequestsPerConnection");
-            let idle = duration(&mut http, "idleTimeout");
-            pool.idle_timeout = idle.or(pool.idle_timeout);
-            pool.use_client_protocol = http.boolean("useClientProtocol").unwrap_or(false);
-            pool.h2_upgrade = choice(
-                &mut http,
-                "h2UpgradePolicy",
-                &[
-                    ("DEFAULT", false),
-                    ("DO_NOT_UPGRADE", false),
-                    ("UPGRADE", true),
-                ],
-            )
-            .unwrap_or(false);
-            pool.max_concurrent_streams = limit(&mut http, "maxConcurrentStreams");
-            http.finish();
-        }
-        fields.finish();
-        Some(pool)
-    }
-}
-
 impl Outlier {
-    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<Outlier> {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Outlier> {
         let mut fields = Fields::of(node, "outlier detection", diagnostics)?;
         let mut detection = OutlierDetection::default();
         let enforcing = |n: u32| if n == 0 { 0 } else { 100 };
@@ -443,7 +260,13 @@ impl Outlier {
                 detection.enforcing_local_origin_success_rate = 0;
             }
         }
-        if let Some(n) = count(&mut fields, "consecutiveLocalOriginFailures") {
+        let local = count(&mut fields, "consecutiveLocalOriginFailures");
+        if let (Some(1..), false) = (local, detection.split_external_local_origin_errors) {
+            let message = "`consecutiveLocalOriginFailures` needs `splitExternalLocalOriginErrors`";
+            let label = "without it, such failures count as 5xx";
+            refuse(fields.diagnostics, &node.span, message, label);
+        }
+        if let Some(n) = local {
             detection.consecutive_local_origin_failure = n;
             detection.enforcing_consecutive_local_origin_failure = enforcing(n);
         }
@@ -459,7 +282,14 @@ impl Outlier {
             detection.max_ejection_percent = share;
         }
         let min_health_percent = percent(&mut fields, "minHealthPercent").unwrap_or(0);
-        fields.unsupported(&["consecutiveErrors"]);
+        if let Some(node) = fields.optional("consecutiveErrors") {
+            let message = "`consecutiveErrors` is outdated and has no effect";
+            let label = "use `consecutive5xxErrors` or `consecutiveGatewayErrors`";
+            fields
+                .diagnostics
+                .push(schema_warning(message).at(&node.span, label));
+        }
+        fields.unsupported(&["outlierDetectionHttpErrorCodes"]);
         fields.finish();
         Some(Outlier {
             detection,
@@ -469,7 +299,7 @@ impl Outlier {
 }
 
 impl ClientTls {
-    fn read(node: &Node, diagnostics: &mut Vec<source::Diagnostic>) -> Option<ClientTls> {
+    fn read(node: &Node, namespace: &Name, diagnostics: &mut Vec<Diagnostic>) -> Option<ClientTls> {
         let mut fields = Fields::of(node, "TLS settings", diagnostics)?;
         let mode = choice(
             &mut fields,
@@ -480,23 +310,58 @@ impl ClientTls {
                 ("MUTUAL", TlsMode::Mutual),
                 ("ISTIO_MUTUAL", TlsMode::IstioMutual),
             ],
-        );
+        )
+        .unwrap_or(TlsMode::Disable);
         let sni = fields.text("sni").map(Name::from);
+        check_certificates(&mut fields, mode, namespace);
         // Certificates and their checks: no secrets are modelled.
-        fields.ignore(&[
-            "clientCertificate",
-            "privateKey",
-            "caCertificates",
-            "credentialName",
-            "subjectAltNames",
-            "insecureSkipVerify",
-            "caCrl",
-        ]);
+        fields.ignore(&["subjectAltNames"]);
         fields.finish();
         Some(ClientTls {
-            mode: mode.unwrap_or(TlsMode::Disable),
+            mode,
             sni,
             unusable: false,
         })
+    }
+}
+
+/// Holds the files and secrets of TLS settings against its mode.
+fn check_certificates(fields: &mut Fields<'_, '_>, mode: TlsMode, namespace: &Name) {
+    let span = fields.span();
+    let mut stated = |key: &'static str| {
+        fields
+            .text(key)
+            .is_some_and(|text: String| !text.is_empty())
+    };
+    let (certificate, key) = (stated("clientCertificate"), stated("privateKey"));
+    let (authority, revoked) = (stated("caCertificates"), stated("caCrl"));
+    let secret = fields.text("credentialName").unwrap_or_default();
+    let names = fields.optional("subjectAltNames").is_some();
+    let unverified = fields.boolean("insecureSkipVerify") == Some(true);
+    let from_secret = !secret.is_empty();
+    let diagnostics = &mut *fields.diagnostics;
+    if let Some(resource) = secret.strip_prefix("configmap://") {
+        let of = resource.split_once('/').map(|(of, _)| of);
+        if of != Some(&**namespace) {
+            let message = "a `configmap://NAMESPACE/NAME` is of the object's own namespace";
+            refuse(diagnostics, span, message, format!("found `{secret}`"));
+        }
+    }
+    let one_way = mode == TlsMode::Simple;
+    if !one_way && mode != TlsMode::Mutual {
+        return;
+    }
+    if unverified && (authority || names || (one_way && from_secret)) {
+        let message = "`insecureSkipVerify` leaves nothing to verify the server by";
+        let label = "beside `caCertificates`, `subjectAltNames` or, one way, `credentialName`";
+        refuse(diagnostics, span, message, label);
+    }
+    if from_secret && (certificate || key || authority || revoked) {
+        let message = "certificates come from `credentialName` or from files, not from both";
+        refuse(diagnostics, span, message, "both are stated");
+    }
+    if mode == TlsMode::Mutual && !from_secret && !(certificate && key) {
+        let message = "mutual TLS needs `credentialName`, or `clientCertificate` and `privateKey`";
+        refuse(diagnostics, span, message, "nothing to show to the server");
     }
 }

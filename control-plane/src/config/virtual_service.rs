@@ -1,8 +1,13 @@
 //! VirtualService.
 
-use super::{Destination, ExportTo, HttpRoute, Named, Static, count, labels, named_list, port};
+use super::http_match::check_gateways;
+use super::l4_route::{L4Route, L4Routes};
+use super::syntax::{demand_of, gateway_bound_host, is_claim, wildcard_host};
+use super::unreachable::warn_of_unreachable;
+use super::{Destination, ExportTo, Exporter, HttpAction, HttpRoute, Named, named_list};
+use crate::names::overlap;
 use proxy_core::xds::Name;
-use source::{Diagnostic, Fields, Node, Span};
+use source::{Diagnostic, Fields, Node};
 use std::net::IpAddr;
 
 /// Istio `VirtualService`.
@@ -44,23 +49,6 @@ impl Semantics {
     }
 }
 
-/// Istio `TLSRoute` or `TCPRoute`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct L4Route {
-    pub(crate) span: Span,
-    pub(crate) matches: Vec<L4Match>,
-    pub(crate) route: Vec<(Destination, u32)>,
-}
-
-/// Istio `TLSMatchAttributes` or `L4MatchAttributes`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct L4Match {
-    /// Of TLS only.
-    pub(crate) sni_hosts: Vec<Name>,
-    pub(crate) destination_subnets: Vec<(IpAddr, u8)>,
-    pub(crate) statics: Static,
-}
-
 impl VirtualService {
     pub(crate) fn read(
         node: &Node,
@@ -70,21 +58,35 @@ impl VirtualService {
         let mut fields = Fields::of(node, "a VirtualService", diagnostics)?;
         let hosts = named_list(&mut fields, "hosts");
         let gateways = named_list(&mut fields, "gateways");
-        let export_to = ExportTo::read(&mut fields, namespace);
+        check_gateways(&gateways, fields.diagnostics);
+        let export_to = ExportTo::read(&mut fields, namespace, Exporter::Rule);
         let http_nodes = fields.list("http");
         let http: Vec<HttpRoute> = http_nodes
             .iter()
             .filter_map(|node| HttpRoute::read(node, fields.diagnostics))
             .collect();
-        let tls = l4_routes(&mut fields, "tls", "a TLS route");
-        let tcp = l4_routes(&mut fields, "tcp", "a TCP route");
+        let l4 = L4Routes {
+            hosts: &hosts,
+            mesh: gateways.iter().any(|name| &*name.text == "mesh"),
+        };
+        let tls = l4.read(&mut fields, "tls");
+        let tcp = l4.read(&mut fields, "tcp");
         if http_nodes.is_empty() && tls.is_empty() && tcp.is_empty() {
             let message = "a VirtualService needs `http`, `tls` or `tcp` rules";
             fields
                 .diagnostics
                 .push(Diagnostic::error(message).at(fields.span(), "does nothing"));
         }
-        check_hosts(&mut fields, &hosts, &gateways);
+        match hosts.is_empty() {
+            true => check_delegate(&mut fields, &http),
+            false => check_hosts(&mut fields, &hosts, &gateways),
+        }
+        if gateways.is_empty() || gateways.iter().any(|name| &*name.text == "mesh") {
+            check_claims(http_nodes, fields.diagnostics);
+        }
+        for key in ["http", "tcp", "tls"] {
+            warn_of_unreachable(fields.list(key), key == "http", fields.diagnostics);
+        }
         fields.finish();
         Some(VirtualService {
             hosts,
@@ -112,9 +114,48 @@ impl VirtualService {
     }
 }
 
+/// A VirtualService without hosts: its rules stand in those of another.
+fn check_delegate(fields: &mut Fields<'_, '_>, http: &[HttpRoute]) {
+    for key in ["gateways", "tls", "tcp"] {
+        if let Some(first) = fields.list(key).first() {
+            let message = format!("a VirtualService without hosts, to delegate to, has no `{key}`");
+            fields
+                .diagnostics
+                .push(Diagnostic::error(message).at(&first.span, "beside no `hosts`"));
+        }
+    }
+    for rule in http {
+        if let HttpAction::Delegate { name, .. } = &rule.action {
+            let message = "a VirtualService without hosts does not delegate further";
+            fields
+                .diagnostics
+                .push(Diagnostic::error(message).at(&name.span, "delegates"));
+        }
+    }
+}
+
+/// As Istio does, the hosts are held against each other only if each is valid.
 fn check_hosts(fields: &mut Fields<'_, '_>, hosts: &[Named], gateways: &[Named]) {
     let in_mesh = gateways.is_empty() || gateways.iter().any(|name| &*name.text == "mesh");
-    for (at, host) in hosts.iter().enumerate() {
+    let tls = fields.list("tls");
+    let matches = tls.iter().flat_map(|rule| {
+        rule.at(&["match"])
+            .and_then(Node::as_seq)
+            .unwrap_or_default()
+    });
+    let sni = matches.into_iter().any(|one| {
+        let hosts = one.at(&["sniHosts"]).and_then(Node::as_seq);
+        hosts.is_some_and(|hosts| !hosts.is_empty())
+    });
+    let before = fields.diagnostics.len();
+    for host in hosts {
+        let verdict = match in_mesh {
+            true => wildcard_host(&host.text),
+            false => gateway_bound_host(sni, &host.text),
+        };
+        if host.text.parse::<IpAddr>().is_err() {
+            demand_of(fields.diagnostics, host, "a host", verdict);
+        }
         if &*host.text == "*" && in_mesh {
             fields.diagnostics.push(
                 Diagnostic::error("host `*` is for gateways, not for the mesh")
@@ -122,8 +163,17 @@ fn check_hosts(fields: &mut Fields<'_, '_>, hosts: &[Named], gateways: &[Named])
                     .help("name the hosts, or list `gateways` without `mesh`"),
             );
         }
-        if hosts[..at].iter().any(|earlier| earlier.text == host.text) {
-            let message = format!("host `{}` is there twice", host.text);
+    }
+    if fields.diagnostics.len() > before {
+        return;
+    }
+    for (at, host) in hosts.iter().enumerate() {
+        let mut earlier = hosts[..at].iter();
+        if let Some(other) = earlier.find(|earlier| overlap(&earlier.text, &host.text)) {
+            let message = match other.text == host.text {
+                true => format!("host `{}` is there twice", host.text),
+                false => format!("hosts `{}` and `{}` overlap", other.text, host.text),
+            };
             fields
                 .diagnostics
                 .push(Diagnostic::error(message).at(&host.span, "the second one"));
@@ -131,101 +181,24 @@ fn check_hosts(fields: &mut Fields<'_, '_>, hosts: &[Named], gateways: &[Named])
     }
 }
 
-fn l4_routes(fields: &mut Fields<'_, '_>, key: &'static str, what: &'static str) -> Vec<L4Route> {
-    fields
-        .list(key)
-        .iter()
-        .filter_map(|node| l4_route(node, what, fields.diagnostics))
-        .collect()
-}
-
-fn l4_route(node: &Node, what: &'static str, diagnostics: &mut Vec<Diagnostic>) -> Option<L4Route> {
-    let tls = what == "a TLS route";
-    let mut fields = Fields::of(node, what, diagnostics)?;
-    if tls {
-        fields.required("match");
-    }
-    let matches = fields
-        .list("match")
-        .iter()
-        .filter_map(|node| l4_match(node, tls, fields.diagnostics))
-        .collect();
-    fields.required("route");
-    let route = fields
-        .list("route")
-        .iter()
-        .filter_map(|node| {
-            let mut inner = Fields::of(node, "a route", fields.diagnostics)?;
-            let to = inner.required("destination");
-            let to = to.and_then(|node| Destination::read(node, inner.diagnostics));
-            let weight = count(&mut inner, "weight").unwrap_or(0);
-            inner.finish();
-            Some((to?, weight))
-        })
-        .collect();
-    fields.finish();
-    Some(L4Route {
-        span: node.span.clone(),
-        matches,
-        route,
-    })
-}
-
-fn l4_match(node: &Node, tls: bool, diagnostics: &mut Vec<Diagnostic>) -> Option<L4Match> {
-    let mut fields = Fields::of(
-        node,
-        if tls { "a TLS match" } else { "a TCP match" },
-        diagnostics,
-    )?;
-    let mut sni_hosts = Vec::new();
-    if tls {
-        fields.required("sniHosts");
-        sni_hosts = fields
-            .texts("sniHosts")
-            .into_iter()
-            .map(Name::from)
-            .collect();
-    }
-    let destination_subnets = named_list(&mut fields, "destinationSubnets")
-        .into_iter()
-        .filter_map(|subnet| {
-            let parsed = parse_cidr(&subnet.text);
-            if parsed.is_none() {
-                let message = "a subnet is an address with an optional prefix length";
-                let label = format!("found `{}`", subnet.text);
-                fields
-                    .diagnostics
-                    .push(Diagnostic::error(message).at(&subnet.span, label));
+/// Claims of tokens are known at gateways only.
+fn check_claims(http: &[Node], diagnostics: &mut Vec<Diagnostic>) {
+    let matches = http.iter().flat_map(|rule| {
+        rule.at(&["match"])
+            .and_then(Node::as_seq)
+            .unwrap_or_default()
+    });
+    for one in matches {
+        let maps = ["headers", "withoutHeaders"].into_iter();
+        for map in maps.filter_map(|key| one.at(&[key]).and_then(Node::as_map)) {
+            for entry in map.entries.iter().filter(|entry| is_claim(&entry.key)) {
+                let message = "requests are routed by the claims of their tokens at gateways only";
+                diagnostics.push(
+                    Diagnostic::error(message)
+                        .at(&entry.key_span, "a VirtualService of the mesh")
+                        .help("list `gateways` without `mesh`"),
+                );
             }
-            parsed
-        })
-        .collect();
-    let statics = Static {
-        port: port(&mut fields, "port"),
-        gateways: named_list(&mut fields, "gateways"),
-        source_labels: labels(&mut fields, "sourceLabels"),
-        source_namespace: fields.text("sourceNamespace").map(Name::from),
-    };
-    fields.ignore(&["sourceSubnet"]);
-    fields.finish();
-    Some(L4Match {
-        sni_hosts,
-        destination_subnets,
-        statics,
-    })
-}
-
-/// `ADDRESS` or `ADDRESS/LENGTH`.
-pub(crate) fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => (address, Some(length)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    let whole = if address.is_ipv4() { 32 } else { 128 };
-    let length = match length {
-        Some(length) => length.parse().ok().filter(|n| *n <= whole)?,
-        None => whole,
-    };
-    Some((address, length))
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::gateway::Gateway;
 use super::known::{Controller, controller_of};
 use crate::config::{ExportTo, Labels};
 use crate::kubernetes::{
-    ClusterIp, Deployment, Injection, KubernetesService, ServicePort, Target, Template,
+    ClusterIp, Deployment, Injection, KubernetesService, Replicas, ServicePort, Target, Template,
 };
 use crate::object::{Body, Object};
 use crate::objects::{ObjectRef, Objects};
@@ -41,7 +41,7 @@ pub(crate) fn deployed(objects: &Objects) -> Vec<Arc<Object>> {
         let labels = labels(object, gateway, &name);
         let service = Body::Service(service(objects, object, gateway));
         let deployment = Body::Deployment(Deployment {
-            replicas: 1,
+            replicas: Replicas::Stated(1),
             template: Template {
                 labels,
                 service_account: name.clone(),

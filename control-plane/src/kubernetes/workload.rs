@@ -1,4 +1,4 @@
-//! Deployments and Pods. Of a pod's many fields only those that matter to routing are read.
+//! Deployments, StatefulSets, DaemonSets and Pods. Of a pod's many fields only those that matter to routing are read.
 
 use crate::ProxyKind;
 use crate::config::{Labels, labels};
@@ -7,11 +7,19 @@ use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
 use std::net::IpAddr;
 
-/// What is common to the pods of a Deployment.
+/// What is common to the pods of a Deployment, StatefulSet or DaemonSet.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Deployment {
-    pub(crate) replicas: u32,
+    pub(crate) replicas: Replicas,
     pub(crate) template: Template,
+}
+
+/// How many pods there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replicas {
+    Stated(u32),
+    /// One on each Node that is listed; one if none is.
+    PerNode,
 }
 
 /// A pod template.
@@ -46,29 +54,53 @@ pub(crate) struct PodObject {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
+    /// The Deployment, StatefulSet or DaemonSet that made it, if any did.
+    pub(crate) owner: Option<Name>,
 }
 
 impl Deployment {
-    pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Deployment> {
-        let mut fields = Fields::of(node, "a Deployment", diagnostics)?;
-        let replicas = fields.integer("replicas", 0..=1_000_000).unwrap_or(1);
+    /// `kind`: of the object.
+    pub(crate) fn read(
+        node: &Node,
+        kind: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Deployment> {
+        let (what, others) = match kind {
+            "StatefulSet" => ("a StatefulSet", &STATEFUL_SET[..]),
+            "DaemonSet" => ("a DaemonSet", &DAEMON_SET[..]),
+            _ => ("a Deployment", &DEPLOYMENT[..]),
+        };
+        let mut fields = Fields::of(node, what, diagnostics)?;
+        let replicas = match kind {
+            "DaemonSet" => Some(Replicas::PerNode),
+            _ => {
+                let stated = fields.integer("replicas", 0..=1_000_000).unwrap_or(1);
+                u32::try_from(stated).ok().map(Replicas::Stated)
+            }
+        };
         let template = fields.required("template");
-        fields.ignore(&[
-            "selector",
-            "strategy",
-            "minReadySeconds",
-            "revisionHistoryLimit",
-            "progressDeadlineSeconds",
-            "paused",
-        ]);
+        fields.ignore(&["selector", "minReadySeconds", "revisionHistoryLimit"]);
+        fields.ignore(others);
         fields.finish();
         let template = template?;
         Some(Deployment {
-            replicas: u32::try_from(replicas).ok()?,
+            replicas: replicas?,
             template: Template::read(template, diagnostics)?,
         })
     }
 }
+
+// How pods come and go while they are replaced, and what they keep.
+const DEPLOYMENT: [&str; 3] = ["strategy", "progressDeadlineSeconds", "paused"];
+const STATEFUL_SET: [&str; 6] = [
+    "serviceName",
+    "podManagementPolicy",
+    "updateStrategy",
+    "volumeClaimTemplates",
+    "persistentVolumeClaimRetentionPolicy",
+    "ordinals",
+];
+const DAEMON_SET: [&str; 1] = ["updateStrategy"];
 
 impl PodObject {
     /// `document` is the whole Pod.
@@ -94,8 +126,22 @@ impl PodObject {
             ip: address,
             ready,
             terminating: document.at(&["metadata", "deletionTimestamp"]).is_some(),
+            owner: owner(document),
         })
     }
+}
+
+/// A Deployment owns its pods by ReplicaSets named `NAME-HASH`.
+fn owner(pod: &Node) -> Option<Name> {
+    let owners = pod.at(&["metadata", "ownerReferences"])?.as_seq()?;
+    owners.iter().find_map(|owner| {
+        let name = owner.at(&["name"])?.as_scalar()?;
+        match owner.at(&["kind"])?.as_scalar()? {
+            "ReplicaSet" => Some(name.rsplit_once('-')?.0.into()),
+            "StatefulSet" | "DaemonSet" => Some(name.into()),
+            _ => None,
+        }
+    })
 }
 
 impl Template {

@@ -146,21 +146,22 @@ impl EndpointSource {
 
     fn instances(&self, pods: &PodIndex, authentication: Option<&Authentication>) -> Vec<Instance> {
         let service = &self.service;
+        let accepts = |namespace: &Name, labels: &Labels, port| {
+            authentication
+                .is_none_or(|all| all.of_port(namespace, labels, Some(port)) != MutualTls::Disable)
+        };
         let mut found: Vec<Instance> = pods
             .behind(service)
             .into_iter()
             .filter(|pod| !pod.terminating && has_labels(&pod.labels, &self.subset))
             .filter_map(|pod| {
                 let port = target_port(&self.port.target, pod)?;
-                let accepts = |all: &Authentication| {
-                    all.of_port(&pod.namespace, &pod.labels, Some(port)) != MutualTls::Disable
-                };
                 Some(Instance {
                     address: SocketAddr::new(pod.ip, port),
                     locality: pod.locality.clone(),
                     ready: pod.ready,
                     weight: 1,
-                    mutual_tls: pod.mutual_tls() && authentication.is_none_or(accepts),
+                    mutual_tls: pod.mutual_tls() && accepts(&pod.namespace, &pod.labels, port),
                     labels: pod.labels.clone(),
                 })
             })
@@ -169,13 +170,15 @@ impl EndpointSource {
             let Ok(ip) = entry.address.text.parse::<IpAddr>() else {
                 continue;
             };
-            if has_labels(&entry.labels, &self.subset) {
+            let port = self.entry_port(&entry.ports);
+            if let (Some(port), true) = (port, has_labels(&entry.labels, &self.subset)) {
                 found.push(Instance {
-                    address: SocketAddr::new(ip, self.entry_port(&entry.ports)),
+                    address: SocketAddr::new(ip, port),
                     locality: entry.locality.clone(),
                     ready: true,
                     weight: entry.weight,
-                    mutual_tls: false,
+                    mutual_tls: entry.mutual_tls
+                        && accepts(&service.namespace, &entry.labels, port),
                     labels: entry.labels.clone(),
                 });
             }
@@ -210,11 +213,16 @@ impl EndpointSource {
         !instances.is_empty() && instances.iter().all(|instance| instance.mutual_tls)
     }
 
-    fn entry_port(&self, ports: &[(Name, u16)]) -> u16 {
-        let named = ports.iter().find(|(name, _)| *name == self.port.name);
-        match (named, &self.port.target) {
-            (Some((_, number)), _) | (None, Target::Number(number)) => *number,
-            (None, Target::Name(_)) => self.port.number,
+    /// The port of a workload that names its ports: by the name of the service's port or, if that
+    /// points to a named port, by that.
+    fn entry_port(&self, ports: &[(Name, u16)]) -> Option<u16> {
+        let named = |wanted: &Name| {
+            let found = ports.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, number)| *number)
+        };
+        match &self.port.target {
+            Target::Number(number) => named(&self.port.name).or(Some(*number)),
+            Target::Name(name) => named(name),
         }
     }
 

@@ -312,7 +312,7 @@ pub(crate) fn default_route(
     port: &ServicePort,
 ) -> Arc<Route> {
     let hash = scope.consistent_hash(service, None, Some(port.number));
-    let hash_policies = hash.map(hash_of).into_iter().collect();
+    let hash_policies = hash.and_then(hash_of).into_iter().collect();
     let forward = Forward {
         retry: retry_policy(scope.mesh.config.default_http_retry_policy.as_ref(), true),
         hash_policies,
@@ -347,20 +347,20 @@ fn hash_policy(
     context
         .scope
         .consistent_hash(service, subset, to.port)
-        .map(hash_of)
+        .and_then(hash_of)
 }
 
-fn hash_of(hash: ConsistentHash) -> HashPolicy {
-    let input = match hash.key {
+fn hash_of(hash: ConsistentHash) -> Option<HashPolicy> {
+    let input = match hash.key? {
         HashKey::Header(name) => HashInput::Header(name),
         HashKey::Cookie { name, path, ttl } => HashInput::Cookie { name, path, ttl },
         HashKey::SourceIp => HashInput::SourceIp,
         HashKey::Query(name) => HashInput::Query(name),
     };
-    HashPolicy {
+    Some(HashPolicy {
         input,
         terminal: false,
-    }
+    })
 }
 
 /// Istio's retries where nothing is configured.

@@ -409,7 +409,9 @@ fn bookinfo_loads_unmodified() {
     files.push(bookinfo.join("platform/kube/bookinfo.yaml"));
     for file in files {
         let mut objects = Objects::default();
-        let diagnostics = read(&file, &mut objects);
+        let mut diagnostics = read(&file, &mut objects);
+        // One of them has a rule without match before another, of which Istio warns as well.
+        diagnostics.retain(|diagnostic| diagnostic.code != Some("IST0130"));
         assert_eq!(
             source::render(&diagnostics, false),
             "",

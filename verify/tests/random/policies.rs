@@ -141,17 +141,29 @@ fn consistent_hash() -> Json {
 }
 
 fn locality() -> Json {
-    let distribute = object(vec![
-        always("from", of(["r1/z1/*", "r1/*", "*"])),
-        always(
-            "to",
-            of([
-                json!({"r1/z1/*": 80, "r1/z2/*": 20}),
-                json!({"r1/*": 70, "r2/*": 30}),
-                json!({"r2/z3": 100}),
-            ]),
-        ),
-    ]);
+    let distribute = |from: &'static str| {
+        object(vec![
+            always("from", just(json!(from))),
+            always(
+                "to",
+                of([
+                    json!({"r1/z1/*": 80, "r1/z2/*": 20}),
+                    json!({"r1/*": 70, "r2/*": 30}),
+                    json!({"r2/z3": 100}),
+                ]),
+            ),
+        ])
+    };
+    // Istio refuses one within an earlier one.
+    let froms: [&[&'static str]; 5] = [
+        &["r1/z1/*"],
+        &["r1/*"],
+        &["*"],
+        &["r1/z1/*", "r1/*"],
+        &["r1/*", "*"],
+    ];
+    let distributes =
+        froms.map(|froms| (1, all(froms.iter().map(|from| distribute(from)).collect())));
     let failover = just(json!([{"from": "r1", "to": "r2"}]));
     let priority = of([
         json!([
@@ -164,18 +176,15 @@ fn locality() -> Json {
     let preferred = weighted(vec![
         (
             3,
-            object(vec![always("distribute", list(1..=2, distribute))]),
+            object(vec![always("distribute", weighted(distributes.into()))]),
         ),
         (3, object(vec![always("failover", failover.clone())])),
-        (
-            3,
-            object(vec![always("failoverPriority", priority.clone())]),
-        ),
+        (3, object(vec![always("failoverPriority", priority)])),
         (
             1,
             object(vec![
                 always("failover", failover),
-                always("failoverPriority", priority),
+                always("failoverPriority", of([json!(["version=v2", "app"])])),
             ]),
         ),
         (1, just(json!({}))),

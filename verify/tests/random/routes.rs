@@ -299,7 +299,6 @@ fn headers() -> Json {
         if host {
             set.push(maybe(10, "host", of(["set.example"])));
             set.push(maybe(10, ":authority", of(["authority.example:81"])));
-            set.push(maybe(5, ":path", of(["/ignored"])));
         }
         let add = vec![maybe(60, "x-one", values()), maybe(40, "x-more", values())];
         object(vec![
@@ -389,7 +388,7 @@ fn rewrite() -> Json {
     let pattern = of([
         json!({"match": "/([a-z]+)", "rewrite": "/_\\1_"}),
         json!({"match": "^/p(.*)$", "rewrite": "/\\1/\\0"}),
-        json!({"match": "x", "rewrite": ""}),
+        json!({"match": "x", "rewrite": "y"}),
     ]);
     weighted(vec![
         (

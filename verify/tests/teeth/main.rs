@@ -17,7 +17,7 @@ mod loads;
 mod tries;
 
 use control_plane::{ControlPlane, Objects, ProxyIdentity, PushSettings, Request, Resources};
-use proxy_core::xds::{Cluster, LoadAssignment};
+use proxy_core::xds::{Cluster, LoadAssignment, Name, RouteTable};
 use source::{Level, SourceFile};
 use std::sync::Arc;
 use verify::{Config, Settings};
@@ -58,9 +58,11 @@ spec: {{selector: {{app: app}}, ports: [{{name: http, port: 80, targetPort: {por
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {{name: {name}, namespace: default}}
-spec: {{host: {name}, trafficPolicy: {policy}}}
+spec: {{host: {name}, trafficPolicy: {}}}
 ---
-"
+",
+            // Istio allows no policy that says nothing.
+            if *policy == "{}" { "null" } else { policy }
         )
     };
     services.iter().enumerate().map(text).collect()
@@ -103,6 +105,22 @@ fn changed(
     resources
 }
 
+/// The app has domains with wildcards as well: Istio allows no rule one at the end, or one that
+/// covers another host of the rule.
+fn with_wildcards(mut resources: Resources) -> Resources {
+    for table in &mut resources.routes {
+        let mut hosts = table.virtual_hosts.clone();
+        let of_app = hosts
+            .iter_mut()
+            .filter(|host| host.domains.iter().any(|domain| **domain == *"app"));
+        let wildcards = ["*.app.example", "app.*"].map(Name::from);
+        of_app.for_each(|host| Arc::make_mut(host).domains.extend(wildcards.clone()));
+        let changed = RouteTable::sharing(table.name.clone(), hosts, table.ignore_port_in_host);
+        *table = Arc::new(changed);
+    }
+    resources
+}
+
 /// In a few parts: the requests of one are sent one after another.
 fn rules() -> Vec<Config> {
     let objects = objects(&[
@@ -110,6 +128,7 @@ fn rules() -> Vec<Config> {
         ("rules.yaml", include_str!("rules.yaml")),
     ]);
     let (proxy, resources) = proxy(&objects, "client-0");
+    let resources = with_wildcards(resources);
     let mut requests = verify::requests(&resources, proxy.ip);
     for key in KEYS {
         for url in [

@@ -1,0 +1,163 @@
+//! What becomes of an object, by its kind.
+
+use crate::gateway_api;
+use source::nearest;
+
+/// What becomes of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Read,
+    /// Without any influence on routing.
+    Dropped,
+    /// Not used; said once for the kind.
+    PassedOver(&'static str),
+    /// Istio has it, and it is not run yet.
+    Unsupported,
+    /// Nobody has it.
+    Unknown {
+        help: String,
+    },
+}
+
+const NETWORKING: &[&str] = &["v1", "v1beta1", "v1alpha3"];
+
+/// Group, kind and versions of Istio's kinds.
+const ISTIO: [(&str, &str, &[&str]); 15] = [
+    ("networking", "VirtualService", NETWORKING),
+    ("networking", "DestinationRule", NETWORKING),
+    ("networking", "Gateway", NETWORKING),
+    ("networking", "ServiceEntry", NETWORKING),
+    ("networking", "Sidecar", NETWORKING),
+    ("networking", "WorkloadEntry", NETWORKING),
+    ("networking", "WorkloadGroup", NETWORKING),
+    ("networking", "EnvoyFilter", &["v1alpha3"]),
+    ("networking", "ProxyConfig", &["v1beta1"]),
+    ("security", "AuthorizationPolicy", &["v1", "v1beta1"]),
+    ("security", "PeerAuthentication", &["v1", "v1beta1"]),
+    ("security", "RequestAuthentication", &["v1", "v1beta1"]),
+    ("telemetry", "Telemetry", &["v1", "v1alpha1"]),
+    ("extensions", "WasmPlugin", &["v1alpha1"]),
+    ("extensions", "TrafficExtension", &["v1alpha1"]),
+];
+
+/// Whether Istio's validation looks at objects of this kind and version.
+pub(crate) fn is_istio(version: &str, kind: &str) -> bool {
+    let group = version.split_once(".istio.io/").map(|(group, _)| group);
+    ISTIO
+        .iter()
+        .any(|(of, name, _)| Some(*of) == group && *name == kind)
+}
+
+/// What becomes of an object of this `apiVersion` and kind.
+pub(crate) fn fate(full: &str, kind: &str) -> Fate {
+    let (group, version) = full.rsplit_once('/').unwrap_or(("", full));
+    if let Some(own) = group.strip_suffix(".istio.io")
+        && ISTIO.iter().any(|(of, _, _)| *of == own)
+    {
+        return of_istio(own, version, kind);
+    }
+    match (group, kind, version) {
+        _ if gateway_api::is_known(kind, full) => Fate::Read,
+        (
+            "",
+            "Service" | "Pod" | "Endpoints" | "Namespace" | "Node" | "ConfigMap" | "Secret",
+            "v1",
+        )
+        | ("apps", "Deployment" | "StatefulSet" | "DaemonSet", "v1")
+        | ("discovery.k8s.io", "EndpointSlice", "v1")
+        | ("networking.k8s.io", "Ingress" | "IngressClass", "v1") => Fate::Read,
+        ("", "Service" | "Pod" | "Endpoints" | "Namespace" | "Node", _)
+        | ("apps", "Deployment" | "StatefulSet" | "DaemonSet", _)
+        | ("discovery.k8s.io", "EndpointSlice", _)
+        | ("networking.k8s.io", "Ingress", _)
+        | ("gateway.networking.k8s.io", _, _) => Fate::Unsupported,
+        ("apps", "ReplicaSet", _) | ("", "ReplicationController", _) => {
+            Fate::PassedOver("its pods count where a Deployment or a Pod is there")
+        }
+        ("batch", _, _) => Fate::PassedOver("its pods come and go"),
+        ("autoscaling", _, _) => Fate::PassedOver("workloads keep their replicas"),
+        ("networking.k8s.io", "NetworkPolicy", _) => Fate::PassedOver("nothing is filtered by it"),
+        _ if is_kubernetes(group) => Fate::Dropped,
+        _ if group.ends_with("istio.io") => {
+            Fate::PassedOver("of another Istio, or for its operator")
+        }
+        _ => Fate::PassedOver("of another project"),
+    }
+}
+
+/// Groups of Kubernetes the rest of which does not matter to routing.
+fn is_kubernetes(group: &str) -> bool {
+    let own = [
+        "",
+        "apps",
+        "policy",
+        "extensions",
+        "networking.k8s.io",
+        "rbac.authorization.k8s.io",
+        "authorization.k8s.io",
+        "authentication.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "admissionregistration.k8s.io",
+        "certificates.k8s.io",
+        "coordination.k8s.io",
+        "discovery.k8s.io",
+        "events.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
+        "metrics.k8s.io",
+        "node.k8s.io",
+        "resource.k8s.io",
+        "scheduling.k8s.io",
+        "storage.k8s.io",
+    ];
+    own.contains(&group)
+}
+
+fn of_istio(group: &str, version: &str, kind: &str) -> Fate {
+    let kinds = ISTIO.iter().filter(|(of, _, _)| *of == group);
+    let Some((_, _, versions)) = kinds.clone().find(|(_, name, _)| *name == kind) else {
+        let names = kinds.map(|(_, name, _)| *name);
+        let help = match nearest(kind, names.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its kinds are {}", names.collect::<Vec<_>>().join(", ")),
+        };
+        return Fate::Unknown { help };
+    };
+    if !versions.contains(&version) {
+        let versions: Vec<String> = versions
+            .iter()
+            .map(|version| format!("{group}.istio.io/{version}"))
+            .collect();
+        let help = format!("{kind} is there in {}", versions.join(", "));
+        return Fate::Unknown { help };
+    }
+    Fate::Read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_group_kind_and_version() {
+        assert_eq!(fate("networking.istio.io/v1", "Gateway"), Fate::Read);
+        assert_eq!(fate("apps/v1", "StatefulSet"), Fate::Read);
+        assert_eq!(fate("v1", "ConfigMap"), Fate::Read);
+        assert_eq!(fate("v1", "ServiceAccount"), Fate::Dropped);
+        assert_eq!(fate("gateway.networking.k8s.io/v1", "Gateway"), Fate::Read);
+        assert_eq!(fate("rbac.authorization.k8s.io/v1", "Role"), Fate::Dropped);
+        assert_eq!(fate("apps/v1beta1", "Deployment"), Fate::Unsupported);
+        assert!(matches!(
+            fate("cert-manager.io/v1", "Certificate"),
+            Fate::PassedOver(_)
+        ));
+        let Fate::Unknown { help } = fate("networking.istio.io/v1", "VirtualServce") else {
+            panic!("no such kind");
+        };
+        assert_eq!(help, "did you mean `VirtualService`?");
+        let Fate::Unknown { help } = fate("networking.istio.io/v1", "EnvoyFilter") else {
+            panic!("no such version");
+        };
+        assert_eq!(help, "EnvoyFilter is there in networking.istio.io/v1alpha3");
+    }
+}
