@@ -66,7 +66,7 @@ fn service(draws: &mut Draws, name: usize) -> String {
         true => ", annotations: {networking.istio.io/exportTo: .}",
         false => "",
     };
-    let namespace = draws.of(&["a", "b"]);
+    let namespace = ["a", "a", "b", "a"][name];
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: s{name}, namespace: {namespace}{annotations}}}\n\
          spec:\n{address}  selector: {{app: s{name}}}\n  ports:\n{ports}"
@@ -98,8 +98,14 @@ fn entry(draws: &mut Draws, name: usize) -> String {
     )
 }
 
-fn destination(draws: &mut Draws) -> String {
-    let mut text = format!("{{host: {}", host(draws).replace('*', "x"));
+/// Of service number `to` mostly.
+fn destination(draws: &mut Draws, to: usize) -> String {
+    let host = match draws.below(8) {
+        0 => host(draws).replace('*', "x"),
+        1 => format!("s{to}.b.svc.cluster.local"),
+        _ => format!("s{to}.a.svc.cluster.local"),
+    };
+    let mut text = format!("{{host: {host}");
     if draws.chance(40) {
         write!(text, ", subset: v{}", 1 + draws.below(2)).unwrap();
     }
@@ -109,38 +115,41 @@ fn destination(draws: &mut Draws) -> String {
     text + "}"
 }
 
+/// Mostly the same but for its HTTP rules, as it is changed time and again.
 fn virtual_service(draws: &mut Draws, name: usize) -> String {
-    let namespace = draws.of(&NAMESPACES);
+    let mut shape = Draws(mix(name as u64 * 16 + draws.below(8) as u64 / 6));
+    let namespace = shape.of(&NAMESPACES);
     let mut text = format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v{name}, namespace: {namespace}}}\nspec:\n"
     );
-    if draws.chance(12) {
+    let to = shape.below(3);
+    if name == 3 {
         // For others to delegate to.
-        write!(
+        let to = destination(draws, to);
+        let path = draws.below(3);
+        writeln!(
             text,
-            "  http:\n  - match: [{{uri: {{prefix: /x{}}}}}]\n    route: [{{destination: {}}}]\n",
-            draws.below(3),
-            destination(draws)
+            "  http: [{{match: [{{uri: {{prefix: /p{path}/x}}}}], route: [{{destination: {to}}}]}}]"
         )
         .unwrap();
         return text;
     }
-    let mut hosts = vec![host(draws)];
-    if draws.chance(30) {
-        let other = host(draws);
+    let mut hosts = vec![host(&mut shape)];
+    if shape.chance(30) {
+        let other = host(&mut shape);
         if other != hosts[0] {
             hosts.push(other);
         }
     }
     let quoted: Vec<String> = hosts.iter().map(|host| format!("'{host}'")).collect();
     writeln!(text, "  hosts: [{}]", quoted.join(", ")).unwrap();
-    text += draws.of(&[
+    text += shape.of(&[
         "",
         "",
         "  gateways: [mesh, istio-system/g0]\n",
         "  gateways: [istio-system/g0]\n",
     ]);
-    text += export_to(draws);
+    text += export_to(&mut shape);
     text += "  http:\n";
     for _ in 0..=draws.below(2) {
         let statics = draws.of(&[
@@ -156,27 +165,24 @@ fn virtual_service(draws: &mut Draws, name: usize) -> String {
             draws.below(3)
         )
         .unwrap();
-        match draws.below(6) {
-            0 => writeln!(
-                text,
-                "    delegate: {{name: v{}, namespace: {}}}",
-                draws.below(4),
-                draws.of(&NAMESPACES)
-            )
-            .unwrap(),
-            _ => writeln!(text, "    route: [{{destination: {}}}]", destination(draws)).unwrap(),
+        match draws.below(5) {
+            0 => {
+                let namespace = Draws(mix(48)).of(&NAMESPACES);
+                writeln!(text, "    delegate: {{name: v3, namespace: {namespace}}}").unwrap();
+            }
+            _ => {
+                let to = destination(draws, to);
+                writeln!(text, "    route: [{{destination: {to}}}]").unwrap();
+            }
         }
     }
-    if draws.chance(60) {
-        writeln!(text, "  - route: [{{destination: {}}}]", destination(draws)).unwrap();
+    if draws.chance(40) {
+        let to = destination(draws, to);
+        writeln!(text, "  - route: [{{destination: {to}}}]").unwrap();
     }
-    if draws.chance(15) {
-        writeln!(
-            text,
-            "  tcp:\n  - route: [{{destination: {}}}]",
-            destination(draws)
-        )
-        .unwrap();
+    if draws.chance(10) {
+        let to = destination(draws, to);
+        writeln!(text, "  tcp:\n  - route: [{{destination: {to}}}]").unwrap();
     }
     text
 }
@@ -194,8 +200,8 @@ fn destination_rule(draws: &mut Draws, name: usize) -> String {
         true => "  workloadSelector: {matchLabels: {app: s1}}\n",
         false => "",
     };
-    let namespace = draws.of(&NAMESPACES);
-    let host = host(draws);
+    let mut shape = Draws(mix(name as u64 * 16 + draws.below(8) as u64 / 6));
+    let (namespace, host) = (shape.of(&NAMESPACES), host(&mut shape));
     let mut text = format!(
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: d{name}, namespace: {namespace}}}\n\
          spec:\n  host: '{host}'\n{selector}{}  trafficPolicy: {{{policy}}}\n",
@@ -209,23 +215,23 @@ fn destination_rule(draws: &mut Draws, name: usize) -> String {
 
 fn other(draws: &mut Draws, name: usize) -> String {
     let namespace = draws.of(&NAMESPACES);
-    match draws.below(6) {
-        0 => format!(
+    match draws.below(8) {
+        0..=2 => format!(
             "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: c{name}, namespace: {namespace}}}\n\
              spec:\n  egress: [{{hosts: ['{}']}}]\n",
-            draws.of(&["./*", "*/*", "a/*", "*/*.test"])
+            draws.of(&["./*", "./*", "a/*", "*/*.test"])
         ),
-        1 => format!(
+        3 => format!(
             "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: p{name}, namespace: {namespace}}}\n\
              spec: {{mtls: {{mode: {}}}}}\n",
             draws.of(&["STRICT", "DISABLE", "PERMISSIVE"])
         ),
-        2 => format!(
+        4 => format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: z{name}, namespace: {namespace}}}\n\
              spec: {{rules: [{{to: [{{operation: {{paths: [/p{}]}}}}]}}]}}\n",
             draws.below(3)
         ),
-        3 => format!(
+        5 => format!(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{name}, namespace: a}}\n\
              spec:\n  parentRefs: [{{group: '', kind: Service, name: s{}}}]\n  rules: [{{backendRefs: [{{name: s{}, port: 80}}]}}]\n",
             draws.below(4),
@@ -437,14 +443,22 @@ fn change(
 ) {
     let mut objects = plane.objects().clone();
     match draws.below(10) {
-        0 => {
+        0..=1 => {
             let number = draws.below(pods.len());
             let pod = &mut pods[number];
-            pod.ready = !pod.ready;
-            log.push(format!("{} is ready: {}", pod.name, pod.ready));
+            match draws.below(3) {
+                0 => pod.ready = !pod.ready,
+                1 => pod.terminating = !pod.terminating,
+                _ if pod.proxy == ProxyKind::None => pod.proxy = ProxyKind::Sidecar,
+                _ => pod.proxy = ProxyKind::None,
+            }
+            let (name, ready, gone, proxy) = (&pod.name, pod.ready, pod.terminating, pod.proxy);
+            log.push(format!(
+                "{name}: ready {ready}, terminating {gone}, {proxy:?}"
+            ));
             plane.set_pod(now, pod.clone());
         }
-        1..=2 => {
+        2 => {
             let refs: Vec<ObjectRef> = objects.refs();
             if refs.is_empty() {
                 return;
