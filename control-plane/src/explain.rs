@@ -103,7 +103,9 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         choice.listener.name, opened.original_dst
     ));
     if has_overlapping_chains(&choice.listener) {
-        answer.say("two of its filter chains match alike: the proxy refuses it".to_owned());
+        answer.say("two of its filter chains match alike: a real proxy refuses it".to_owned());
+    }
+    if choice.is_ambiguous() {
         answer.details = Some("listener_refused".into());
         return answer;
     }

@@ -11,9 +11,16 @@ pub struct ChainChoice {
     pub listener: Arc<Listener>,
     /// Index into the listener's chains; `None` is the default chain, absent if there is none.
     chain: Option<usize>,
+    /// Another chain matches alike.
+    ambiguous: bool,
 }
 
 impl ChainChoice {
+    /// Whether another chain matches as well, for which Envoy refuses the listener.
+    pub fn is_ambiguous(&self) -> bool {
+        self.ambiguous
+    }
+
     /// Which of the listener's chains; `None`: the default one.
     pub fn index(&self) -> Option<usize> {
         self.chain
@@ -44,9 +51,11 @@ pub fn find_chain(listeners: &[Arc<Listener>], opened: &Opened, http: bool) -> O
         Direction::Inbound => by_name("virtualInbound")?,
         Direction::Gateway => exact()?,
     };
+    let best = best_chains(listener, opened, http);
     Some(ChainChoice {
         listener: Arc::clone(listener),
-        chain: best_chain(listener, opened, http),
+        chain: best.first().copied(),
+        ambiguous: best.len() > 1,
     })
 }
 
@@ -72,7 +81,7 @@ fn overlap(a: &FilterChainMatch, b: &FilterChainMatch) -> bool {
 /// Envoy narrows by one condition after another, in this order: destination port, destination
 /// address, server name, transport protocol, application protocol; at each step the most specific
 /// match wins, and there is no way back.
-fn best_chain(listener: &Listener, opened: &Opened, http: bool) -> Option<usize> {
+fn best_chains(listener: &Listener, opened: &Opened, http: bool) -> Vec<usize> {
     let port = opened.original_dst.port();
     let candidates: Vec<usize> = (0..listener.filter_chains.len()).collect();
     let chain = |at: &usize| &listener.filter_chains[*at].matches;
@@ -96,14 +105,13 @@ fn best_chain(listener: &Listener, opened: &Opened, http: bool) -> Option<usize>
     });
     // TLS that is not seen as such is no HTTP either.
     let offered = application_protocols(tls, http && (seen || opened.tls.is_none()));
-    let candidates = narrow(candidates, |at| {
+    narrow(candidates, |at| {
         let wanted = &chain(at).application_protocols;
         match wanted.is_empty() {
             true => Some(0),
             false => wanted.iter().any(|w| offered.contains(&&**w)).then_some(1),
         }
-    });
-    candidates.first().copied()
+    })
 }
 
 /// Keeps the candidates of the highest score; those without one are out.
