@@ -300,6 +300,41 @@ fn check_tells_what_is_wrong_on_standard_output() {
 }
 
 #[test]
+fn check_tells_the_status_that_objects_of_the_gateway_api_get() {
+    let folder = folder("status");
+    let objects = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: shop}
+spec:
+  gatewayClassName: istio
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{name: shop}]
+  rules: [{backendRefs: [{name: nobody, port: 80}]}]
+";
+    let text = meshsim(&folder, &["check", "--status", "-"], objects);
+    assert_eq!((text.code, text.err.as_str()), (0, ""));
+    insta::assert_snapshot!("check_status_text", text.out);
+    let args = ["check", "--status", "--format", "json", "-"];
+    let json = meshsim(&folder, &args, objects);
+    let told: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(told["diagnostics"], Value::Array(Vec::new()));
+    let route = &told["statuses"][1];
+    assert_eq!(
+        (&route["kind"], &route["metadata"]["name"]),
+        (&"HTTPRoute".into(), &"web".into())
+    );
+    let resolved = &route["status"]["parents"][0]["conditions"][1];
+    assert_eq!(resolved["type"], "ResolvedRefs");
+    assert_eq!(resolved["reason"], "BackendNotFound");
+}
+
+#[test]
 fn explain_says_where_a_request_goes() {
     let page = [
         "explain",

@@ -4,6 +4,7 @@
 //! `cargo bench -p control-plane [-- SERVICES]`; `/usr/bin/time -v` in front shows the memory.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // A bench measures wall time.
 
 use control_plane::{
     ControlPlane, Objects, ProxyIdentity, ProxyKind, PushSettings, Request, explain,
@@ -56,11 +57,11 @@ fn main() {
         let file = SourceFile::new("change.yaml", &changed);
         let change = Objects::read(&file, &mut diagnostics);
         let mut next = plane.objects().clone();
-        now = now + Nanos::from_secs(60);
+        now += Nanos::from_secs(60);
         let pushes = timed("one changed VirtualService, applied and translated", || {
             next.apply(&change);
             plane.set_objects(now, next);
-            now = now + Nanos::from_secs(1);
+            now += Nanos::from_secs(1);
             plane.tick(now)
         });
         assert_eq!(pushes.len(), 1, "the change is told");

@@ -138,8 +138,7 @@ impl Translation<'_> {
     fn all<'b>(&self, attributes: impl Iterator<Item = &'b Attribute>) -> Option<Condition> {
         let mut all = Vec::new();
         for attribute in attributes {
-            let answerable = attribute.key != AttributeKey::Metadata
-                && !(self.level == Level::Connection && attribute.key.is_http_only());
+            let answerable = self.level == Level::Request || !attribute.key.is_http_only();
             if !answerable && self.strict {
                 return None;
             }
@@ -214,7 +213,7 @@ impl Translation<'_> {
             }
             AttributeKey::TrustDomain => trust_domain(value),
             AttributeKey::RequestPrincipal => request_principal(value),
-            // Asked for all at once, or not at all.
+            // Claims are asked for all at once; of other filters nothing is known.
             AttributeKey::Audiences
             | AttributeKey::Presenter
             | AttributeKey::Claim(_)

@@ -155,7 +155,9 @@ fn follow(
     chain: &FilterChain,
     answer: &mut Explanation,
 ) {
-    answer.say(secured(opened, chain).to_owned());
+    if opened.direction == Direction::Inbound || opened.tls.is_some() {
+        answer.say(secured(opened, chain));
+    }
     if opened.tls.is_none() && chain.terminates_tls {
         answer.say("the handshake fails: the connection is closed".to_owned());
         return;

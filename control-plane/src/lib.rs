@@ -29,6 +29,7 @@ mod model;
 mod names;
 mod object;
 mod objects;
+mod policies;
 mod protocol;
 mod push;
 mod references;

@@ -3,9 +3,9 @@
 use crate::delta::deltas;
 use crate::model::{Pod, ProxyIdentity, Push, Resources};
 use crate::objects::Objects;
-use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, assemble, inbound, shared};
+use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, inbound};
 use proxy_core::time::Nanos;
-use proxy_core::xds::{LoadAssignment, XdsDelta};
+use proxy_core::xds::XdsDelta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ impl Default for PushSettings {
 pub struct ControlPlane {
     settings: PushSettings,
     objects: Objects,
+    /// Those that `mesh` was made from.
+    translated: Objects,
     mesh: Mesh,
     pods: PodIndex,
     /// In order of connection.
@@ -76,6 +78,7 @@ impl ControlPlane {
         ControlPlane {
             settings,
             mesh: Mesh::new(&objects),
+            translated: objects.clone(),
             objects,
             pods: PodIndex::new(pods),
             proxies: Vec::new(),
@@ -130,7 +133,7 @@ impl ControlPlane {
     /// A proxy subscribes: it gets all there is, at once (with the version of the state).
     pub fn connect(&mut self, _now: Nanos, proxy: ProxyIdentity) -> Push {
         let sent = self.parts(&proxy);
-        let resources = assemble(&sent.shared, &sent.inbound, &proxy);
+        let resources = sent.shared.assemble(&sent.inbound, &proxy);
         let push = Push {
             proxy: proxy.name.clone(),
             deltas: deltas(&Resources::default(), &resources),
@@ -188,7 +191,7 @@ impl ControlPlane {
     /// Everything a proxy with that identity is told as things stand.
     pub fn resources(&mut self, proxy: &ProxyIdentity) -> Resources {
         let parts = self.parts(proxy);
-        assemble(&parts.shared, &parts.inbound, proxy)
+        parts.shared.assemble(&parts.inbound, proxy)
     }
 
     fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {
@@ -197,7 +200,7 @@ impl ControlPlane {
         let shared = self
             .shared
             .entry(key)
-            .or_insert_with_key(|key| Arc::new(shared(mesh, key, pods)));
+            .or_insert_with_key(|key| Arc::new(Shared::new(mesh, key, pods)));
         let own = self.mesh.inbound_key(proxy);
         let inbound = self
             .inbound
@@ -211,25 +214,28 @@ impl ControlPlane {
 
     fn retranslate(&mut self, changed: &Changed) {
         if changed.configuration {
-            self.mesh = Mesh::new(&self.objects);
-            self.shared.clear();
-            self.inbound.clear();
-            return;
-        }
-        for (key, old) in &mut self.shared {
-            if old.follows_pods {
-                *old = Arc::new(shared(&self.mesh, key, &self.pods));
-                continue;
-            }
-            let pods = &self.pods;
-            let authentication = &self.mesh.rules.authentication;
-            let new = Arc::make_mut(old);
-            for (source, assignment) in new.sources.iter().zip(&mut new.endpoints) {
-                let concerned =
-                    |pod: &Arc<Pod>| source.service.selects(&pod.namespace, &pod.labels);
-                if changed.pods.iter().any(concerned) {
-                    replace(assignment, source.assignment(pods, authentication, key));
+            let old = std::mem::replace(&mut self.translated, self.objects.clone());
+            let differences = self.translated.differences(&old);
+            match self.mesh.after_rules(&self.translated, &differences) {
+                Some(mesh) => {
+                    let old = std::mem::replace(&mut self.mesh, mesh);
+                    for (key, shared) in &mut self.shared {
+                        let meshes = (&old, &self.mesh);
+                        *shared =
+                            Arc::new(shared.after_rules(meshes, key, &self.pods, &differences));
+                    }
                 }
+                None => {
+                    self.mesh = Mesh::new(&self.translated);
+                    self.shared.clear();
+                }
+            }
+            self.inbound.clear();
+        }
+        if !changed.pods.is_empty() {
+            for (key, shared) in &mut self.shared {
+                let new = shared.after_pods(&self.mesh, key, &self.pods, &changed.pods);
+                *shared = Arc::new(new);
             }
         }
     }
@@ -240,21 +246,22 @@ fn change(old: &Sent, new: &Sent, proxy: &ProxyIdentity, computed: &mut Computed
     let alike = Arc::ptr_eq(&old.inbound, &new.inbound) || old.inbound == new.inbound;
     let own_listeners = old.shared.listens_on_endpoints || new.shared.listens_on_endpoints;
     if own_listeners || !alike {
-        let whole = |sent: &Sent| assemble(&sent.shared, &sent.inbound, proxy);
+        let whole = |sent: &Sent| sent.shared.assemble(&sent.inbound, proxy);
         return deltas(&whole(old), &whole(new));
     }
     let address = |sent: &Sent| Arc::as_ptr(&sent.shared) as usize;
     let key = (address(old), address(new));
-    let whole = |sent: &Sent| assemble(&sent.shared, &Resources::default(), proxy);
+    let none = Resources::default();
     let known = computed.entry(key);
-    known
-        .or_insert_with(|| deltas(&whole(old), &whole(new)))
-        .clone()
-}
-
-/// Keeps the old copy of what did not change.
-fn replace(old: &mut Arc<LoadAssignment>, new: LoadAssignment) {
-    if **old != new {
-        *old = Arc::new(new);
-    }
+    let made = known.or_insert_with(|| match old.shared.has_clusters_of(&new.shared) {
+        true => deltas(
+            &old.shared.assemble_listening(&none, proxy),
+            &new.shared.assemble_listening(&none, proxy),
+        ),
+        false => deltas(
+            &old.shared.assemble(&none, proxy),
+            &new.shared.assemble(&none, proxy),
+        ),
+    });
+    made.clone()
 }

@@ -2,6 +2,7 @@
 
 use crate::codes::{NOT_FOUND, UNKNOWN_RULE_HOST};
 use crate::config::{Destination, DestinationRule, HttpAction, HttpRoute, Named, VirtualService};
+use crate::gateway_api::{self, check_route};
 use crate::ingress::is_served;
 use crate::names::{DOMAIN, full_name, gateway_name, is_within, overlap};
 use crate::object::{Body, Object};
@@ -26,10 +27,11 @@ struct Known<'a> {
 
 impl Objects {
     /// What names a thing that is not there: hosts no service has, ports it does not have, subsets
-    /// nobody defines, gateways missing; each at its place with the nearest right name. Hosts are
+    /// nobody defines, gateways missing, routes that nothing takes; each at its place with the nearest right name. Hosts are
     /// checked only if there is any Service to be found.
     pub fn check_references(&self, diagnostics: &mut Vec<Diagnostic>) {
         let known = Known::new(self);
+        let of_gateway_api = gateway_api::Known::new(self);
         for object in self.iter() {
             let before = diagnostics.len();
             match &object.body {
@@ -37,6 +39,9 @@ impl Objects {
                     known.check_virtual_service(object, spec, diagnostics);
                 }
                 Body::DestinationRule(spec) => known.check_rule(object, spec, diagnostics),
+                Body::GatewayApi(_) => {
+                    check_route(&of_gateway_api, object, known.hosts_known, diagnostics);
+                }
                 Body::Ingress(spec) if !is_served(self, &self.mesh_config(), spec) => {
                     diagnostics.push(
                         Diagnostic::warning("Istio does not serve this Ingress")
@@ -61,7 +66,9 @@ impl<'a> Known<'a> {
         let mut known = Known {
             objects,
             registry: objects.registry(),
-            hosts_known: objects.registry().services.iter().any(|s| s.kubernetes),
+            hosts_known: objects
+                .stored()
+                .any(|object| matches!(object.body, Body::Service(_))),
             gateways: BTreeSet::new(),
             subsets: BTreeMap::new(),
         };

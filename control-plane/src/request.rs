@@ -135,13 +135,14 @@ impl Request {
         });
     }
 
-    /// Makes it come from `pod`, which speaks mutual TLS if it has a proxy; to a sidecar that is asked
-    /// about it comes from outside.
+    /// Makes it come from `pod`: to a sidecar that is asked about it from outside, by mutual TLS if the
+    /// pod has a proxy.
     pub fn come_from(&mut self, pod: &Pod, proxy: &ProxyIdentity) {
         self.source = Some(pod.ip);
-        if proxy.kind == ProxyKind::Sidecar {
-            self.direction = Some(RequestDirection::Inbound);
+        if proxy.kind != ProxyKind::Sidecar {
+            return;
         }
+        self.direction = Some(RequestDirection::Inbound);
         if pod.proxy != ProxyKind::None && self.tls == RequestTls::None {
             self.tls = RequestTls::Mtls;
             let principal = pod.principal();

@@ -4,16 +4,17 @@
 use crate::authentication::Authentication;
 use crate::authorization::Authorization;
 use crate::config::{
-    DestinationRule, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Semantics, Sidecar, Subset,
-    TrafficPolicy, VirtualService, delegated, has_labels,
+    ExportTo, Gateway, HttpAction, HttpRoute, Semantics, Sidecar, TrafficPolicy, VirtualService,
+    delegated, has_labels,
 };
 use crate::ingress;
-use crate::names::{by_specificity, full_name, gateway_name, is_wildcard, is_within};
+use crate::names::{full_name, gateway_name};
 use crate::object::{Age, Body, Object};
 use crate::objects::Objects;
-use crate::registry::Service;
+use crate::policies::Policies;
+use crate::store::Difference;
 use proxy_core::xds::{ConfigRef, Name};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where rules for everybody live.
@@ -38,16 +39,6 @@ pub(crate) struct GatewayRule {
     pub(crate) id: Name,
 }
 
-/// DestinationRules of one host and namespace, merged.
-#[derive(Clone, Debug)]
-pub(crate) struct Policy {
-    pub(crate) policy: Option<TrafficPolicy>,
-    pub(crate) subsets: Vec<Subset>,
-    pub(crate) export_to: ExportTo,
-    pub(crate) selector: Option<Labels>,
-    pub(crate) origin: ConfigRef,
-}
-
 /// All rules.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
@@ -58,18 +49,63 @@ pub(crate) struct Rules {
     /// With a selector first, oldest first in each part.
     sidecars: Vec<Arc<Object>>,
     pub(crate) authorization: Authorization,
-    /// By namespace, then host.
-    policies: BTreeMap<Name, PoliciesOfNamespace>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct PoliciesOfNamespace {
-    by_host: BTreeMap<Name, Vec<Arc<Policy>>>,
-    /// Most specific first.
-    wildcards: Vec<Name>,
+    pub(crate) policies: Policies,
+    /// See [`Rules::look_at_locality`].
+    look_at_locality: bool,
+    /// See [`Rules::look_at_labels`].
+    look_at_labels: bool,
 }
 
 impl VirtualServiceRule {
+    /// `None` for any other kind.
+    fn new(objects: &Objects, object: &Arc<Object>) -> Option<VirtualServiceRule> {
+        let Body::VirtualService(spec) = &object.body else {
+            return None;
+        };
+        let namespace = &object.reference.namespace;
+        let gateways = spec.gateways.iter();
+        let gateways: Vec<Name> = gateways
+            .map(|name| gateway_name(&name.text, namespace))
+            .collect();
+        let hosts = spec.hosts.iter();
+        Some(VirtualServiceRule {
+            delegated: with_delegates(objects, spec, namespace),
+            object: Arc::clone(object),
+            hosts: hosts.map(|host| full_name(&host.text, namespace)).collect(),
+            gateways: match gateways.is_empty() {
+                true => vec!["mesh".into()],
+                false => gateways,
+            },
+        })
+    }
+
+    /// Whether `other` differs in no more than the HTTP rules and where these send, without a
+    /// destination that clients in `namespace` would know by this rule alone.
+    pub(crate) fn is_for_the_same(&self, other: &VirtualServiceRule, namespace: &Name) -> bool {
+        let destinations = |rule: &VirtualServiceRule| -> BTreeSet<(Name, Option<u16>)> {
+            rule.destinations_from(namespace).collect()
+        };
+        let (own, others) = (self.spec(), other.spec());
+        order(&self.object) == order(&other.object)
+            && self.hosts == other.hosts
+            && self.gateways == other.gateways
+            && own.export_to == others.export_to
+            && own.semantics == others.semantics
+            && own.tls == others.tls
+            && own.tcp == others.tcp
+            && destinations(self) == destinations(other)
+    }
+
+    /// Whether some rule is for pods with certain labels.
+    fn selects_by_label(&self) -> bool {
+        let spec = self.spec();
+        let http = self.http().iter().flat_map(|http| &http.matches);
+        let l4 = spec.tls.iter().chain(&spec.tcp);
+        let l4 = l4.flat_map(|l4| l4.matches.iter().map(|m| &m.statics));
+        let mut statics = http.map(|m| &m.statics).chain(l4);
+        statics.any(|statics| !statics.source_labels.is_empty())
+    }
+
     pub(crate) fn spec(&self) -> &VirtualService {
         match &self.object.body {
             Body::VirtualService(spec) => spec,
@@ -147,26 +183,9 @@ impl Rules {
         for object in sorted {
             let namespace = &object.reference.namespace;
             match &object.body {
-                Body::VirtualService(spec) => {
-                    let gateway = |name: &Name| gateway_name(name, namespace);
-                    let gateways: Vec<Name> = spec
-                        .gateways
-                        .iter()
-                        .map(|name| gateway(&name.text))
-                        .collect();
-                    rules.virtual_services.push(Arc::new(VirtualServiceRule {
-                        delegated: with_delegates(objects, spec, namespace),
-                        object: Arc::clone(object),
-                        hosts: spec
-                            .hosts
-                            .iter()
-                            .map(|host| full_name(&host.text, namespace))
-                            .collect(),
-                        gateways: match gateways.is_empty() {
-                            true => vec!["mesh".into()],
-                            false => gateways,
-                        },
-                    }));
+                Body::VirtualService(_) => {
+                    let rule = VirtualServiceRule::new(objects, object);
+                    rules.virtual_services.extend(rule.map(Arc::new));
                 }
                 Body::Gateway(_) => rules.gateways.push(GatewayRule {
                     object: Arc::clone(object),
@@ -175,7 +194,7 @@ impl Rules {
                 Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
                 Body::AuthorizationPolicy(_) => rules.authorization.add(object),
                 Body::RequestAuthentication(_) => rules.authentication.add_tokens(object),
-                Body::DestinationRule(rule) => rules.add_policy(object, rule),
+                Body::DestinationRule(rule) => rules.policies.add(object, rule),
                 Body::Sidecar(_) => rules.sidecars.push(Arc::clone(object)),
                 _ => {}
             }
@@ -183,42 +202,80 @@ impl Rules {
         rules
             .sidecars
             .sort_by_key(|object| spec_of(object).selector.is_none());
-        for policies in rules.policies.values_mut() {
-            let hosts = policies.by_host.keys().filter(|host| is_wildcard(host));
-            policies.wildcards = hosts.cloned().collect();
-            policies.wildcards.sort_by(|a, b| by_specificity(a, b));
-        }
+        rules.policies.index_wildcards();
+        rules.look();
         rules
     }
 
-    fn add_policy(&mut self, object: &Object, rule: &DestinationRule) {
-        let namespace = &object.reference.namespace;
-        let host = full_name(&rule.host.text, namespace);
-        let of_namespace = self.policies.entry(namespace.clone()).or_default();
-        let list = of_namespace.by_host.entry(host).or_default();
-        let same = list.iter_mut().find(|older| {
-            older.selector == rule.workload_selector && includes(&rule.export_to, &older.export_to)
-        });
-        match same {
-            Some(older) => {
-                let older = Arc::make_mut(older);
-                if older.policy.is_none() {
-                    older.policy.clone_from(&rule.policy);
-                }
-                for subset in &rule.subsets {
-                    if !older.subsets.iter().any(|s| s.name == subset.name) {
-                        older.subsets.push(subset.clone());
+    /// The same after `differences`; `None` if they are not of VirtualServices and DestinationRules
+    /// alone.
+    pub(crate) fn updated(
+        &self,
+        objects: &Objects,
+        differences: &[Difference<'_>],
+    ) -> Option<Rules> {
+        let mut rules = self.clone();
+        let mut namespaces = BTreeSet::new();
+        let mut delegates = false;
+        for difference in differences {
+            for object in difference.old.into_iter().chain(difference.new) {
+                match &object.body {
+                    Body::VirtualService(spec) => delegates |= spec.hosts.is_empty(),
+                    Body::DestinationRule(_) => {
+                        namespaces.insert(object.reference.namespace.clone());
                     }
+                    _ => return None,
                 }
             }
-            None => list.push(Arc::new(Policy {
-                policy: rule.policy.clone(),
-                subsets: rule.subsets.clone(),
-                export_to: rule.export_to.clone(),
-                selector: rule.workload_selector.clone(),
-                origin: object.origin(),
-            })),
+            let place = |rules: &Rules, object: &Object| {
+                let all = &rules.virtual_services;
+                all.binary_search_by_key(&order(object), |rule| order(&rule.object))
+            };
+            let rule = |object: &&Arc<Object>| matches!(object.body, Body::VirtualService(_));
+            if let Some(old) = difference.old.filter(rule) {
+                rules
+                    .virtual_services
+                    .retain(|rule| !Arc::ptr_eq(&rule.object, old));
+            }
+            if let Some(new) = difference.new.filter(rule) {
+                let at = place(&rules, new).unwrap_or_else(|at| at);
+                let rule = VirtualServiceRule::new(objects, new)?;
+                rules.virtual_services.insert(at, Arc::new(rule));
+            }
         }
+        if delegates {
+            for rule in &mut rules.virtual_services {
+                if rule.delegated.is_some() {
+                    *rule = Arc::new(VirtualServiceRule::new(objects, &rule.object)?);
+                }
+            }
+        }
+        for namespace in &namespaces {
+            let made = objects.gateway_api().objects.iter();
+            let made = made.filter(|object| object.reference.namespace == *namespace);
+            let stored = objects.of_namespace("DestinationRule", namespace);
+            let mut all: Vec<&Arc<Object>> = stored.chain(made).collect();
+            all.sort_by_key(|object| order(object));
+            rules.policies.renew(namespace, &all);
+        }
+        rules.look();
+        Some(rules)
+    }
+
+    fn look(&mut self) {
+        self.look_at_locality = self
+            .policies
+            .any_blocks(|blocks| blocks.outlier_detection.is_some() || blocks.locality.is_some());
+        let fails_over_by_label = |blocks: &TrafficPolicy| {
+            let setting = blocks.locality.as_ref();
+            setting.is_some_and(|setting| !setting.failover_priority.is_empty())
+        };
+        self.look_at_labels = self.policies.any_selects()
+            || self.policies.any_blocks(fails_over_by_label)
+            || self
+                .virtual_services
+                .iter()
+                .any(|rule| rule.selects_by_label());
     }
 
     /// The Sidecar that applies to pods with `labels`: one that selects them, else that of their
@@ -267,89 +324,15 @@ impl Rules {
         visible
     }
 
-    /// The policy that holds for clients with `labels` in `namespace` towards `service`: of their
-    /// own namespace, else of the service's, else of the root namespace.
-    pub(crate) fn policy_for(
-        &self,
-        namespace: &str,
-        labels: &[(Name, Name)],
-        service: &Service,
-    ) -> Option<&Arc<Policy>> {
-        let exported = |policy: &Policy| policy.export_to.shows(namespace);
-        let others = |policy: &Policy| exported(policy) && policy.selector.is_none();
-        if namespace != ROOT_NAMESPACE
-            && let Some(found) = self.policies_in(namespace, &service.host, exported)
-        {
-            // The most specific host decides, even if its rules are for other pods only.
-            let selected = found.iter().find(|policy| {
-                let wanted = policy.selector.as_ref();
-                exported(policy) && wanted.is_some_and(|wanted| has_labels(labels, wanted))
-            });
-            return selected.or_else(|| found.iter().rev().find(|policy| others(policy)));
-        }
-        [&*service.namespace, ROOT_NAMESPACE]
-            .into_iter()
-            .find_map(|of| self.policies_in(of, &service.host, others))
-            .and_then(|found| found.iter().rev().find(|policy| others(policy)))
-    }
-
-    /// The policies of the most specific host of a namespace that has a visible one.
-    fn policies_in(
-        &self,
-        namespace: &str,
-        host: &Name,
-        visible: impl Fn(&Policy) -> bool,
-    ) -> Option<&[Arc<Policy>]> {
-        let of_namespace = self.policies.get(namespace)?;
-        let wildcards = of_namespace.wildcards.iter();
-        let wildcards = wildcards.filter(|pattern| is_within(host, pattern));
-        std::iter::once(host)
-            .chain(wildcards)
-            .filter_map(|host| of_namespace.by_host.get(host))
-            .find(|list| list.iter().any(|policy| visible(policy)))
-            .map(Vec::as_slice)
-    }
-
     /// Whether endpoints can have priorities by their distance from the proxy: only where outliers
     /// are detected.
     pub(crate) fn look_at_locality(&self) -> bool {
-        self.any_blocks(|blocks| blocks.outlier_detection.is_some() || blocks.locality.is_some())
-    }
-
-    /// Whether the blocks of any level of any policy are such.
-    fn any_blocks(&self, such: impl Fn(&TrafficPolicy) -> bool) -> bool {
-        let policies = self.policies.values();
-        let mut policies =
-            policies.flat_map(|of_namespace| of_namespace.by_host.values().flatten());
-        policies.any(|rule| {
-            let subsets = rule.subsets.iter().filter_map(|s| s.policy.as_ref());
-            rule.policy.iter().chain(subsets).any(|policy| {
-                let at_ports = policy.port_level.iter().map(|(_, blocks)| blocks);
-                std::iter::once(policy).chain(at_ports).any(&such)
-            })
-        })
+        self.look_at_locality
     }
 
     /// Whether what a sidecar is told can depend on the labels of its pod.
     pub(crate) fn look_at_labels(&self) -> bool {
-        let selects = self.policies.values().any(|of_namespace| {
-            let mut policies = of_namespace.by_host.values().flatten();
-            policies.any(|policy| policy.selector.is_some())
-        });
-        let fails_over_by_label = |blocks: &TrafficPolicy| {
-            let setting = blocks.locality.as_ref();
-            setting.is_some_and(|setting| !setting.failover_priority.is_empty())
-        };
-        selects
-            || self.any_blocks(fails_over_by_label)
-            || self.virtual_services.iter().any(|rule| {
-                let spec = rule.spec();
-                let http = rule.http().iter().flat_map(|http| &http.matches);
-                let l4 = spec.tls.iter().chain(&spec.tcp);
-                http.map(|m| &m.statics)
-                    .chain(l4.flat_map(|l4| l4.matches.iter().map(|m| &m.statics)))
-                    .any(|statics| !statics.source_labels.is_empty())
-            })
+        self.look_at_labels
     }
 }
 
@@ -399,15 +382,4 @@ fn order(object: &Object) -> (Age, Name, Name) {
         reference.name.clone(),
         reference.namespace.clone(),
     )
-}
-
-/// Whether `newer` shows an object to everybody that `older` shows it to.
-fn includes(newer: &ExportTo, older: &ExportTo) -> bool {
-    match (newer, older) {
-        (ExportTo::Everyone, ExportTo::Everyone) => true,
-        (ExportTo::Namespaces(newer), ExportTo::Namespaces(older)) => {
-            older.iter().all(|name| newer.contains(name))
-        }
-        _ => false,
-    }
 }

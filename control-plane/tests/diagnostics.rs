@@ -102,8 +102,8 @@ fn what_is_not_supported_is_said() {
     insta::assert_snapshot!(said(
         "apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
-metadata: {name: deny}
-spec: {}
+metadata: {name: ask}
+spec: {action: CUSTOM, provider: {name: opa}, rules: [{}]}
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule

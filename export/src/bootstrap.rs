@@ -245,6 +245,16 @@ pub fn left_out(resources: &Resources<'_>) -> Vec<String> {
                 listener.name
             ));
         }
+        let tokens = |chain: &FilterChain| match &chain.filter {
+            NetworkFilter::Http(manager) => manager.jwt.is_some(),
+            NetworkFilter::Tcp(_) => false,
+        };
+        if listener.filter_chains.iter().any(tokens) {
+            lines.push(format!(
+                "listener {}: tokens are not looked at, as their keys are not fetched",
+                listener.name
+            ));
+        }
     }
     lines
 }

@@ -21,6 +21,23 @@ struct Loop {
     passes: u64,
 }
 
+/// Denies a path, and asks about every request.
+fn guarded() -> Listener {
+    let mut guarded = listener();
+    if let NetworkFilter::Http(manager) = &mut guarded.filter_chains[0].filter {
+        manager.rbac = vec![Rbac {
+            action: RbacAction::Deny,
+            policies: vec![RbacPolicy {
+                name: "some".into(),
+                permissions: vec![Condition::Path(StringMatch::Exact("/denied".into()))],
+                principals: vec![Condition::Any],
+                origin: None,
+            }],
+        }];
+    }
+    guarded
+}
+
 impl Loop {
     fn new(workers: u32, path: &str, status: u16) -> Loop {
         let identity = Identity::new(1, "p".into(), workers);
@@ -67,7 +84,7 @@ impl Loop {
                 remove: vec![],
             },
             XdsDelta::Listeners {
-                upsert: vec![listener().into()],
+                upsert: vec![guarded().into()],
                 remove: vec![],
             },
         ] {
@@ -179,6 +196,7 @@ fn steady_state_allocates_nothing() {
         (1, "/c", 503), // retried twice, then passed on
         (1, "/none", 0),
         (1, "/nowhere", 0),
+        (1, "/denied", 0),
     ] {
         let mut all = Loop::new(workers, path, status);
         for n in 0..2000 {

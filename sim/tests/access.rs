@@ -90,8 +90,10 @@ fn a_mode_that_does_not_fit_fails_as_in_a_mesh() {
         assert_eq!(outcome(&run, "read"), unavailable("UC"));
     }
     // The handshake fails, so that there is no connection: that is tried again.
-    for run in mismatch("ISTIO_MUTUAL", "DISABLE") {
-        assert_eq!(outcome(&run, "read"), unavailable("UF,URX"));
+    for (tls, mode) in [("ISTIO_MUTUAL", "DISABLE"), ("SIMPLE", "PERMISSIVE")] {
+        for run in mismatch(tls, mode) {
+            assert_eq!(outcome(&run, "read"), unavailable("UF,URX"), "{tls} {mode}");
+        }
     }
     for (tls, mode) in [("DISABLE", "PERMISSIVE"), ("ISTIO_MUTUAL", "STRICT")] {
         for run in mismatch(tls, mode) {

@@ -1,5 +1,6 @@
 //! Istio's objects as typed values, read strictly: one file for each kind.
 
+mod attribute;
 mod authorization_policy;
 mod connection_pool;
 mod cors;
@@ -30,9 +31,8 @@ mod unreachable;
 mod virtual_service;
 mod workload_entry;
 
-pub(crate) use authorization_policy::{
-    AccessRule, Attribute, AttributeKey, AuthorizationAction, AuthorizationPolicy, parse_range,
-};
+pub(crate) use attribute::{Attribute, AttributeKey, parse_range};
+pub(crate) use authorization_policy::{AccessRule, AuthorizationAction, AuthorizationPolicy};
 pub(crate) use connection_pool::ConnectionPool;
 pub(crate) use delegate::delegated;
 pub(crate) use destination_rule::{DestinationRule, Subset};

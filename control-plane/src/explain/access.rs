@@ -7,14 +7,19 @@ use proxy_core::telemetry::Details;
 use proxy_core::xds::{FilterChain, HttpConnectionManager, Listener, Rbac, RbacAction};
 
 /// How the bytes arrive, in words.
-pub(super) fn secured(opened: &Opened, chain: &FilterChain) -> &'static str {
-    match (&opened.tls, chain.terminates_tls) {
-        (None, false) => "plain text, as the filter chain takes it",
-        (None, true) => "plain text, where the filter chain ends TLS",
-        (Some(tls), true) if tls.mutual => "mutual TLS, which ends here",
-        (Some(_), true) => "TLS, which ends here",
-        (Some(tls), false) if tls.mutual => "mutual TLS, which does not end here",
-        (Some(_), false) => "TLS, which does not end here",
+pub(super) fn secured(opened: &Opened, chain: &FilterChain) -> String {
+    let arrived = match &opened.tls {
+        None if chain.terminates_tls => return "plain text, where TLS is to end".to_owned(),
+        None => return "plain text".to_owned(),
+        Some(tls) if !tls.mutual => "TLS".to_owned(),
+        Some(tls) => match &tls.principal {
+            Some(principal) => format!("mutual TLS of {principal}"),
+            None => "mutual TLS of a client that is not named".to_owned(),
+        },
+    };
+    match chain.terminates_tls {
+        true => format!("{arrived}, which ends here"),
+        false => format!("{arrived}, which does not end here"),
     }
 }
 
@@ -56,13 +61,16 @@ impl Explanation {
     ) -> bool {
         if let Some(jwt) = &manager.jwt {
             let rules = jwt.providers.iter().filter_map(|one| one.origin.as_ref());
-            let rules: Vec<String> = rules.map(described).collect();
-            let rules = rules.join("; ");
-            self.say(match token {
-                Token::Absent => format!("no token is looked at by {rules}"),
-                Token::Accepted(claims) => format!("claims {claims} are accepted by {rules}"),
-                Token::Refused(problem) => format!("{} by {rules}", problem.as_str()),
-            });
+            let names: Vec<String> = rules.clone().map(described).collect();
+            let names = names.join("; ");
+            match token {
+                Token::Absent => self.say(format!("no token for {names}")),
+                Token::Accepted(claims) => self.say(format!("claims {claims}, taken by {names}")),
+                Token::Refused(problem) => {
+                    rules.for_each(|rule| self.configured_by(Some(rule)));
+                    self.say(format!("token refused by {names}: {}", problem.as_str()));
+                }
+            }
         }
         let (status, details) = match token {
             Token::Refused(problem) => {

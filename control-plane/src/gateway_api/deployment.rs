@@ -1,5 +1,5 @@
-//! The Service and the pods that Istio's controller makes for a Gateway. They are made up here only
-//! where no pods are listed: what lists the pods of a cluster lists these too.
+//! The Service and the pods that Istio's controller makes for a Gateway. They are made up here unless
+//! the configuration has pods and no Deployments: what lists the pods of a cluster lists these too.
 
 use super::Spec;
 use super::gateway::Gateway;
@@ -20,8 +20,12 @@ const STATUS_PORT: u16 = 15021;
 
 /// The Services and Deployments of the Gateways of `objects`, beside those that are there.
 pub(crate) fn deployed(objects: &Objects) -> Vec<Arc<Object>> {
-    let listed = |object: &&Arc<Object>| matches!(object.body, Body::Pod(_));
-    if objects.stored().any(|object| listed(&object)) {
+    let any = |kind: &str| {
+        objects
+            .stored()
+            .any(|object| *object.reference.kind == *kind)
+    };
+    if any("Pod") && !any("Deployment") {
         return Vec::new();
     }
     let mut made = Vec::new();

@@ -119,60 +119,30 @@ impl Gateway {
         let mut fields = Fields::of(node, "a Gateway of the Gateway API", diagnostics)?;
         let class = fields.required_text("gatewayClassName");
         let listeners = read_listeners(&mut fields);
-        let mut addresses = Vec::new();
-        for node in fields.list("addresses") {
-            let mut inner = Fields::of(node, "an address", fields.diagnostics)?;
-            let kind = match inner.text("type").as_deref() {
-                None | Some("IPAddress") => AddressType::Ip,
-                Some("Hostname") => AddressType::Hostname,
-                Some(other) => AddressType::Other(other.into()),
-            };
-            let value = inner.text("value").unwrap_or_default();
-            inner.finish();
-            addresses.push((kind, value.into()));
-        }
-        let (mut infrastructure_labels, mut parameters) = (None, None);
-        if let Some(node) = fields.optional("infrastructure") {
-            let mut inner = Fields::of(node, "the infrastructure", fields.diagnostics)?;
-            if inner.optional("labels").is_some() {
-                infrastructure_labels = Some(labels(&mut inner, "labels"));
-            }
-            if let Some(node) = inner.optional("parametersRef") {
-                let to = ObjectReference::read_node(node, inner.diagnostics)?;
-                let text = |text: Option<Name>| text.unwrap_or_else(|| "".into());
-                parameters = Some((text(to.group), text(to.kind), to.name.text));
-            }
-            inner.ignore(&["annotations"]);
-            inner.finish();
-        }
+        let addresses = fields.list("addresses").iter();
+        let addresses = addresses
+            .filter_map(|node| read_address(node, fields.diagnostics))
+            .collect();
+        let (infrastructure_labels, parameters) = match fields.optional("infrastructure") {
+            Some(node) => read_infrastructure(node, fields.diagnostics)?,
+            None => (None, None),
+        };
         let allowed_listeners = match fields.optional("allowedListeners") {
             None => None,
             Some(node) => {
                 let mut inner = Fields::of(node, "the allowed listeners", fields.diagnostics)?;
-                let namespaces = match inner.optional("namespaces") {
-                    Some(node) => Namespaces::read(node, Namespaces::None, inner.diagnostics),
-                    None => None,
-                };
+                let namespaces = inner.optional("namespaces");
+                let namespaces = namespaces
+                    .and_then(|node| Namespaces::read(node, Namespaces::None, inner.diagnostics));
                 inner.finish();
                 namespaces
             }
         };
-        let (mut frontend, mut backend_certificate) = (Frontend::default(), None);
-        if let Some(node) = fields.optional("tls") {
-            let mut inner = Fields::of(node, "TLS of a Gateway", fields.diagnostics)?;
-            if let Some(node) = inner.optional("frontend") {
-                frontend = Frontend::read(node, inner.diagnostics)?;
-            }
-            if let Some(node) = inner.optional("backend") {
-                let mut backend = Fields::of(node, "TLS to backends", inner.diagnostics)?;
-                let reference = backend.optional("clientCertificateRef");
-                backend_certificate = reference
-                    .and_then(|node| ObjectReference::read_node(node, backend.diagnostics));
-                backend.finish();
-            }
-            inner.finish();
-        }
-        fields.unsupported(&["defaultScope"]);
+        let (frontend, backend_certificate) = match fields.optional("tls") {
+            Some(node) => read_tls(node, fields.diagnostics)?,
+            None => (Frontend::default(), None),
+        };
+        fields.unsupported(&["defaultScope", "backendTLS"]);
         fields.finish();
         let name_override = annotations
             .iter()
@@ -194,6 +164,58 @@ impl Gateway {
     pub(crate) fn managed(&self) -> bool {
         matches!(&self.addresses[..], [] | [(AddressType::Ip, _)])
     }
+}
+
+/// A `GatewaySpecAddress`.
+fn read_address(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<(AddressType, Name)> {
+    let mut fields = Fields::of(node, "an address", diagnostics)?;
+    let kind = match fields.text("type").as_deref() {
+        None | Some("IPAddress") => AddressType::Ip,
+        Some("Hostname") => AddressType::Hostname,
+        Some(other) => AddressType::Other(other.into()),
+    };
+    let value = fields.text("value").unwrap_or_default();
+    fields.finish();
+    Some((kind, value.into()))
+}
+
+/// Labels, and the parameters as a reference.
+type Infrastructure = (Option<Labels>, Option<(Name, Name, Name)>);
+
+fn read_infrastructure(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Infrastructure> {
+    let mut fields = Fields::of(node, "the infrastructure", diagnostics)?;
+    let stated = fields.optional("labels").is_some();
+    let own = labels(&mut fields, "labels");
+    let parameters = fields.optional("parametersRef");
+    let parameters =
+        parameters.and_then(|node| ObjectReference::read_node(node, fields.diagnostics));
+    fields.ignore(&["annotations"]);
+    fields.finish();
+    let text = |text: Option<Name>| text.unwrap_or_else(|| "".into());
+    let parameters = parameters.map(|to| (text(to.group), text(to.kind), to.name.text));
+    Some((stated.then_some(own), parameters))
+}
+
+/// What clients have to show, and what is shown to backends.
+fn read_tls(
+    node: &Node,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<(Frontend, Option<ObjectReference>)> {
+    let mut fields = Fields::of(node, "TLS of a Gateway", diagnostics)?;
+    let frontend = match fields.optional("frontend") {
+        Some(node) => Frontend::read(node, fields.diagnostics)?,
+        None => Frontend::default(),
+    };
+    let mut certificate = None;
+    if let Some(node) = fields.optional("backend") {
+        let mut backend = Fields::of(node, "TLS to backends", fields.diagnostics)?;
+        let reference = backend.optional("clientCertificateRef");
+        certificate =
+            reference.and_then(|node| ObjectReference::read_node(node, backend.diagnostics));
+        backend.finish();
+    }
+    fields.finish();
+    Some((frontend, certificate))
 }
 
 impl ListenerSet {
@@ -273,6 +295,8 @@ impl ListenerTls {
         let passthrough = crate::config::choice(&mut fields, "mode", &modes).unwrap_or(false);
         let certificates = references(&mut fields, "certificateRefs");
         let options = labels(&mut fields, "options");
+        // Of versions before the Gateway's own `tls`.
+        fields.unsupported(&["frontendValidation"]);
         fields.finish();
         Some(ListenerTls {
             passthrough,

@@ -1,6 +1,7 @@
 //! HTTPRoutes and GRPCRoutes to the rules of VirtualServices.
 
 use super::backends::{Found, find, weight};
+use super::filters::Filters;
 use super::known::{Known, Problem};
 use super::route::{Route, RouteKind, Rule};
 use crate::config::{HttpAction, HttpMatch, HttpRoute, MirrorTo, RouteDestination, Static};
@@ -68,25 +69,7 @@ fn http_rule(
     if let Some(message) = &filters.invalid {
         return Err(Problem::new("InvalidFilter", message.clone()));
     }
-    let mut mirrors = Vec::new();
-    let mut mirror_problem = None;
-    for (backend, fraction_ppm) in &filters.mirrors {
-        let problem = match find(known, backend, kind, own, granting) {
-            Found::There(destination, None) => {
-                mirrors.push(MirrorTo {
-                    destination,
-                    fraction_ppm: *fraction_ppm,
-                });
-                continue;
-            }
-            Found::There(_, Some(problem)) | Found::Refused(problem) => problem,
-        };
-        match kind {
-            RouteKind::Http => mirror_problem = Some(problem),
-            _ => return Err(problem),
-        }
-    }
-    mirrors.retain(|mirror| mirror.fraction_ppm > 0);
+    let (mirrors, mirror_problem) = mirrors(known, filters, kind, own, granting)?;
     let mut problem = None;
     let action = match (&filters.redirect, weight(&rule.backends)) {
         // Every request to nobody is an error of the server.
@@ -133,6 +116,32 @@ fn http_rule(
         headers: filters.headers.clone(),
     };
     Ok((http, joined(problem, mirror_problem)))
+}
+
+/// Mirrors that cannot be reached are left out of an HTTPRoute; a GRPCRoute is refused for them.
+fn mirrors(
+    known: &Known<'_>,
+    filters: &Filters,
+    kind: RouteKind,
+    own: &Name,
+    granting: bool,
+) -> Result<(Vec<MirrorTo>, Option<Problem>), Problem> {
+    let mut mirrors = Vec::new();
+    let mut found = None;
+    for (backend, fraction_ppm) in &filters.mirrors {
+        match find(known, backend, kind, own, granting) {
+            Found::There(_, None) if *fraction_ppm == 0 => {}
+            Found::There(destination, None) => mirrors.push(MirrorTo {
+                destination,
+                fraction_ppm: *fraction_ppm,
+            }),
+            Found::There(_, Some(problem)) | Found::Refused(problem) => match kind {
+                RouteKind::Http => found = Some(problem),
+                _ => return Err(problem),
+            },
+        }
+    }
+    Ok((mirrors, found))
 }
 
 fn joined(first: Option<Problem>, second: Option<Problem>) -> Option<Problem> {

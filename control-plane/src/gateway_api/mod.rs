@@ -11,6 +11,7 @@
 //! | `attach` | which routes bind to which listeners |
 //! | `backends`, `http`, `merge`, `connections` | from routes to VirtualServices |
 //! | `policies` | from BackendTLSPolicies to DestinationRules |
+//! | `check` | routes that name things that are not there |
 //! | `status` | the conditions that the controller writes |
 //! | `translate` | all of it together |
 
@@ -18,6 +19,7 @@ mod addresses;
 mod attach;
 mod backends;
 mod certificates;
+mod check;
 mod connections;
 mod deployment;
 mod filters;
@@ -36,7 +38,9 @@ mod route;
 mod status;
 mod translate;
 
+pub(crate) use check::check_route;
 pub(crate) use deployment::deployed;
+pub(crate) use known::Known;
 pub use status::{GatewayApiStatus, StatusCondition, StatusReference};
 pub(crate) use translate::{Translated, translated};
 

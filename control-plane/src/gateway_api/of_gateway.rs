@@ -2,12 +2,12 @@
 
 use super::Spec;
 use super::addresses::Addresses;
-use super::gateway::{AddressType, Gateway, ListenerSet};
+use super::gateway::{AddressType, Gateway, Listener, ListenerSet};
 use super::known::{Controller, Known, Problem};
 use super::listener_tls::backend_certificate;
 use super::listeners::{
-    Outcome, Owner, Parent, conflicted, conflicts, outcome, parent_of, services_of,
-    takes_listeners, with_port,
+    Outcome, Owner, conflicted, conflicts, outcome, parent_of, services_of, takes_listeners,
+    with_port,
 };
 use super::status::{Conditions, ListenerStatus, StatusAddress, StatusBody, StatusCondition};
 use super::translate::{Statuses, Translated, key};
@@ -28,94 +28,80 @@ pub(crate) struct GatewayContext<'a> {
 
 impl GatewayContext<'_> {
     /// Adds what it and its ListenerSets become.
-    pub(crate) fn translate(
-        &self,
-        made: &mut Translated,
-        parents: &mut Vec<Parent>,
-        statuses: &mut Statuses,
-    ) {
+    pub(crate) fn translate(&self, made: &mut Translated, statuses: &mut Statuses) {
         if self.controller == Controller::Remote {
             statuses.insert(key(self.object), self.remote());
             return;
         }
         let (services, address_problem) = services_of(self.object, self.gateway, self.controller);
-        let sets = self.listener_sets();
         let unusable = services.is_empty() && address_problem.is_some();
-        let mut listeners: Vec<ListenerStatus> = Vec::new();
-        let mut valid = 0;
-        let mut ports = BTreeSet::new();
-        let own = &self.gateway.listeners;
-        let of_sets: Vec<Vec<_>> = sets
+        let sets = self.listener_sets();
+        let own: Vec<Entry> = self
+            .gateway
+            .listeners
             .iter()
-            .map(|(_, set)| set.listeners.iter().map(with_port).collect())
+            .map(|l| (l.clone(), None))
             .collect();
-        let all = own.iter().chain(of_sets.iter().flatten().map(|(l, _)| l));
-        let lost = match self.controller {
-            Controller::Gateway => conflicts(all),
+        let of_sets = sets
+            .iter()
+            .map(|(_, set)| set.listeners.iter().map(with_port).collect());
+        let of_sets: Vec<Vec<Entry>> = of_sets.collect();
+        let all = own.iter().chain(of_sets.iter().flatten());
+        let mut lost = match self.controller {
+            Controller::Gateway => conflicts(all.map(|(listener, _)| listener)),
             _ => vec![None; own.len()],
-        };
-        let mut lost = lost.into_iter();
-        if !unusable {
-            for listener in own {
-                let owner = self.owner("Gateway", self.object, &services);
-                let outcome = match lost.next().flatten() {
-                    Some(reason) => conflicted(listener, reason),
-                    None => outcome(self.known, &owner, listener, None),
-                };
-                valid += usize::from(outcome.valid);
-                ports.extend(outcome.port);
-                listeners.push(self.keep(outcome, made, parents));
-            }
         }
-        let mut attached_sets = 0;
-        for ((set, _), of_set) in sets.iter().zip(&of_sets) {
-            let owner = self.owner("ListenerSet", set, &services);
-            let mut status = StatusBody::default();
-            let mut own_ports = BTreeSet::new();
-            let mut valid_here = 0;
-            for (listener, problem) in of_set.iter().filter(|_| !unusable) {
-                let outcome = match lost.next().flatten() {
-                    Some(reason) => conflicted(listener, reason),
-                    None => outcome(self.known, &owner, listener, problem.clone()),
-                };
-                valid_here += usize::from(outcome.valid);
-                own_ports.extend(outcome.port);
-                if outcome.valid {
-                    ports.extend(outcome.port);
-                }
-                status.listeners.push(match outcome.valid {
-                    true => self.keep(outcome, made, parents),
-                    false => outcome.status,
-                });
-            }
-            attached_sets += usize::from(valid_here > 0);
-            let listens = valid_here > 0 || unusable;
-            status.conditions =
-                self.set_conditions(&services, &own_ports, address_problem.as_ref(), listens);
+        .into_iter();
+        let mut outcomes = |kind, object, entries: &[Entry]| -> Vec<Outcome> {
+            let owner = self.owner(kind, object, &services);
+            let usable = entries.iter().filter(|_| !unusable);
+            let one = |(listener, problem): &Entry| match lost.next().flatten() {
+                Some(reason) => conflicted(listener, reason),
+                None => outcome(self.known, &owner, listener, problem.clone()),
+            };
+            usable.map(one).collect()
+        };
+        let found = outcomes("Gateway", self.object, &own);
+        let mut ports: BTreeSet<u16> = found.iter().filter_map(|one| one.port).collect();
+        let valid = found.iter().filter(|one| one.valid).count();
+        let found = found.into_iter().map(|one| keep(one, made));
+        let listeners: Vec<ListenerStatus> = found.collect();
+        let mut attached = 0;
+        for ((set, _), entries) in sets.iter().zip(&of_sets) {
+            let found = outcomes("ListenerSet", set, entries);
+            let own_ports = found.iter().filter_map(|one| one.port).collect();
+            let valid = found.iter().filter(|one| one.valid);
+            ports.extend(valid.clone().filter_map(|one| one.port));
+            let stands = valid.count() > 0;
+            attached += usize::from(stands);
+            let status = StatusBody {
+                conditions: self.set_conditions(
+                    &services,
+                    &own_ports,
+                    address_problem.as_ref(),
+                    stands || unusable,
+                ),
+                // Routes do not bind to those that are not valid.
+                listeners: found
+                    .into_iter()
+                    .map(|one| match one.valid {
+                        true => keep(one, made),
+                        false => one.status,
+                    })
+                    .collect(),
+                ..StatusBody::default()
+            };
             statuses.insert(key(set), status);
         }
-        let mut status = self.status(
-            &services,
-            &ports,
-            address_problem,
-            (valid, own.len()),
-            unusable,
-        );
-        status.listeners = listeners;
-        status.attached_listener_sets = (attached_sets > 0).then_some(attached_sets);
+        let counts = (valid, own.len());
+        let status = self.status(&services, &ports, address_problem, counts, unusable);
+        let status = StatusBody {
+            listeners,
+            attached_listener_sets: (attached > 0).then_some(attached),
+            ..status
+        };
         statuses.insert(key(self.object), status);
         self.refused_sets(statuses);
-    }
-
-    fn keep(
-        &self,
-        outcome: Outcome,
-        made: &mut Translated,
-        parents: &mut Vec<Parent>,
-    ) -> ListenerStatus {
-        made.objects.extend(outcome.gateway);
-        parents.extend(outcome.parent);
-        outcome.status
     }
 
     fn owner<'o>(
@@ -297,4 +283,14 @@ impl GatewayContext<'_> {
             ..StatusBody::default()
         }
     }
+}
+
+/// A listener, and what is wrong with its port.
+type Entry = (Listener, Option<Problem>);
+
+/// Adds what a listener becomes.
+fn keep(outcome: Outcome, made: &mut Translated) -> ListenerStatus {
+    made.objects.extend(outcome.gateway);
+    made.parents.extend(outcome.parent);
+    outcome.status
 }

@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub(crate) struct Translated {
     /// Gateways, VirtualServices and DestinationRules of Istio.
     pub(crate) objects: Vec<Arc<Object>>,
+    /// The listeners that routes can bind to.
+    pub(crate) parents: Vec<Parent>,
     /// By kind, namespace and name.
     pub(crate) statuses: Vec<GatewayApiStatus>,
 }
@@ -39,22 +41,44 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
         return Translated::default();
     }
     let known = Known::new(objects);
-    let pods = objects.pods();
     let mut made = Translated::default();
-    let mut parents = Vec::new();
-    let mut statuses: Statuses = BTreeMap::new();
+    let mut statuses = Statuses::new();
+    gateways(&known, &mut made, &mut statuses);
+    let reached = routes(&known, &mut made, &mut statuses);
+    backend_policies(&known, &reached, &mut made, &mut statuses);
+    for ((kind, namespace, name), status) in statuses {
+        let object = objects.find(&kind, &namespace, &name);
+        let version = object.and_then(|object| object.document.at(&["apiVersion"]));
+        made.statuses.push(GatewayApiStatus {
+            api_version: version.and_then(Node::as_scalar).unwrap_or_default().into(),
+            kind: shown_kind(&kind),
+            metadata: StatusMetadata { namespace, name },
+            status,
+        });
+    }
+    made
+}
+
+/// All Gateways and their classes.
+fn gateways(known: &Known<'_>, made: &mut Translated, statuses: &mut Statuses) {
+    let objects = known.objects;
+    let is_gateway = |object: &Arc<Object>| &*object.reference.kind == GATEWAY;
+    let pods = match objects.stored().any(is_gateway) {
+        true => objects.pods(),
+        false => Vec::new(),
+    };
     for object in objects.stored() {
         match &object.body {
             Body::GatewayApi(Spec::Gateway(gateway)) => {
                 if let Some(controller) = controller_of(objects, &gateway.class) {
                     let of = GatewayContext {
-                        known: &known,
+                        known,
                         pods: &pods,
                         object,
                         gateway,
                         controller,
                     };
-                    of.translate(&mut made, &mut parents, &mut statuses);
+                    of.translate(made, statuses);
                 }
             }
             Body::GatewayApi(Spec::GatewayClass(_))
@@ -72,15 +96,21 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
             _ => {}
         }
     }
-    let mut reached = Reached::new();
-    routes(&known, &parents, &mut made, &mut statuses, &mut reached);
-    let ordered = policies::ordered(&known);
-    let found: Vec<(&Arc<Object>, policies::Outcome)> = ordered
-        .iter()
-        .map(|(object, policy)| {
-            let outcome = policies::outcome(&known, object, policy, &ordered, &reached);
-            (*object, outcome)
-        })
+}
+
+/// All BackendTLSPolicies.
+fn backend_policies(
+    known: &Known<'_>,
+    reached: &Reached,
+    made: &mut Translated,
+    statuses: &mut Statuses,
+) {
+    let ordered = policies::ordered(known);
+    let outcome =
+        |object: &Arc<Object>, policy| policies::outcome(known, object, policy, &ordered, reached);
+    let found = ordered.iter();
+    let found: Vec<(&Arc<Object>, policies::Outcome)> = found
+        .map(|(object, policy)| (*object, outcome(object, policy)))
         .collect();
     made.objects.extend(policies::destination_rules(&found));
     for (object, outcome) in found {
@@ -90,17 +120,6 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
         };
         statuses.insert(key(object), body);
     }
-    for ((kind, namespace, name), status) in statuses {
-        let object = objects.find(&kind, &namespace, &name);
-        let version = object.and_then(|object| object.document.at(&["apiVersion"]));
-        made.statuses.push(GatewayApiStatus {
-            api_version: version.and_then(Node::as_scalar).unwrap_or_default().into(),
-            kind: shown_kind(&kind),
-            metadata: StatusMetadata { namespace, name },
-            status,
-        });
-    }
-    made
 }
 
 /// By what statuses are found.
@@ -113,15 +132,11 @@ pub(crate) fn key(object: &Object) -> (Name, Name, Name) {
     )
 }
 
-/// All routes: their rules, their statuses, and the counts of the listeners.
-fn routes(
-    known: &Known<'_>,
-    parents: &[Parent],
-    made: &mut Translated,
-    statuses: &mut Statuses,
-    reached: &mut Reached,
-) {
+/// All routes: their rules, their statuses, and the counts of the listeners. Tells what they reach.
+fn routes(known: &Known<'_>, made: &mut Translated, statuses: &mut Statuses) -> Reached {
     let mut merged = Merged::default();
+    let mut reached = Reached::new();
+    let parents = std::mem::take(&mut made.parents);
     for object in known.objects.stored() {
         let Body::GatewayApi(Spec::Route(route)) = &object.body else {
             continue;
@@ -134,7 +149,7 @@ fn routes(
             let entry = reached.entry((kind, namespace, backend.to.name.text.clone()));
             entry.or_default().extend(gateways.iter().cloned());
         }
-        let attached = attachments(known, parents, object, route);
+        let attached = attachments(known, &parents, object, route);
         let needs = |mesh: bool| attached.iter().any(|a| a.in_mesh() == mesh);
         let problems = match route.kind.routes_http() {
             true => {
@@ -160,6 +175,8 @@ fn routes(
         statuses.insert(key(object), body);
     }
     made.objects.extend(merged.finish());
+    made.parents = parents;
+    reached
 }
 
 fn needed<T>(needed: bool, make: impl FnOnce() -> Converted<T>) -> Converted<T> {

@@ -1,17 +1,17 @@
 //! Clusters: one for each port of each service, and one for each subset of its DestinationRule.
 
-use super::cluster_name;
 use super::endpoints::{EndpointSource, PodIndex};
 use super::scope::Scope;
+use super::{Mesh, ScopeKey, cluster_name};
 use crate::config::{
     ClientTls, ConnectionPool, HashTable, LoadBalancer, MutualTls, Simple, Subset, TlsMode,
     TrafficPolicy, has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
+use crate::policies::Policy;
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServiceDiscovery, ServicePort};
-use crate::rules::Policy;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     Cluster, ConsistentHashing, Discovery, HttpProtocol, LbPolicy, LoadAssignment, LocalityLb,
@@ -20,55 +20,80 @@ use proxy_core::xds::{
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// All clusters a proxy can send to.
-#[derive(Default)]
-pub(crate) struct Outbound {
+/// The clusters of one service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfService {
     pub(crate) clusters: Vec<Arc<Cluster>>,
-    /// Of the clusters that get their endpoints by EDS.
-    pub(crate) sources: Vec<EndpointSource>,
-    /// Some cluster's transport follows from the pods behind its service.
+    /// Where the endpoints of those come from that get them by EDS.
+    sources: Vec<EndpointSource>,
+    /// Of each source.
+    pub(crate) endpoints: Vec<Arc<LoadAssignment>>,
+    /// Some cluster's transport follows from the pods behind the service.
     pub(crate) follows_pods: bool,
 }
 
-pub(crate) fn outbound(scope: &Scope<'_>, pods: &PodIndex) -> Outbound {
-    let mut made = Outbound::default();
-    let mut seen = BTreeSet::new();
-    for service in &scope.services {
-        let policy = scope.policy(service);
-        let ports = service.ports.iter();
-        for port in ports.filter(|port| port.protocol != Protocol::Udp) {
-            if !seen.insert((&service.host, port.number)) {
-                continue;
-            }
-            let mut make = |subset: Option<&Subset>| {
-                let name = subset.map_or("", |subset| &subset.name.text);
-                let mut source = EndpointSource::new(service, port, name);
-                source.subset = subset
-                    .map(|subset| subset.labels.clone())
-                    .unwrap_or_default();
-                let policy = policy.map(|policy| &**policy);
-                let Some(cluster) = cluster(scope, &mut source, policy, subset, pods) else {
-                    return;
-                };
-                made.follows_pods |=
-                    service.selector.is_some() && asks_endpoints(service, own(policy, subset));
-                if cluster.discovery == Discovery::Eds {
-                    made.sources.push(source);
-                }
-                made.clusters.push(Arc::new(cluster));
-            };
-            make(None);
-            for subset in policy.iter().flat_map(|policy| &policy.subsets) {
-                make(Some(subset));
+impl OfService {
+    /// Keeps the old copy of what did not change.
+    pub(crate) fn renew_endpoints(&mut self, mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) {
+        for (source, assignment) in self.sources.iter().zip(&mut self.endpoints) {
+            let new = source.assignment(pods, &mesh.rules.authentication, key);
+            if **assignment != new {
+                *assignment = Arc::new(new);
             }
         }
     }
-    made.clusters.push(Arc::new(black_hole()));
-    if scope.kind != ProxyKind::Gateway {
-        let passthrough = passthrough("PassthroughCluster");
-        made.clusters.push(Arc::new(passthrough));
+}
+
+/// One for each port of `service`, and one for each subset of its DestinationRule.
+pub(crate) fn of(
+    scope: &Scope<'_>,
+    service: &Arc<Service>,
+    pods: &PodIndex,
+    key: &ScopeKey,
+) -> OfService {
+    let mut made = OfService::default();
+    let policy = scope.policy(service);
+    let mut seen = BTreeSet::new();
+    let ports = service.ports.iter();
+    for port in ports.filter(|port| port.protocol != Protocol::Udp) {
+        if !seen.insert(port.number) {
+            continue;
+        }
+        let mut make = |subset: Option<&Subset>| {
+            let name = subset.map_or("", |subset| &subset.name.text);
+            let mut source = EndpointSource::new(service, port, name);
+            source.subset = subset
+                .map(|subset| subset.labels.clone())
+                .unwrap_or_default();
+            let policy = policy.map(|policy| &**policy);
+            let Some(cluster) = cluster(scope, &mut source, policy, subset, pods) else {
+                return;
+            };
+            made.follows_pods |=
+                service.selector.is_some() && asks_endpoints(service, own(policy, subset));
+            if cluster.discovery == Discovery::Eds {
+                let authentication = &scope.mesh.rules.authentication;
+                let endpoints = source.assignment(pods, authentication, key);
+                made.endpoints.push(Arc::new(endpoints));
+                made.sources.push(source);
+            }
+            made.clusters.push(Arc::new(cluster));
+        };
+        make(None);
+        for subset in policy.iter().flat_map(|policy| &policy.subsets) {
+            make(Some(subset));
+        }
     }
     made
+}
+
+/// The clusters that are there without any service.
+pub(crate) fn built_in(scope: &Scope<'_>) -> Vec<Arc<Cluster>> {
+    let mut clusters = vec![Arc::new(black_hole())];
+    if scope.kind != ProxyKind::Gateway {
+        clusters.push(Arc::new(passthrough("PassthroughCluster")));
+    }
+    clusters
 }
 
 fn black_hole() -> Cluster {

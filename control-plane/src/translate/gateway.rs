@@ -200,7 +200,11 @@ fn bound_rules<'s>(
     scope: &'s Scope<'_>,
     bound: &Bound<'_>,
 ) -> Vec<(&'s Arc<VirtualServiceRule>, Vec<Name>)> {
-    let rules = scope.egress.iter().flat_map(|all| &all.virtual_services);
+    let rules = scope
+        .view
+        .egress
+        .iter()
+        .flat_map(|all| &all.virtual_services);
     rules
         .filter(|rule| rule.gateways.contains(&bound.gateway.id))
         .filter_map(|rule| {

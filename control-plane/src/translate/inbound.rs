@@ -154,7 +154,7 @@ fn table(
         ..super::routes::default_retries()
     };
     let forward = Forward {
-        retry: (!protocol.is_grpc() && origin.is_some()).then_some(retry),
+        retry: (!protocol.is_grpc()).then_some(retry),
         ..Forward::to(cluster.into())
     };
     let host = VirtualHost {

@@ -127,7 +127,7 @@ fn pool(
     port: u16,
     proxy: &ProxyIdentity,
 ) -> Option<ConnectionPool> {
-    let policy = mesh.rules.policy_for(&proxy.namespace, &[], service)?;
+    let policy = mesh.rules.policies.of(&proxy.namespace, &[], service)?;
     merge_levels(policy.policy.as_ref(), None, port).connection_pool
 }
 

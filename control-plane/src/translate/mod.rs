@@ -10,20 +10,21 @@ mod localities;
 mod outbound;
 mod routes;
 mod scope;
+mod shared;
 mod tcp;
 mod virtual_hosts;
 
 use access::guard;
 pub(crate) use endpoints::PodIndex;
+pub(crate) use shared::Shared;
 
 use crate::config::MeshConfig;
 use crate::model::{ProxyIdentity, ProxyKind, Resources};
 use crate::objects::Objects;
 use crate::registry::Registry;
 use crate::rules::Rules;
-use endpoints::EndpointSource;
-use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
-use scope::Scope;
+use crate::store::Difference;
+use proxy_core::xds::Name;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,6 +43,23 @@ impl Mesh {
             rules: Arc::new(Rules::new(objects)),
             config: objects.mesh_config(),
         }
+    }
+
+    /// The same after `differences` of VirtualServices and DestinationRules; `None` if there are
+    /// others, or if proxies that were told alike may not be any more.
+    pub(crate) fn after_rules(
+        &self,
+        objects: &Objects,
+        differences: &[Difference<'_>],
+    ) -> Option<Mesh> {
+        let rules = self.rules.updated(objects, differences)?;
+        let alike = rules.look_at_labels() == self.rules.look_at_labels()
+            && rules.look_at_locality() == self.rules.look_at_locality();
+        alike.then(|| Mesh {
+            registry: Arc::clone(&self.registry),
+            rules: Arc::new(rules),
+            config: self.config.clone(),
+        })
     }
 
     /// What all proxies with the same key are told alike.
@@ -115,76 +133,11 @@ pub(crate) struct InboundKey {
     ip: Option<IpAddr>,
 }
 
-/// What proxies with the same key share.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shared {
-    pub(crate) clusters: Vec<Arc<Cluster>>,
-    /// Where the endpoints of each EDS cluster come from.
-    pub(crate) sources: Vec<EndpointSource>,
-    pub(crate) endpoints: Vec<Arc<LoadAssignment>>,
-    pub(crate) listeners: Vec<Arc<Listener>>,
-    pub(crate) routes: Vec<Arc<RouteTable>>,
-    /// Some listeners follow from the endpoints of headless services.
-    pub(crate) listens_on_endpoints: bool,
-    /// Some clusters or listeners follow from the pods, not only their endpoints.
-    pub(crate) follows_pods: bool,
-}
-
-/// Translates for all proxies with that key.
-pub(crate) fn shared(mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) -> Shared {
-    let scope = Scope::new(mesh, key);
-    let made = clusters::outbound(&scope, pods);
-    let endpoints = made
-        .sources
-        .iter()
-        .map(|source| Arc::new(source.assignment(pods, &mesh.rules.authentication, key)))
-        .collect();
-    let (listeners, routes) = match key.kind {
-        ProxyKind::Gateway => gateway::listeners(&scope),
-        ProxyKind::Sidecar | ProxyKind::None => outbound::listeners(&scope, pods),
-    };
-    let listens_on_endpoints = key.kind != ProxyKind::Gateway
-        && scope
-            .egress
-            .iter()
-            .flat_map(|egress| &egress.services)
-            .any(|service| {
-                service.headless() && service.ports.iter().any(|port| !port.protocol.is_http())
-            });
-    Shared {
-        clusters: made.clusters,
-        sources: made.sources,
-        endpoints,
-        listeners,
-        routes,
-        listens_on_endpoints,
-        follows_pods: made.follows_pods || listens_on_endpoints,
-    }
-}
-
 /// What a sidecar is told about connections to its own application.
 pub(crate) fn inbound(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
     match proxy.kind {
         ProxyKind::Sidecar => inbound::resources(mesh, proxy, pods),
         ProxyKind::Gateway | ProxyKind::None => Resources::default(),
-    }
-}
-
-/// Everything `proxy` is told.
-pub(crate) fn assemble(shared: &Shared, inbound: &Resources, proxy: &ProxyIdentity) -> Resources {
-    let own = |listener: &&Arc<Listener>| listener.address != Some(proxy.ip);
-    let headless = shared.listens_on_endpoints;
-    Resources {
-        clusters: [&shared.clusters[..], &inbound.clusters].concat(),
-        endpoints: shared.endpoints.clone(),
-        listeners: shared
-            .listeners
-            .iter()
-            .filter(|listener| !headless || own(listener))
-            .chain(&inbound.listeners)
-            .cloned()
-            .collect(),
-        routes: [&shared.routes[..], &inbound.routes].concat(),
     }
 }
 

@@ -30,11 +30,11 @@ pub(crate) fn listeners(
         http_ports: BTreeSet::new(),
         own_tables: Vec::new(),
     };
-    for egress in &scope.egress {
+    for egress in &scope.view.egress {
         if egress.port.is_none() {
             found.claimed = found.chains.keys().copied().collect();
         }
-        for service in &egress.services {
+        for service in &*egress.services {
             for port in &service.ports {
                 match &egress.port {
                     None => found.add_port(egress, service, port),

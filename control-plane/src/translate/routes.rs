@@ -63,6 +63,17 @@ pub(crate) fn of_virtual_service(
     routes
 }
 
+/// The routes of `rule` at `port` of sidecars.
+pub(crate) fn in_mesh(scope: &Scope<'_>, port: u16, rule: &VirtualServiceRule) -> Vec<Arc<Route>> {
+    let context = RouteContext {
+        scope,
+        gateways: &["mesh".into()],
+        port,
+        tls: false,
+    };
+    of_virtual_service(&context, rule)
+}
+
 /// Whether the conditions on the proxy and the listener hold. Gateways that are named make those on
 /// the source irrelevant.
 fn applies(context: &RouteContext<'_, '_>, rule: &VirtualServiceRule, statics: &Static) -> bool {
@@ -290,7 +301,7 @@ pub(crate) fn destination_service<'s>(
     let mut services = scope.mesh.registry.with_host(host);
     match services.find(|service| service.namespace == *rule.namespace()) {
         Some(own) => Some(own).filter(|own| own.export_to.shows(&scope.namespace)),
-        None => scope.by_host.get(host),
+        None => scope.service(host),
     }
 }
 
@@ -330,7 +341,7 @@ fn hash_policy(
     to: &Destination,
 ) -> Option<HashPolicy> {
     let host = full_name(&to.host.text, rule.namespace());
-    let service = context.scope.by_host.get(&host)?;
+    let service = context.scope.service(&host)?;
     let subset = to.subset.as_ref().map(|subset| &*subset.text);
     // Port-level settings are seen only where the rule names the port.
     context

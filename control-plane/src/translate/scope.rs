@@ -6,41 +6,88 @@ use crate::config::{
 };
 use crate::model::ProxyKind;
 use crate::names::{by_specificity, is_wildcard, is_within, overlap};
+use crate::policies::Policy;
 use crate::registry::{Service, ServicePort};
-use crate::rules::{Policy, VirtualServiceRule};
+use crate::rules::VirtualServiceRule;
 use proxy_core::xds::Name;
+use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What proxies with one key see.
+/// Translation for proxies with one key.
 pub(crate) struct Scope<'m> {
     pub(crate) mesh: &'m Mesh,
     pub(crate) kind: ProxyKind,
     pub(crate) namespace: Name,
     pub(crate) labels: Vec<(Name, Name)>,
     listed_ip: Option<IpAddr>,
-    pub(crate) outbound_traffic_policy: OutboundTrafficMode,
+    pub(crate) view: Arc<View>,
+}
+
+/// What they see.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    outbound_traffic_policy: OutboundTrafficMode,
     /// In order; only the last one may be for all the ports that the others do not have.
     pub(crate) egress: Vec<Egress>,
+    pub(crate) imported: Arc<Imported>,
+}
+
+/// The services of all egress listeners, and those that their rules send to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Imported {
     /// Everything that has clusters. ServiceEntries that pool the ports of a host stand here one by
-    /// one.
+    /// one, each with ports of its own.
     pub(crate) services: Vec<Arc<Service>>,
     /// The one that is meant by a host, with all the ports that it has in this scope.
-    pub(crate) by_host: BTreeMap<Name, Arc<Service>>,
+    pub(crate) by_host: FxHashMap<Name, Arc<Service>>,
 }
 
 /// What one egress listener of a Sidecar imports. A gateway has a single one, with everything.
+#[derive(Clone, Debug)]
 pub(crate) struct Egress {
     /// `None`: every port that no other listener has.
     pub(crate) port: Option<SidecarPort>,
     pub(crate) bind: Option<IpAddr>,
     /// Exported to the namespace by name first, then those of everybody; oldest first. With only the
     /// listener's port, if it has one.
-    pub(crate) services: Vec<Arc<Service>>,
+    pub(crate) services: Arc<Vec<Arc<Service>>>,
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
-    /// The VirtualService with the most specific wildcard for a host without one of its own.
-    pub(crate) wildcard_owner: BTreeMap<Name, Arc<VirtualServiceRule>>,
+    /// The number of the VirtualService with the most specific wildcard, for a host without one of
+    /// its own.
+    wildcard_owner: Arc<BTreeMap<Name, usize>>,
+}
+
+impl Egress {
+    /// Whether `rule` has the most specific wildcard for `host`, which has no rule of its own.
+    pub(crate) fn owns(&self, rule: &Arc<VirtualServiceRule>, host: &Name) -> bool {
+        let owner = self.wildcard_owner.get(host);
+        owner.is_some_and(|at| Arc::ptr_eq(&self.virtual_services[*at], rule))
+    }
+}
+
+impl View {
+    /// Of all egress listeners.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.egress.iter().flat_map(|egress| &*egress.services)
+    }
+
+    /// With `is` in the place of `was`.
+    pub(crate) fn with_rule(
+        &self,
+        was: &Arc<VirtualServiceRule>,
+        is: &Arc<VirtualServiceRule>,
+    ) -> View {
+        let mut view = self.clone();
+        for egress in &mut view.egress {
+            let mut rules = egress.virtual_services.iter_mut();
+            if let Some(rule) = rules.find(|rule| Arc::ptr_eq(rule, was)) {
+                *rule = Arc::clone(is);
+            }
+        }
+        view
+    }
 }
 
 impl<'m> Scope<'m> {
@@ -54,34 +101,50 @@ impl<'m> Scope<'m> {
             ProxyKind::Gateway => vec![Egress {
                 port: None,
                 bind: None,
-                services: visible,
+                services: Arc::new(visible),
                 virtual_services: rules.into_iter().cloned().collect(),
-                wildcard_owner: BTreeMap::new(),
+                wildcard_owner: Arc::default(),
             }],
             ProxyKind::Sidecar | ProxyKind::None => egress(sidecar, namespace, &visible, &rules),
         };
-        let mut scope = Scope {
+        let mut imported = Imported::default();
+        for egress in &egress {
+            for service in &*egress.services {
+                imported.add(service);
+            }
+            if key.kind != ProxyKind::Gateway {
+                imported.add_destinations(mesh, namespace, egress);
+            }
+        }
+        let view = View {
+            outbound_traffic_policy: stated.unwrap_or(mesh.config.outbound_traffic_policy),
+            egress,
+            imported: Arc::new(imported),
+        };
+        Scope::of(mesh, key, Arc::new(view))
+    }
+
+    /// With a view that is known.
+    pub(crate) fn of(mesh: &'m Mesh, key: &ScopeKey, view: Arc<View>) -> Scope<'m> {
+        Scope {
             mesh,
             kind: key.kind,
-            namespace: namespace.clone(),
+            namespace: key.namespace.clone(),
             labels: key.labels.clone(),
             listed_ip: key.listed_ip,
-            outbound_traffic_policy: stated.unwrap_or(mesh.config.outbound_traffic_policy),
-            egress: Vec::new(),
-            services: Vec::new(),
-            by_host: BTreeMap::new(),
-        };
-        for egress in &egress {
-            scope.import(egress);
+            view,
         }
-        scope.egress = egress;
-        scope
+    }
+
+    /// What is meant by a host.
+    pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
+        self.view.imported.by_host.get(host)
     }
 
     /// The listener that takes requests to `port`.
     pub(crate) fn egress_at(&self, port: u16) -> Option<&Egress> {
         let takes = |egress: &&Egress| egress.port.as_ref().is_none_or(|p| p.number == port);
-        self.egress.iter().find(takes)
+        self.view.egress.iter().find(takes)
     }
 
     /// Whether the proxy is before an endpoint of `service`.
@@ -92,7 +155,8 @@ impl<'m> Scope<'m> {
     pub(crate) fn policy(&self, service: &Service) -> Option<&Arc<Policy>> {
         self.mesh
             .rules
-            .policy_for(&self.namespace, &self.labels, service)
+            .policies
+            .of(&self.namespace, &self.labels, service)
     }
 
     /// What requests to `service` are hashed by. Unlike the balancer itself it is not replaced by
@@ -116,30 +180,32 @@ impl<'m> Scope<'m> {
     }
 
     pub(crate) fn registry_only(&self) -> bool {
-        self.outbound_traffic_policy == OutboundTrafficMode::RegistryOnly
+        self.view.outbound_traffic_policy == OutboundTrafficMode::RegistryOnly
     }
+}
 
-    /// Adds what `egress` imports, then what its VirtualServices send to.
-    fn import(&mut self, egress: &Egress) {
-        for service in &egress.services {
-            self.add(service);
-        }
-        if self.kind == ProxyKind::Gateway {
-            return;
-        }
+impl Imported {
+    /// Adds what the VirtualServices of `egress` send to.
+    fn add_destinations(&mut self, mesh: &Mesh, namespace: &Name, egress: &Egress) {
         for rule in &egress.virtual_services {
             let mut named: BTreeMap<Name, Vec<Option<u16>>> = BTreeMap::new();
-            for (host, port) in rule.destinations_from(&self.namespace) {
+            for (host, port) in rule.destinations_from(namespace) {
                 named.entry(host).or_default().push(port);
             }
             for (host, ports) in named {
-                let found = self.mesh.registry.destination(&host, &self.namespace);
-                let trimmed = found.and_then(|service| match &egress.port {
-                    Some(port) => with_ports(service, |p| p.number == port.number),
+                let Some(found) = mesh.registry.destination(&host, namespace) else {
+                    continue;
+                };
+                let known = self.by_host.get(&host);
+                if known.is_some_and(|known| Arc::ptr_eq(known, found)) {
+                    continue;
+                }
+                let trimmed = match &egress.port {
+                    Some(port) => with_ports(found, |p| p.number == port.number),
                     // A destination without a port may mean any.
-                    None if ports.contains(&None) => Some(Arc::clone(service)),
-                    None => with_ports(service, |p| ports.contains(&Some(p.number))),
-                });
+                    None if ports.contains(&None) => Some(Arc::clone(found)),
+                    None => with_ports(found, |p| ports.contains(&Some(p.number))),
+                };
                 if let Some(service) = trimmed {
                     self.add(&service);
                 }
@@ -165,11 +231,11 @@ impl<'m> Scope<'m> {
             }
             _ if !pools(known, service) => {}
             _ => {
-                let new = |port: &&ServicePort| known.port(port.number).is_none();
-                let more: Vec<ServicePort> = service.ports.iter().filter(new).cloned().collect();
-                if !more.is_empty() {
-                    Arc::make_mut(known).ports.extend(more);
-                    self.services.push(Arc::clone(service));
+                let new = with_ports(service, |port| known.port(port.number).is_none());
+                if let Some(new) = new {
+                    let ports = new.ports.iter().cloned();
+                    Arc::make_mut(known).ports.extend(ports);
+                    self.services.push(new);
                 }
             }
         }
@@ -227,8 +293,8 @@ fn egress(
         Egress {
             port: listener.port.clone(),
             bind: listener.bind,
-            wildcard_owner: wildcard_owners(&virtual_services, &services),
-            services,
+            wildcard_owner: Arc::new(wildcard_owners(&virtual_services, &services)),
+            services: Arc::new(services),
             virtual_services,
         }
     };
@@ -353,14 +419,12 @@ fn imported_services(
 fn wildcard_owners(
     rules: &[Arc<VirtualServiceRule>],
     services: &[Arc<Service>],
-) -> BTreeMap<Name, Arc<VirtualServiceRule>> {
+) -> BTreeMap<Name, usize> {
     let named = || {
-        rules
-            .iter()
-            .flat_map(|rule| rule.hosts.iter().map(move |host| (host, rule)))
+        let rules = rules.iter().enumerate();
+        rules.flat_map(|(at, rule)| rule.hosts.iter().map(move |host| (host, at)))
     };
-    let mut patterns: Vec<(&Name, &Arc<VirtualServiceRule>)> =
-        named().filter(|(host, _)| is_wildcard(host)).collect();
+    let mut patterns: Vec<(&Name, usize)> = named().filter(|(host, _)| is_wildcard(host)).collect();
     if patterns.is_empty() {
         return BTreeMap::new();
     }
@@ -376,7 +440,7 @@ fn wildcard_owners(
         .filter_map(|host| {
             let mut matching = patterns.iter();
             let found = matching.find(|(pattern, _)| is_within(host, pattern))?;
-            Some((host.clone(), Arc::clone(found.1)))
+            Some((host.clone(), found.1))
         })
         .collect()
 }

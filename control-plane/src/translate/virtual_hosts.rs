@@ -24,7 +24,7 @@ pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
         return Vec::new();
     };
     let mut services: BTreeMap<&Name, (&Arc<Service>, &ServicePort)> = BTreeMap::new();
-    for service in &egress.services {
+    for service in &*egress.services {
         if let Some(found) = service.port(port) {
             services.insert(&service.host, (service, found));
         }
@@ -80,9 +80,7 @@ fn group(
         }
         for (host, (service, _)) in services.iter().filter(|(host, _)| is_within(host, pattern)) {
             any = true;
-            let owner = egress.wildcard_owner.get(*host);
-            let owned = owner.is_some_and(|owner| Arc::ptr_eq(owner, rule));
-            if owned && !found.iter().any(|s| s.host == service.host) {
+            if egress.owns(rule, host) && !found.iter().any(|s| s.host == service.host) {
                 found.push(Arc::clone(service));
             }
         }

@@ -6,6 +6,7 @@
 
 mod goldens;
 mod judge;
+mod mistakes;
 mod rules;
 mod suite;
 mod surroundings;

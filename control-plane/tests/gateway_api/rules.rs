@@ -1,11 +1,14 @@
 //! The rules of the Gateway API, one by one.
 
 use super::World;
-use control_plane::{Action, Explanation, ObjectRef, Objects, Request, explain};
+use control_plane::{
+    Action, ControlPlane, Explanation, ObjectRef, Objects, PushSettings, Request, explain,
+};
+use proxy_core::time::Nanos;
 use source::{Diagnostic, Level, SourceFile};
 
 /// Services `a`, `b` and `c` with pods, and a Gateway of one listener.
-const BASE: &str = "
+pub(crate) const BASE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: gw}
@@ -35,7 +38,7 @@ spec: {template: {metadata: {labels: {app: b}}, spec: {containers: [{name: app}]
 ---
 ";
 
-fn read(text: &str) -> (Objects, Vec<Diagnostic>) {
+pub(crate) fn read(text: &str) -> (Objects, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let objects = Objects::read(&SourceFile::new("test.yaml", text), &mut diagnostics);
     (objects, diagnostics)
@@ -98,7 +101,7 @@ spec:
 }
 
 #[test]
-fn a_gateway_gets_a_service_and_pods_unless_pods_are_listed() {
+fn a_gateway_gets_a_service_and_pods_unless_only_pods_are_listed() {
     let mut first = world(&route("r", "  - backendRefs: [{name: a, port: 80}]"));
     let service = first.objects.service("gw-istio", "default").unwrap();
     let ports: Vec<u16> = service.ports.iter().map(|port| port.number).collect();
@@ -106,14 +109,19 @@ fn a_gateway_gets_a_service_and_pods_unless_pods_are_listed() {
     let answer = first.get("http://any/");
     assert_eq!(cluster(&answer), "outbound|80||a.default.svc.cluster.local");
     assert_eq!(answer.route.as_deref(), Some("default.r.0"));
-    let listed = "
+    let pod = "
 apiVersion: v1
 kind: Pod
 metadata: {name: other, labels: {app: other}}
 spec: {containers: [{name: app}]}
 ";
-    let second = world(listed);
-    assert_eq!(second.objects.service("gw-istio", "default"), None);
+    let some_pods = world(pod);
+    assert!(some_pods.objects.service("gw-istio", "default").is_some());
+    let documents = BASE.split("---\n");
+    let without = documents.filter(|document| !document.contains("kind: Deployment"));
+    let without: Vec<&str> = without.collect();
+    let (only_pods, _) = read(&format!("{}{pod}", without.join("---\n")));
+    assert_eq!(only_pods.service("gw-istio", "default"), None);
 }
 
 #[test]
@@ -389,6 +397,53 @@ fn a_deleted_gateway_takes_its_pods_along() {
 }
 
 #[test]
+fn proxies_are_told_what_a_change_of_any_object_makes() {
+    let backend = |name: &str| format!("  - backendRefs: [{{name: {name}, port: 80}}]");
+    let mesh = |to: &str| {
+        route("m", &backend(to)).replace("{name: gw}", "{group: '', kind: Service, name: a}")
+    };
+    let grant = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: p}
+spec:
+  targetRefs: [{group: '', kind: Service, name: b}]
+  validation: {hostname: b.example.com, wellKnownCACertificates: System}
+---
+";
+    let steps = [
+        route("r", &backend("a")),
+        mesh("b"),
+        route("r", &backend("b")),
+        mesh("a"),
+        grant.to_owned(),
+        route("r", &backend("nobody")),
+    ];
+    let (mut objects, _) = read(BASE);
+    let settings = PushSettings::default();
+    let pods = objects.pods();
+    let mut plane = ControlPlane::new(settings.clone(), objects.clone(), pods.clone());
+    for pod in &pods {
+        plane.connect(Nanos::ZERO, pod.identity());
+    }
+    for (at, step) in (1..).zip(steps) {
+        objects.apply(&read(&step).0);
+        let now = Nanos::from_secs(at * 10);
+        plane.set_objects(now, objects.clone());
+        let pushes = plane.tick(now + Nanos::from_secs(1));
+        assert!(!pushes.is_empty(), "{step}");
+        let mut fresh = ControlPlane::new(settings.clone(), objects.clone(), pods.clone());
+        for pod in &pods {
+            let (told, meant) = (
+                plane.resources(&pod.identity()),
+                fresh.resources(&pod.identity()),
+            );
+            assert_eq!(told, meant, "{} after {step}", pod.name);
+        }
+    }
+}
+
+#[test]
 fn preflights_are_answered_by_the_proxy() {
     let rules = "
   - filters: [{type: CORS, cors: {allowOrigins: ['https://*.example'], allowMethods: [GET]}}]
@@ -406,40 +461,4 @@ fn preflights_are_answered_by_the_proxy() {
     let answer = world.ask("default/gw-istio", request);
     assert_eq!(answer.action, Action::DirectResponse);
     assert_eq!(answer.status, Some(200));
-}
-
-#[test]
-fn mistakes_are_told_with_their_places() {
-    let (_, diagnostics) = read(
-        "apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: r}
-spec:
-  parentRef: [{name: gw}]
-  rules:
-  - matches:
-    - path: {type: Prefix, value: /}
-    - path: {type: RegularExpression, value: '('}
-    - path: {type: Exact, value: x}
-    filters:
-    - {type: ExternalAuth, externalAuth: {}}
-    timeouts: {request: soon}
-    backendRefs: [{name: a, port: 80000}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: gw}
-spec:
-  gatewayClassName: istio
-  listeners:
-  - {name: http, port: 80, protocol: HTTP}
-  - {name: http, port: 81, protocol: HTTP}
----
-apiVersion: gateway.networking.k8s.io/v1alpha2
-kind: UDPRoute
-metadata: {name: u}
-spec: {}
-",
-    );
-    insta::assert_snapshot!(source::render(&diagnostics, false));
 }

@@ -3,7 +3,7 @@
 use super::World;
 use super::proxies::{Conn, Exchange, LineEnd};
 use super::schedule::{Destination, Event, Flight, Requester};
-use crate::plan::{Place, Plan};
+use crate::plan::{Place, Plan, is_localhost};
 use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput, Protocol};
 use proxy_core::head::ResponseHead;
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
@@ -53,7 +53,7 @@ impl World<'_, '_> {
                 protocol,
                 ..
             } => {
-                self.dial(proxy, worker, conn, (address, protocol), &transport);
+                self.dial(proxy, worker, conn, (address, protocol), transport);
             }
             Action::CloseConn { conn } => self.close_conn(proxy, worker, conn),
             Action::CloseDownstream { downstream } => {
@@ -143,11 +143,12 @@ impl World<'_, '_> {
         worker: u16,
         id: ConnId,
         (address, protocol): (SocketAddr, Protocol),
-        transport: &ConnTransport,
+        transport: ConnTransport,
     ) {
+        let plain = transport == ConnTransport::Plaintext;
         let pod = self.proxies[proxy as usize].pod;
         let own_ip = self.plan.pods[pod as usize].pod.ip;
-        let own = own_ip == address.ip() || address.ip().is_loopback();
+        let own = own_ip == address.ip() || is_localhost(address.ip());
         let address = match own {
             true => SocketAddr::new(own_ip, address.port()),
             false => address,
@@ -158,15 +159,14 @@ impl World<'_, '_> {
             generation: id.generation,
             open: true,
             to: None,
-            mutual: Self::is_mutual(transport),
             protocol,
         };
         let at = id.index as usize;
         match state.conns.get_mut(at) {
-            Some(slot) => (*slot, state.dialed[at]) = (conn, address),
+            Some(slot) => (*slot, state.dialed[at]) = (conn, (address, transport)),
             None => {
                 state.conns.push(conn);
-                state.dialed.push(address);
+                state.dialed.push((address, transport));
             }
         }
         let event = Event::Dialed {
@@ -188,7 +188,6 @@ impl World<'_, '_> {
                 let key = u64::from(id.index) << 32 | u64::from(id.generation);
                 let (latency, constant) = self.links.latency(from, to, key, 2);
                 // TCP takes one round trip, TLS 1.3 one more.
-                let plain = *transport == ConnTransport::Plaintext;
                 self.schedule(latency * if plain { 2 } else { 4 }, constant, event);
             }
         }

@@ -71,12 +71,11 @@ impl World<'_, '_> {
 
     /// A connection that a proxy asked for: is somebody there?
     pub(super) fn dialed(&mut self, proxy: u32, worker: u16, id: ConnId) {
-        let Some(conn) = self.open_conn(proxy, worker, id) else {
+        if self.open_conn(proxy, worker, id).is_none() {
             return;
-        };
-        let mutual = conn.mutual;
-        let address =
-            self.proxies[proxy as usize].workers[worker as usize].dialed[id.index as usize];
+        }
+        let state = &self.proxies[proxy as usize].workers[worker as usize];
+        let (address, transport) = state.dialed[id.index as usize].clone();
         let own_pod = self.proxies[proxy as usize].pod;
         let refused = Input::ConnectFailed {
             conn: id,
@@ -101,13 +100,15 @@ impl World<'_, '_> {
                             worker,
                             conn: id,
                         };
-                        match self.accept_from_proxy(server, own_pod, client, address, mutual) {
+                        match self.accept_from_proxy(server, own_pod, client, address, &transport) {
                             Some(to) => to,
-                            None if mutual || self.core(server).is_none() => {
-                                return self.feed(proxy, worker, refused);
-                            }
                             // It has to read something first.
-                            None => Destination::Closing { pod },
+                            None if transport == ConnTransport::Plaintext
+                                && self.core(server).is_some() =>
+                            {
+                                Destination::Closing { pod }
+                            }
+                            None => return self.feed(proxy, worker, refused),
                         }
                     }
                     _ => Destination::Station { station: pod },
@@ -127,7 +128,7 @@ impl World<'_, '_> {
         client_pod: u32,
         client: LineEnd,
         address: SocketAddr,
-        mutual: bool,
+        transport: &ConnTransport,
     ) -> Option<Destination> {
         let LineEnd::Conn { conn, .. } = client else {
             return None;
@@ -142,11 +143,19 @@ impl World<'_, '_> {
             Direction::Inbound
         };
         let worker = self.worker_for(server, peer);
-        let tls = mutual.then_some(DownstreamTls {
-            sni: None,
-            mutual: true,
-            principal: Some(client_pod.principal()),
-        });
+        let tls = match transport {
+            ConnTransport::Plaintext => None,
+            ConnTransport::MutualTls => Some(DownstreamTls {
+                sni: None,
+                mutual: true,
+                principal: Some(client_pod.principal()),
+            }),
+            ConnTransport::Tls { sni } => Some(DownstreamTls {
+                sni: sni.clone(),
+                mutual: false,
+                principal: None,
+            }),
+        };
         let id = self.accept(server, worker, client, |downstream| Opened {
             downstream,
             peer,
@@ -238,10 +247,5 @@ impl World<'_, '_> {
                 state.downstreams.remove(id.index);
             }
         }
-    }
-
-    /// The transport of a connection, as its server sees it.
-    pub(super) fn is_mutual(transport: &ConnTransport) -> bool {
-        *transport == ConnTransport::MutualTls
     }
 }

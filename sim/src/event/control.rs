@@ -218,7 +218,7 @@ impl World<'_, '_> {
                 for (index, (conn, dialed)) in
                     (0u32..).zip(of_worker.conns.iter().zip(&of_worker.dialed))
                 {
-                    if conn.open && conn.to.is_some() && dialed.ip() == address {
+                    if conn.open && conn.to.is_some() && dialed.0.ip() == address {
                         let conn = ConnId {
                             index,
                             generation: conn.generation,

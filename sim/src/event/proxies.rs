@@ -5,7 +5,7 @@ use super::schedule::{Destination, Event, Requester};
 use crate::observe::Observers;
 use control_plane::ProxyKind;
 use proxy_core::Identity;
-use proxy_core::contract::{Input, MainInput, Protocol};
+use proxy_core::contract::{ConnTransport, Input, MainInput, Protocol};
 use proxy_core::ids::ConnId;
 use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Proxy, Witness};
@@ -45,8 +45,8 @@ pub(super) struct WorkerState {
     pub(super) downstreams: Slab<Downstream>,
     /// By the index of the connection's id.
     pub(super) conns: Vec<Conn>,
-    /// Where those were dialed to; apart, since it is rarely looked at.
-    pub(super) dialed: Vec<SocketAddr>,
+    /// How those were dialed; apart, since it is rarely looked at.
+    pub(super) dialed: Vec<(SocketAddr, ConnTransport)>,
     /// By endpoint id.
     pub(super) endpoints: Vec<Endpoint>,
 }
@@ -97,8 +97,6 @@ pub(super) struct Conn {
     pub(super) open: bool,
     /// Where its requests go, once it is up.
     pub(super) to: Option<Destination>,
-    /// Speaks Istio's mutual TLS.
-    pub(super) mutual: bool,
     pub(super) protocol: Protocol,
 }
 

@@ -15,6 +15,7 @@ pub use behavior::{PlanBehavior, PlanCall, PlanScript};
 pub use expect::{Caller, Of, PlanExpectation, PlanMetric};
 pub use files::{read_scenario, read_sources};
 pub use places::Place;
+pub(crate) use places::is_localhost;
 pub use targets::{PlanService, Target};
 pub use timeline::{PlanChange, PlanEvent, PlanHappening};
 pub use topology::{PlanExternal, PlanPod, PlanWorkload};

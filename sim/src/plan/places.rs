@@ -3,7 +3,13 @@
 use super::Plan;
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Whether a pod means itself. Pods that are rehearsed beside a real proxy have other addresses of
+/// loopback.
+pub(crate) fn is_localhost(ip: IpAddr) -> bool {
+    ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST
+}
 
 /// What answers at an address, by its index in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

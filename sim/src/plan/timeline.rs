@@ -108,7 +108,7 @@ fn change_config(
             namespace,
             name,
         } => {
-            let object = reference(kind, namespace.as_ref(), name);
+            let object = reference(objects, kind, namespace.as_ref(), name);
             if !objects.delete(&object) {
                 diagnostics.push(missing(&object, name, objects));
             }
@@ -119,7 +119,7 @@ fn change_config(
             name,
             merge,
         } => {
-            let object = reference(kind, namespace.as_ref(), name);
+            let object = reference(objects, kind, namespace.as_ref(), name);
             if objects.refs().contains(&object) {
                 objects.patch(&object, merge, diagnostics);
             } else {
@@ -131,11 +131,24 @@ fn change_config(
     true
 }
 
-fn reference(kind: &Named, namespace: Option<&String>, name: &Named) -> ObjectRef {
-    ObjectRef {
-        kind: kind.text.as_str().into(),
+/// A `Gateway` that Istio does not have may be one of the Gateway API.
+fn reference(
+    objects: &Objects,
+    kind: &Named,
+    namespace: Option<&String>,
+    name: &Named,
+) -> ObjectRef {
+    let of = |kind: &str| ObjectRef {
+        kind: kind.into(),
         namespace: namespace.map_or("default", String::as_str).into(),
         name: name.text.as_str().into(),
+    };
+    let stated = of(&kind.text);
+    let other = of(&format!("{}.gateway.networking.k8s.io", kind.text));
+    let known = objects.refs();
+    match !known.contains(&stated) && known.contains(&other) {
+        true => other,
+        false => stated,
     }
 }
 

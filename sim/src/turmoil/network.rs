@@ -3,7 +3,7 @@
 use super::application;
 use super::duration;
 use super::world::World;
-use crate::plan::Place;
+use crate::plan::{Place, is_localhost};
 use hyper_util::rt::TokioIo;
 use proxy::Environment;
 use proxy::preface::Preface;
@@ -114,7 +114,7 @@ impl Environment for Net {
         transport: &ConnTransport,
     ) -> Result<Io, ConnectFailure> {
         let own = self.world.ip_of(self.pod);
-        if address.ip() == own || address.ip().is_loopback() {
+        if address.ip() == own || is_localhost(address.ip()) {
             let (near, far) = pipe();
             tokio::task::spawn_local(application::serve(Rc::clone(&self.world), self.pod, far));
             return Ok(near);
