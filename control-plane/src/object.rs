@@ -85,7 +85,7 @@ const WITHOUT_SPEC: [&str; 6] = [
     "ConfigMap",
     "Secret",
 ];
-/// Kinds of Istio the `spec` of which may be left out only if nothing in it is required.
+/// Kinds of Istio that need a `spec`; the others may leave it out.
 const SPEC_REQUIRED: [&str; 4] = [
     "ServiceEntry",
     "WorkloadEntry",
@@ -98,8 +98,9 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
     let before = diagnostics.len();
     let object = read_fields(document, diagnostics);
     if object.is_some() && is_of_controller(document) {
-        diagnostics.truncate(before);
-        return object;
+        let mut said = diagnostics.split_off(before);
+        said.retain(|diagnostic| diagnostic.level != Level::Error);
+        diagnostics.append(&mut said);
     }
     let failed = diagnostics[before..]
         .iter()

@@ -202,10 +202,14 @@ fn destination_rule(draws: &mut Draws, name: usize) -> String {
     };
     let mut shape = Draws(mix(name as u64 * 16 + draws.below(8) as u64 / 6));
     let (namespace, host) = (shape.of(&NAMESPACES), host(&mut shape));
+    let exported = match selector {
+        "" => export_to(draws),
+        // Such a rule is for its own namespace only.
+        _ => "",
+    };
     let mut text = format!(
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: d{name}, namespace: {namespace}}}\n\
-         spec:\n  host: '{host}'\n{selector}{}  trafficPolicy: {{{policy}}}\n",
-        export_to(draws)
+         spec:\n  host: '{host}'\n{selector}{exported}  trafficPolicy: {{{policy}}}\n"
     );
     if draws.chance(60) {
         text += "  subsets: [{name: v1, labels: {version: v1}}]\n";
