@@ -6,7 +6,7 @@ use crate::objects::Objects;
 use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, inbound};
 use proxy_core::time::Nanos;
 use proxy_core::xds::XdsDelta;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Timing of pushes.
@@ -16,14 +16,21 @@ pub struct PushSettings {
     pub debounce: Nanos,
     /// Longest wait for quiet.
     pub debounce_max: Nanos,
+    /// From the beginning of a proxy's push until it leaves; a proxy with nothing new costs nothing.
+    pub cost: Nanos,
+    /// How many are made at a time (`PILOT_PUSH_THROTTLE`), at least 1.
+    pub throttle: u32,
 }
 
 impl Default for PushSettings {
-    /// Istio's: 100 ms of quiet, at most 10 s.
+    /// Istio's: 100 ms of quiet, at most 10 s; 100 pushes at a time, as on large machines, that take
+    /// no time.
     fn default() -> PushSettings {
         PushSettings {
             debounce: Nanos::from_millis(100),
             debounce_max: Nanos::from_secs(10),
+            cost: Nanos::ZERO,
+            throttle: 100,
         }
     }
 }
@@ -37,19 +44,50 @@ pub struct ControlPlane {
     translated: Objects,
     mesh: Mesh,
     pods: PodIndex,
-    /// In order of connection.
-    proxies: Vec<Connected>,
+    /// By number, in order of connection.
+    proxies: BTreeMap<u64, Connected>,
+    connections: u64,
+    /// Proxies whose push waits its turn. Those that are gone, or whose stream broke, are passed over.
+    waiting: VecDeque<u64>,
+    /// Pushes being made, in order of their ends.
+    making: VecDeque<Making>,
+    /// Nobody is connected, and nothing is pushed.
+    stopped: bool,
     shared: BTreeMap<ScopeKey, Arc<Shared>>,
     inbound: BTreeMap<InboundKey, Arc<Resources>>,
     changed: Option<Changed>,
     version: u64,
 }
 
-/// A proxy and what it was told.
+/// A proxy that runs, and what it was told.
 #[derive(Clone, Debug)]
 struct Connected {
     identity: ProxyIdentity,
+    /// `None`: nothing yet.
+    sent: Option<Sent>,
+    turn: Turn,
+}
+
+/// Where a proxy stands with its next push. Whatever changes before a push begins is in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Turn {
+    /// Its stream is broken.
+    Disconnected,
+    UpToDate,
+    Waits,
+    /// Its push is being made; `again`: there is more since.
+    Made {
+        again: bool,
+    },
+}
+
+/// A push being made.
+#[derive(Clone, Debug)]
+struct Making {
+    ends: Nanos,
+    number: u64,
     sent: Sent,
+    push: Push,
 }
 
 /// The parts of what a proxy was told, which it shares with others.
@@ -81,7 +119,11 @@ impl ControlPlane {
             translated: objects.clone(),
             objects,
             pods: PodIndex::new(pods),
-            proxies: Vec::new(),
+            proxies: BTreeMap::new(),
+            connections: 0,
+            waiting: VecDeque::new(),
+            making: VecDeque::new(),
+            stopped: false,
             shared: BTreeMap::new(),
             inbound: BTreeMap::new(),
             changed: None,
@@ -130,57 +172,181 @@ impl ControlPlane {
         changed
     }
 
-    /// A proxy subscribes: it gets all there is, at once (with the version of the state).
+    /// A proxy starts and subscribes: it gets all there is, at once (with the version of the state).
+    /// While the control plane is stopped that is nothing, and the push is empty.
     pub fn connect(&mut self, _now: Nanos, proxy: ProxyIdentity) -> Push {
-        let sent = self.parts(&proxy);
-        let resources = sent.shared.assemble(&sent.inbound, &proxy);
-        let push = Push {
+        let mut push = Push {
             proxy: proxy.name.clone(),
-            deltas: deltas(&Resources::default(), &resources),
+            deltas: Vec::new(),
             version: self.version,
         };
+        let mut sent = None;
+        if !self.stopped {
+            let parts = self.parts(&proxy);
+            let resources = parts.shared.assemble(&parts.inbound, &proxy);
+            push.deltas = deltas(&Resources::default(), &resources);
+            sent = Some(parts);
+        }
         self.disconnect(&proxy.name);
-        self.proxies.push(Connected {
+        self.connections += 1;
+        let connected = Connected {
             identity: proxy,
             sent,
-        });
+            turn: Turn::UpToDate,
+        };
+        self.proxies.insert(self.connections, connected);
         push
     }
 
     /// A proxy is gone.
     pub fn disconnect(&mut self, proxy: &str) {
-        self.proxies.retain(|known| *known.identity.name != *proxy);
+        self.proxies
+            .retain(|_, known| *known.identity.name != *proxy);
+    }
+
+    /// A proxy's stream breaks: it keeps what it has, and what has left for it arrives.
+    pub fn break_stream(&mut self, proxy: &str) {
+        let numbers = self.proxies.iter_mut();
+        for (&number, known) in numbers.filter(|(_, known)| *known.identity.name == *proxy) {
+            known.turn = Turn::Disconnected;
+            self.making.retain(|making| making.number != number);
+        }
+    }
+
+    /// A proxy whose stream broke subscribes again: it gets what has changed since.
+    pub fn reconnect(&mut self, now: Nanos, proxy: &str) -> Vec<Push> {
+        let mut numbers = self.proxies.iter_mut();
+        let known = numbers.find(|(_, known)| *known.identity.name == *proxy);
+        if let Some((&number, known)) = known.filter(|(_, known)| known.turn == Turn::Disconnected)
+        {
+            known.turn = Turn::UpToDate;
+            self.enqueue(number);
+        }
+        self.make(now)
+    }
+
+    /// The control plane ends: all streams break, and pushes that have not left are lost.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.waiting.clear();
+        self.making.clear();
+        for proxy in self.proxies.values_mut() {
+            if proxy.turn != Turn::Disconnected {
+                proxy.turn = Turn::UpToDate;
+            }
+        }
+    }
+
+    /// The control plane runs again, with the state as it is now: all proxies subscribe again, except
+    /// those whose own stream is broken.
+    pub fn start(&mut self, now: Nanos) -> Vec<Push> {
+        self.stopped = false;
+        self.catch_up();
+        self.make(now)
     }
 
     /// When [`ControlPlane::tick`] is next needed.
     pub fn deadline(&self) -> Option<Nanos> {
+        if self.stopped {
+            return None;
+        }
+        let quiet = self.quiet_at();
+        let made = self.making.front().map(|making| making.ends);
+        quiet.into_iter().chain(made).min()
+    }
+
+    fn quiet_at(&self) -> Option<Nanos> {
         let changed = self.changed.as_ref()?;
         let quiet = changed.last + self.settings.debounce;
         Some(quiet.min(changed.first + self.settings.debounce_max))
     }
 
-    /// The pushes that are due, in order of connection; proxies with nothing new get none.
+    /// The pushes that leave now, in order of their turns, which is at first that of connection;
+    /// proxies with nothing new get none.
     pub fn tick(&mut self, now: Nanos) -> Vec<Push> {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
-        let Some(changed) = self.changed.take() else {
-            return Vec::new();
+        let mut pushes = Vec::new();
+        while let Some(made) = self.making.pop_front_if(|making| making.ends <= now) {
+            if let Some(proxy) = self.proxies.get_mut(&made.number) {
+                let again = proxy.turn == Turn::Made { again: true };
+                proxy.sent = Some(made.sent);
+                proxy.turn = Turn::UpToDate;
+                pushes.push(made.push);
+                if again {
+                    self.enqueue(made.number);
+                }
+            }
+        }
+        if self.quiet_at().is_some_and(|quiet| quiet <= now) {
+            self.catch_up();
+        }
+        pushes.extend(self.make(now));
+        pushes
+    }
+
+    /// Sees what has changed, and lets every proxy wait for its push.
+    fn catch_up(&mut self) {
+        if let Some(changed) = self.changed.take() {
+            self.version += 1;
+            self.retranslate(&changed);
+        }
+        let numbers: Vec<u64> = self.proxies.keys().copied().collect();
+        for number in numbers {
+            self.enqueue(number);
+        }
+    }
+
+    fn enqueue(&mut self, number: u64) {
+        let Some(proxy) = self.proxies.get_mut(&number) else {
+            return;
         };
-        self.version += 1;
-        self.retranslate(&changed);
+        match proxy.turn {
+            Turn::UpToDate => {
+                proxy.turn = Turn::Waits;
+                self.waiting.push_back(number);
+            }
+            Turn::Made { .. } => proxy.turn = Turn::Made { again: true },
+            Turn::Waits | Turn::Disconnected => {}
+        }
+    }
+
+    /// Begins as many pushes as may be made at a time; those that take no time leave at once.
+    fn make(&mut self, now: Nanos) -> Vec<Push> {
         let mut pushes = Vec::new();
         let mut computed = Computed::new();
         let mut proxies = std::mem::take(&mut self.proxies);
-        for proxy in &mut proxies {
+        while !self.stopped && self.making.len() < self.settings.throttle as usize {
+            let Some(number) = self.waiting.pop_front() else {
+                break;
+            };
+            let waits = |proxy: &&mut Connected| proxy.turn == Turn::Waits;
+            let Some(proxy) = proxies.get_mut(&number).filter(waits) else {
+                continue;
+            };
+            proxy.turn = Turn::UpToDate;
             let new = self.parts(&proxy.identity);
-            let deltas = change(&proxy.sent, &new, &proxy.identity, &mut computed);
-            proxy.sent = new;
-            if !deltas.is_empty() {
-                pushes.push(Push {
-                    proxy: proxy.identity.name.clone(),
-                    deltas,
-                    version: self.version,
+            let deltas = change(proxy.sent.as_ref(), &new, &proxy.identity, &mut computed);
+            if deltas.is_empty() {
+                proxy.sent = Some(new);
+                continue;
+            }
+            let push = Push {
+                proxy: proxy.identity.name.clone(),
+                deltas,
+                version: self.version,
+            };
+            if self.settings.cost == Nanos::ZERO {
+                proxy.sent = Some(new);
+                pushes.push(push);
+            } else {
+                proxy.turn = Turn::Made { again: false };
+                self.making.push_back(Making {
+                    ends: now + self.settings.cost,
+                    number,
+                    sent: new,
+                    push,
                 });
             }
         }
@@ -242,7 +408,16 @@ impl ControlPlane {
 }
 
 /// From `old` to `new` for one proxy.
-fn change(old: &Sent, new: &Sent, proxy: &ProxyIdentity, computed: &mut Computed) -> Vec<XdsDelta> {
+fn change(
+    old: Option<&Sent>,
+    new: &Sent,
+    proxy: &ProxyIdentity,
+    computed: &mut Computed,
+) -> Vec<XdsDelta> {
+    let Some(old) = old else {
+        let resources = new.shared.assemble(&new.inbound, proxy);
+        return deltas(&Resources::default(), &resources);
+    };
     let alike = Arc::ptr_eq(&old.inbound, &new.inbound) || old.inbound == new.inbound;
     let own_listeners = old.shared.listens_on_endpoints || new.shared.listens_on_endpoints;
     if own_listeners || !alike {

@@ -107,8 +107,10 @@ pub struct ControlPlane {
     pub debounce: Nanos,
     /// Longest wait for quiet; default 10 s.
     pub debounce_max: Nanos,
-    /// Work for each proxy pushed to, one after the other; default 0.
+    /// From the beginning of a proxy's push until it leaves; default 0.
     pub push_cost: Nanos,
+    /// Pushes made at a time (`PILOT_PUSH_THROTTLE`); default 100.
+    pub push_throttle: u32,
     /// From a push to its arrival at a proxy, drawn for each proxy and push; default 10 ms to 100 ms.
     pub push_delay: Distribution,
 }
@@ -358,6 +360,25 @@ pub enum Happening {
         pods: Pods,
         change: BehaviorChange,
         lasts: Option<Nanos>,
+    },
+    /// The control plane ends: nothing is pushed until it starts. With `lasts` it starts by itself.
+    Stop {
+        place: Named,
+        lasts: Option<Nanos>,
+    },
+    /// The control plane is back, and all proxies get what has changed.
+    Start(Named),
+    /// The streams of pods' proxies to the control plane break; they keep what they have. With
+    /// `lasts` they come back by themselves.
+    Disconnect {
+        workload: Named,
+        pods: Pods,
+        lasts: Option<Nanos>,
+    },
+    /// Broken streams are back.
+    Reconnect {
+        workload: Named,
+        pods: Pods,
     },
     /// A source's rate or number of users changes.
     Traffic {

@@ -23,6 +23,7 @@ impl Default for ControlPlane {
             debounce: Nanos::from_millis(100),
             debounce_max: Nanos::from_secs(10),
             push_cost: Nanos::ZERO,
+            push_throttle: 100,
             push_delay: Distribution::Lognormal {
                 p50: Nanos::from_millis(10),
                 p99: Nanos::from_millis(100),
@@ -110,6 +111,8 @@ pub(crate) fn control_plane(
         debounce: read_duration(&mut fields, "debounce", default.debounce),
         debounce_max: read_duration(&mut fields, "debounce_max", default.debounce_max),
         push_cost: read_duration(&mut fields, "push_cost", default.push_cost),
+        push_throttle: count(&mut fields, "push_throttle", 1..=1_000_000)
+            .unwrap_or(default.push_throttle),
         push_delay: read(&mut fields, "push_delay", distribution).unwrap_or(default.push_delay),
     };
     if control_plane.debounce > control_plane.debounce_max {

@@ -15,7 +15,7 @@ use source::{Diagnostic, Fields, Node, Value};
 const NOTICED_AFTER: Nanos = Nanos::from_secs(1);
 
 /// The keys that say what happens, and what a map with one is called in messages.
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 13] = [
     ("apply", "an `apply` event"),
     ("delete", "a `delete` event"),
     ("patch", "a `patch` event"),
@@ -23,6 +23,10 @@ const KINDS: [(&str, &str); 9] = [
     ("crash", "a `crash` event"),
     ("restart", "a `restart` event"),
     ("drain", "a `drain` event"),
+    ("stop", "a `stop` event"),
+    ("start", "a `start` event"),
+    ("disconnect", "a `disconnect` event"),
+    ("reconnect", "a `reconnect` event"),
     ("workload", "a `workload` event"),
     ("traffic", "a `traffic` event"),
 ];
@@ -141,9 +145,47 @@ fn happening(kind: &'static str, fields: &mut Fields<'_, '_>) -> Option<Happenin
                 pods,
             })
         }
+        "stop" => {
+            let place = require(fields, kind, control_plane);
+            let lasts = read(fields, "for", positive_duration);
+            Some(Happening::Stop {
+                place: place?,
+                lasts,
+            })
+        }
+        "start" => require(fields, kind, control_plane).map(Happening::Start),
+        "disconnect" => {
+            let (workload, pods) = (require(fields, kind, named), pods(fields));
+            let lasts = read(fields, "for", positive_duration);
+            Some(Happening::Disconnect {
+                workload: workload?,
+                pods,
+                lasts,
+            })
+        }
+        "reconnect" => {
+            let (workload, pods) = (require(fields, kind, named), pods(fields));
+            Some(Happening::Reconnect {
+                workload: workload?,
+                pods,
+            })
+        }
         "workload" => behave(fields),
         _ => traffic(fields),
     }
+}
+
+/// Nothing else stops and starts: pods crash and restart.
+fn control_plane(node: &Node, what: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
+    let name = named(node, what, diagnostics)?;
+    if name.text != "control-plane" {
+        let diagnostic = Diagnostic::error(format!("`{what}` is for the control plane"))
+            .at(&node.span, "not `control-plane`")
+            .help("pods of a workload `crash` and `restart`");
+        diagnostics.push(diagnostic);
+        return None;
+    }
+    Some(name)
 }
 
 /// A manifest, or one object.
