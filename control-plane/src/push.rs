@@ -245,6 +245,11 @@ impl ControlPlane {
         self.make(now)
     }
 
+    /// Nothing is pushed, not even to proxies that start.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// When [`ControlPlane::tick`] is next needed.
     pub fn deadline(&self) -> Option<Nanos> {
         if self.stopped {

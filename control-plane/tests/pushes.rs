@@ -353,3 +353,165 @@ spec: {{ports: [{{port: 80, name: http}}], selector: {{app: a}}}}
         prop_assert_eq!(objects.service(&name, "y"), None);
     }
 }
+
+/// A control plane with `count` clients connected, whose pushes take 30 ms, `throttle` at a time.
+fn busy(count: u32, throttle: u32) -> ControlPlane {
+    let world = WORLD.replacen("replicas: 2", "replicas: 1", 1);
+    let world = world.replacen("replicas: 2", &format!("replicas: {count}"), 1);
+    let objects = read(&world);
+    let settings = PushSettings {
+        cost: Nanos::from_millis(30),
+        throttle,
+        ..PushSettings::default()
+    };
+    let pods = objects.pods();
+    let mut plane = ControlPlane::new(settings, objects, pods);
+    for number in 0..count {
+        let client = pod(plane.objects(), &format!("client-{number}"));
+        plane.connect(Nanos::ZERO, client.identity());
+    }
+    plane
+}
+
+/// A change that every proxy hears of.
+fn set_ready(plane: &mut ControlPlane, at_ms: u64, ready: bool) {
+    let mut reviews = pod(plane.objects(), "reviews-v1-0");
+    reviews.ready = ready;
+    plane.set_pod(Nanos::from_millis(at_ms), reviews);
+}
+
+fn set_timeout(plane: &mut ControlPlane, at_ms: u64, timeout: &str) {
+    let mut objects = plane.objects().clone();
+    let text = format!(
+        "spec: {{http: [{{timeout: {timeout}, route: [{{destination: {{host: reviews, subset: v1}}}}]}}]}}"
+    );
+    let (documents, _) = parse(&SourceFile::new("patch.yaml", &text), Dialect::Kubernetes);
+    let rule = reference("VirtualService", "reviews");
+    objects.patch(&rule, &documents[0], &mut Vec::new());
+    plane.set_objects(Nanos::from_millis(at_ms), objects);
+}
+
+/// What leaves until nothing is left to do: when in ms, to whom, what version, what types.
+fn everything(plane: &mut ControlPlane) -> Vec<(u64, String, u64, Vec<&'static str>)> {
+    let mut all = Vec::new();
+    while let Some(at) = plane.deadline() {
+        all.extend(left(at, &plane.tick(at)));
+    }
+    all
+}
+
+fn left(at: Nanos, pushes: &[Push]) -> Vec<(u64, String, u64, Vec<&'static str>)> {
+    let one = |push: &Push| {
+        let types = content(push).into_iter().map(|(kind, _)| kind).collect();
+        let name = push.proxy.split('.').next().unwrap().to_owned();
+        (at.0 / 1_000_000, name, push.version, types)
+    };
+    pushes.iter().map(one).collect()
+}
+
+fn push(
+    at: u64,
+    proxy: u32,
+    version: u64,
+    types: &[&'static str],
+) -> (u64, String, u64, Vec<&'static str>) {
+    (at, format!("client-{proxy}"), version, types.to_vec())
+}
+
+#[test]
+fn so_many_pushes_are_made_at_a_time() {
+    let mut plane = busy(5, 2);
+    set_ready(&mut plane, 0, false);
+    let want = [(130, 0), (130, 1), (160, 2), (160, 3), (190, 4)];
+    let want = want.map(|(at, proxy)| push(at, proxy, 2, &["EDS"]));
+    assert_eq!(everything(&mut plane), want);
+}
+
+#[test]
+fn what_changes_while_a_proxy_waits_is_in_its_one_push() {
+    let mut plane = busy(7, 1);
+    set_ready(&mut plane, 0, false);
+    // Seen at 220 ms: 0 to 2 have been told, 3's is half made, the others wait.
+    set_timeout(&mut plane, 120, "1s");
+    let mut want = [(130, 0), (160, 1), (190, 2), (220, 3)]
+        .map(|(at, proxy)| push(at, proxy, 2, &["EDS"]))
+        .to_vec();
+    let both = [(250, 4), (280, 5), (310, 6)];
+    want.extend(both.map(|(at, proxy)| push(at, proxy, 3, &["EDS", "RDS"])));
+    let again = [(340, 0), (370, 1), (400, 2), (430, 3)];
+    want.extend(again.map(|(at, proxy)| push(at, proxy, 3, &["RDS"])));
+    assert_eq!(everything(&mut plane), want);
+}
+
+#[test]
+fn what_is_taken_back_while_a_proxy_waits_is_never_sent() {
+    let mut plane = busy(6, 1);
+    set_ready(&mut plane, 0, false);
+    set_ready(&mut plane, 101, true);
+    // Seen at 201 ms, when 3's push is being made.
+    let told = everything(&mut plane);
+    let of = |proxy: u32| {
+        told.iter()
+            .filter(|p| p.1 == format!("client-{proxy}"))
+            .count()
+    };
+    let told: Vec<usize> = (0..6).map(of).collect();
+    assert_eq!(told, [2, 2, 2, 2, 0, 0]);
+}
+
+#[test]
+fn while_it_is_stopped_nothing_is_pushed_and_then_all_at_once() {
+    let mut plane = busy(3, 1);
+    set_ready(&mut plane, 0, false);
+    assert_eq!(plane.tick(Nanos::from_millis(100)), []);
+    // 0's push is half made, and lost.
+    plane.stop();
+    assert_eq!(plane.deadline(), None);
+    set_timeout(&mut plane, 120, "1s");
+    assert_eq!(
+        (plane.deadline(), plane.tick(Nanos::from_secs(9))),
+        (None, vec![])
+    );
+    let newcomer = pod(plane.objects(), "reviews-v1-0").identity();
+    assert_eq!(plane.connect(Nanos::from_secs(9), newcomer).deltas, []);
+
+    assert_eq!(plane.start(Nanos::from_secs(10)), []);
+    let mut want = [(10_030, 0), (10_060, 1), (10_090, 2)]
+        .map(|(at, proxy)| push(at, proxy, 3, &["EDS", "RDS"]))
+        .to_vec();
+    let types = vec!["CDS", "EDS", "LDS", "RDS"];
+    want.push((10_120, "reviews-v1-0".to_owned(), 3, types));
+    assert_eq!(everything(&mut plane), want);
+    plane.stop();
+    plane.start(Nanos::from_secs(20));
+    assert_eq!(everything(&mut plane), [], "nothing is new");
+}
+
+#[test]
+fn a_broken_stream_is_passed_over_until_it_is_back() {
+    let (mut plane, first) = connected();
+    let client = first.proxy;
+    plane.break_stream(&client);
+    set_ready(&mut plane, 0, false);
+    set_timeout(&mut plane, 0, "1s");
+    assert_eq!(plane.tick(Nanos::from_secs(1)), []);
+    plane.stop();
+    assert_eq!(
+        plane.start(Nanos::from_secs(2)),
+        [],
+        "its own stream is broken still"
+    );
+    let pushes = plane.reconnect(Nanos::from_secs(3), &client);
+    let want = [push(3_000, 0, 2, &["EDS", "RDS"])];
+    assert_eq!(left(Nanos::from_secs(3), &pushes), want);
+    assert_eq!(plane.reconnect(Nanos::from_secs(4), &client), []);
+    plane.stop();
+    set_ready(&mut plane, 5_000, true);
+    plane.break_stream(&client);
+    assert_eq!(
+        plane.reconnect(Nanos::from_secs(5), &client),
+        [],
+        "nobody is there"
+    );
+    assert_eq!(plane.start(Nanos::from_secs(6)).len(), 1);
+}

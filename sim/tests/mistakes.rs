@@ -203,6 +203,21 @@ fn in_the_timeline() {
             "timeline.change",
             "{at: 10s, workload: back-v3, slower_by: 10x}"
         )],
+        &[("timeline.change", "{at: 10s, start: control-plane}")],
+        &[
+            ("timeline.change", "{at: 10s, stop: control-plane, for: 9s}"),
+            ("timeline.again", "{at: 12s, stop: control-plane}"),
+        ],
+        &[
+            ("timeline.change", "{at: 10s, stop: control-plane, for: 9s}"),
+            ("timeline.again", "{at: 12s, start: control-plane}"),
+        ],
+        &[("timeline.change", "{at: 10s, reconnect: front, pod: 1}")],
+        &[
+            ("timeline.change", "{at: 10s, disconnect: front, pod: 1}"),
+            ("timeline.again", "{at: 12s, disconnect: front, pods: 2}"),
+        ],
+        &[("timeline.change", "{at: 10s, disconnect: fornt}")],
     ]));
 }
 

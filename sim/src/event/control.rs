@@ -5,6 +5,7 @@ use super::proxies::LineEnd;
 use super::schedule::Event;
 use crate::plan::PlanHappening;
 use crate::random::Purpose;
+use control_plane::Push;
 use proxy_core::contract::MainInput;
 use proxy_core::ids::ConnId;
 use proxy_core::random::{hash_text, mix};
@@ -38,9 +39,14 @@ impl World<'_, '_> {
             return;
         }
         self.control_timer_at = Nanos::MAX;
-        let mut leaves_at = now;
-        for push in self.control_plane.tick(now) {
-            leaves_at += self.plan.push_cost;
+        let pushes = self.control_plane.tick(now);
+        self.send_pushes(pushes);
+        self.set_control_timer();
+    }
+
+    fn send_pushes(&mut self, pushes: Vec<Push>) {
+        let now = self.queue.now();
+        for push in pushes {
             let found = self
                 .proxies
                 .iter()
@@ -52,7 +58,7 @@ impl World<'_, '_> {
                 .push_delay
                 .sample(self.push_draws, key, Purpose::PushDelay);
             let state = &mut self.proxies[proxy];
-            let at = (leaves_at + delay).max(state.last_push_at);
+            let at = (now + delay).max(state.last_push_at);
             state.last_push_at = at;
             let (version, deltas) = (push.version, push.deltas);
             let (push, _) = self.pushes.insert(PendingPush {
@@ -62,7 +68,6 @@ impl World<'_, '_> {
             });
             self.queue.at(at, Event::Push { push });
         }
-        self.set_control_timer();
     }
 
     pub(super) fn push_arrives(&mut self, push: u32) {
@@ -75,6 +80,27 @@ impl World<'_, '_> {
         let (proxy, version, deltas) = (*proxy, *version, std::mem::take(deltas));
         for delta in deltas {
             self.feed_main(proxy, MainInput::Xds { delta, version });
+        }
+        let pod = self.proxies[proxy as usize].pod;
+        let state = &mut self.pods[pod as usize];
+        if state.proxy == Some(proxy) && std::mem::take(&mut state.unconfigured) {
+            state.ready = true;
+            self.control_plane
+                .set_pod(self.queue.now(), self.plan.pods[pod as usize].pod.clone());
+            self.set_control_timer();
+        }
+    }
+
+    /// The streams of pods' proxies break, or are back.
+    fn set_streams(&mut self, pods: &[u32], connected: bool) {
+        for &pod in pods {
+            let name = self.plan.pods[pod as usize].pod.identity().name;
+            if connected {
+                let pushes = self.control_plane.reconnect(self.queue.now(), &name);
+                self.send_pushes(pushes);
+            } else {
+                self.control_plane.break_stream(&name);
+            }
         }
     }
 
@@ -99,6 +125,13 @@ impl World<'_, '_> {
             }
             PlanHappening::Restart { pods } => pods.iter().for_each(|&pod| self.restart(pod)),
             PlanHappening::Drain { pods } => pods.iter().for_each(|&pod| self.drain(pod)),
+            PlanHappening::Stop => self.control_plane.stop(),
+            PlanHappening::Start => {
+                let pushes = self.control_plane.start(now);
+                self.send_pushes(pushes);
+            }
+            PlanHappening::Disconnect { pods } => self.set_streams(pods, false),
+            PlanHappening::Reconnect { pods } => self.set_streams(pods, true),
             PlanHappening::Behave { pods, change } => {
                 for &pod in pods {
                     self.stations[pod as usize].change(change);
@@ -120,7 +153,7 @@ impl World<'_, '_> {
     fn scale(&mut self, workload: u32, replicas: u32) {
         let pods = &self.plan.workloads[workload as usize].pods;
         for (ordinal, &pod) in (0u32..).zip(pods) {
-            let there = self.pods[pod as usize].up && self.pods[pod as usize].ready;
+            let there = self.pods[pod as usize].is_there();
             if ordinal < replicas && !there {
                 self.restart(pod);
             } else if ordinal >= replicas && there {
@@ -134,6 +167,7 @@ impl World<'_, '_> {
 
     fn drain(&mut self, pod: u32) {
         self.pods[pod as usize].ready = false;
+        self.pods[pod as usize].unconfigured = false;
         let mut own = self.plan.pods[pod as usize].pod.clone();
         own.terminating = true;
         self.control_plane.set_pod(self.queue.now(), own);
@@ -167,7 +201,7 @@ impl World<'_, '_> {
     /// A pod starts, or starts again.
     pub(super) fn restart(&mut self, pod: u32) {
         let state = &mut self.pods[pod as usize];
-        if state.up && state.ready {
+        if state.is_there() {
             return;
         }
         let was_up = state.up;
@@ -197,6 +231,7 @@ impl World<'_, '_> {
     fn break_off(&mut self, pod: u32) {
         let state = &mut self.pods[pod as usize];
         state.up = false;
+        state.unconfigured = false;
         state.life += 1;
         let proxy = state.proxy.take();
         self.lose_jobs(pod);

@@ -68,10 +68,19 @@ struct PodState {
     up: bool,
     /// In its endpoints as far as clients without a proxy can tell.
     ready: bool,
+    /// Its proxy has no configuration yet, so that it is not ready.
+    unconfigured: bool,
     /// Its proxy's place, if it has one.
     proxy: Option<u32>,
     /// Counts crashes, restarts and scalings: what was scheduled for an earlier life is void.
     life: u32,
+}
+
+impl PodState {
+    /// Runs, and is to stay.
+    fn is_there(&self) -> bool {
+        self.up && (self.ready || self.unconfigured)
+    }
 }
 
 /// Everything there is.
@@ -131,6 +140,7 @@ impl<'p, 'o> World<'p, 'o> {
             locality: links.locality(&pod.pod.locality),
             up: pod.at_start,
             ready: pod.at_start,
+            unconfigured: false,
             proxy: None,
             life: 0,
         });

@@ -142,6 +142,13 @@ impl World<'_, '_> {
         });
         self.pods[pod as usize].proxy = Some(number);
         let push = self.control_plane.connect(self.queue.now(), own.identity());
+        if self.control_plane.is_stopped() {
+            let state = &mut self.pods[pod as usize];
+            (state.ready, state.unconfigured) = (false, true);
+            let mut own = own.clone();
+            own.ready = false;
+            self.control_plane.set_pod(self.queue.now(), own);
+        }
         for delta in push.deltas {
             self.feed_main(
                 number,

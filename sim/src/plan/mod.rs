@@ -6,6 +6,7 @@ mod expect;
 mod files;
 mod graph;
 mod places;
+mod streams;
 mod targets;
 mod timeline;
 mod topology;
@@ -43,9 +44,7 @@ pub struct Plan {
     pub warmup: Nanos,
     /// Before any proxy has connected.
     pub control_plane: ControlPlane,
-    /// Time that the control plane spends on each proxy's push, one after the other.
-    pub push_cost: Nanos,
-    /// From there to the proxy, drawn for each proxy.
+    /// From a push's leaving to its arrival, drawn for each proxy.
     pub push_delay: Distribution,
     /// Worker threads of every proxy.
     pub concurrency: u32,
@@ -163,6 +162,8 @@ impl Plan {
         let settings = PushSettings {
             debounce: scenario.control_plane.debounce,
             debounce_max: scenario.control_plane.debounce_max,
+            cost: scenario.control_plane.push_cost,
+            throttle: scenario.control_plane.push_throttle,
         };
         let present = places.pods.iter().filter(|pod| pod.at_start);
         let pods = present.map(|pod| pod.pod.clone()).collect();
@@ -173,7 +174,6 @@ impl Plan {
             duration: scenario.duration,
             warmup: scenario.warmup,
             control_plane: ControlPlane::new(settings, objects, pods),
-            push_cost: scenario.control_plane.push_cost,
             push_delay: Distribution::from(&scenario.control_plane.push_delay),
             concurrency: scenario.proxies.concurrency,
             overhead: scenario.proxies.overhead,

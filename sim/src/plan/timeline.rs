@@ -1,6 +1,7 @@
 //! What happens when.
 
 use super::files;
+use super::streams;
 use super::topology::{PlanWorkload, is_named, unknown_workload};
 use super::traffic::{PlanLoad, PlanTraffic};
 use crate::distribution::Distribution;
@@ -42,6 +43,14 @@ pub enum PlanHappening {
     Behave { pods: Vec<u32>, change: PlanChange },
     /// What `Behave` changed is as it was planned again.
     Restore { pods: Vec<u32>, change: PlanChange },
+    /// The control plane ends.
+    Stop,
+    /// It runs again.
+    Start,
+    /// The streams of the pods' proxies to the control plane break.
+    Disconnect { pods: Vec<u32> },
+    /// They are back.
+    Reconnect { pods: Vec<u32> },
     /// An open-loop source has another rate.
     Rate { traffic: u32, per_s: f64 },
     /// A closed-loop source has another number of users.
@@ -179,18 +188,10 @@ pub(super) fn all(
         match resolver.plan(&event.what, objects) {
             Err(diagnostic) => diagnostics.push(diagnostic),
             Ok(happening) => {
-                if let Happening::Behave {
-                    lasts: Some(lasts), ..
-                } = &event.what
-                    && let PlanHappening::Behave { pods, change } = &happening
-                {
-                    let happening = PlanHappening::Restore {
-                        pods: pods.clone(),
-                        change: change.clone(),
-                    };
+                if let Some((lasts, happening)) = end(&event.what, &happening) {
                     let what = format!("end of {name}");
                     events.push(PlanEvent {
-                        at: event.at + *lasts,
+                        at: event.at + lasts,
                         name: String::new(),
                         what,
                         happening,
@@ -206,7 +207,27 @@ pub(super) fn all(
         }
     }
     events.sort_by_key(|event| event.at);
+    streams::check(scenario, &events, diagnostics);
     events
+}
+
+/// How an event that lasts ends, and after how long.
+fn end(happening: &Happening, planned: &PlanHappening) -> Option<(Nanos, PlanHappening)> {
+    let (Happening::Behave { lasts, .. }
+    | Happening::Stop { lasts, .. }
+    | Happening::Disconnect { lasts, .. }) = happening
+    else {
+        return None;
+    };
+    let end = match planned {
+        PlanHappening::Behave { pods, change } => PlanHappening::Restore {
+            pods: pods.clone(),
+            change: change.clone(),
+        },
+        PlanHappening::Disconnect { pods } => PlanHappening::Reconnect { pods: pods.clone() },
+        _ => PlanHappening::Start,
+    };
+    lasts.map(|lasts| (lasts, end))
 }
 
 struct Happen<'a> {
@@ -243,6 +264,14 @@ impl Happen<'_> {
                 pods: self.pods(workload, *pods)?,
             },
             Happening::Drain { workload, pods } => PlanHappening::Drain {
+                pods: self.pods(workload, *pods)?,
+            },
+            Happening::Stop { .. } => PlanHappening::Stop,
+            Happening::Start(_) => PlanHappening::Start,
+            Happening::Disconnect { workload, pods, .. } => PlanHappening::Disconnect {
+                pods: self.pods(workload, *pods)?,
+            },
+            Happening::Reconnect { workload, pods } => PlanHappening::Reconnect {
                 pods: self.pods(workload, *pods)?,
             },
             Happening::Behave {
@@ -359,6 +388,14 @@ fn describe(happening: &Happening) -> String {
         Happening::Crash { workload, pods, .. } => format!("crash {}{}", workload.text, some(pods)),
         Happening::Restart { workload, pods } => format!("restart {}{}", workload.text, some(pods)),
         Happening::Drain { workload, pods } => format!("drain {}{}", workload.text, some(pods)),
+        Happening::Stop { .. } => "the control plane stops".to_owned(),
+        Happening::Start(_) => "the control plane starts".to_owned(),
+        Happening::Disconnect { workload, pods, .. } => {
+            format!("disconnect {}{}", workload.text, some(pods))
+        }
+        Happening::Reconnect { workload, pods } => {
+            format!("reconnect {}{}", workload.text, some(pods))
+        }
         Happening::Behave {
             workload,
             pods,

@@ -8,6 +8,7 @@ use crate::observe::{Observers, Outcome};
 use crate::plan::{Plan, PlanHappening};
 use crate::random::{Purpose, WorldDraws};
 use crate::tally::Tally;
+use control_plane::Push;
 use proxy_core::random::{hash_text, mix};
 use proxy_core::time::Nanos;
 use proxy_core::xds::XdsDelta;
@@ -130,10 +131,16 @@ impl<'p, 'o> Control<'p, 'o> {
                     deltas,
                 } => {
                     let order = Order::Push { version, deltas };
-                    let pods = self.world.pods.borrow();
+                    let pods = &mut *self.world.pods.borrow_mut();
+                    let state = &mut pods[pod as usize];
                     // A pod that has ended is told nothing.
-                    let orders = pods[pod as usize].orders.as_ref();
+                    let orders = state.orders.as_ref();
                     let _ = orders.map(|orders| orders.send(order));
+                    if std::mem::take(&mut state.unconfigured) {
+                        state.ready = true;
+                        let own = self.plan.pods[pod as usize].pod.clone();
+                        self.world.control_plane.borrow_mut().set_pod(now, own);
+                    }
                 }
                 Planned::Noticed { pod, life } => self.crash_noticed(now, pod, life),
                 Planned::Restart { pod, life } => {
@@ -162,9 +169,11 @@ impl<'p, 'o> Control<'p, 'o> {
             return;
         }
         let pushes = self.world.control_plane.borrow_mut().tick(now);
-        let mut leaves_at = now;
+        self.send_pushes(now, pushes);
+    }
+
+    fn send_pushes(&mut self, now: Nanos, pushes: Vec<Push>) {
         for push in pushes {
-            leaves_at += self.plan.push_cost;
             let mut pods = self.plan.pods.iter();
             let Some(pod) = pods.position(|pod| pod.pod.identity().name == push.proxy) else {
                 continue;
@@ -172,7 +181,7 @@ impl<'p, 'o> Control<'p, 'o> {
             let key = mix(hash_text(&push.proxy) ^ mix(now.0));
             let delay: &Distribution = &self.plan.push_delay;
             let delay = delay.sample(self.push_draws, key, Purpose::PushDelay);
-            let at = (leaves_at + delay).max(self.last_push_at[pod]);
+            let at = (now + delay).max(self.last_push_at[pod]);
             self.last_push_at[pod] = at;
             self.plan_at(
                 at,
@@ -205,6 +214,13 @@ impl<'p, 'o> Control<'p, 'o> {
             }
             PlanHappening::Restart { pods } => pods.iter().for_each(|&pod| self.restart(now, pod)),
             PlanHappening::Drain { pods } => pods.iter().for_each(|&pod| self.drain(now, pod)),
+            PlanHappening::Stop => self.world.control_plane.borrow_mut().stop(),
+            PlanHappening::Start => {
+                let pushes = self.world.control_plane.borrow_mut().start(now);
+                self.send_pushes(now, pushes);
+            }
+            PlanHappening::Disconnect { pods } => self.set_streams(now, pods, false),
+            PlanHappening::Reconnect { pods } => self.set_streams(now, pods, true),
             PlanHappening::Behave { pods, change } => {
                 self.change_stations(pods, |station| station.change(change));
             }
@@ -217,6 +233,21 @@ impl<'p, 'o> Control<'p, 'o> {
             }
             PlanHappening::Users { traffic, users } => {
                 self.world.sources[*traffic as usize].change_users(*users);
+            }
+        }
+    }
+
+    /// The streams of pods' proxies break, or are back.
+    fn set_streams(&mut self, now: Nanos, pods: &[u32], connected: bool) {
+        for &pod in pods {
+            let name = self.plan.pods[pod as usize].pod.identity().name;
+            let mut control_plane = self.world.control_plane.borrow_mut();
+            if connected {
+                let pushes = control_plane.reconnect(now, &name);
+                drop(control_plane);
+                self.send_pushes(now, pushes);
+            } else {
+                control_plane.break_stream(&name);
             }
         }
     }
@@ -237,7 +268,7 @@ impl<'p, 'o> Control<'p, 'o> {
         for (ordinal, &pod) in (0u32..).zip(pods) {
             let (there, life) = {
                 let state = &self.world.pods.borrow()[pod as usize];
-                (state.up && state.ready, state.life)
+                (state.is_there(), state.life)
             };
             if ordinal < replicas && !there {
                 self.restart(now, pod);
@@ -249,7 +280,11 @@ impl<'p, 'o> Control<'p, 'o> {
     }
 
     fn drain(&mut self, now: Nanos, pod: u32) {
-        self.world.pods.borrow_mut()[pod as usize].ready = false;
+        {
+            let state = &mut self.world.pods.borrow_mut()[pod as usize];
+            state.ready = false;
+            state.unconfigured = false;
+        }
         let mut own = self.plan.pods[pod as usize].pod.clone();
         own.terminating = true;
         self.world.control_plane.borrow_mut().set_pod(now, own);
@@ -281,7 +316,7 @@ impl<'p, 'o> Control<'p, 'o> {
     fn restart(&mut self, now: Nanos, pod: u32) {
         let was_up = {
             let state = &mut self.world.pods.borrow_mut()[pod as usize];
-            if state.up && state.ready {
+            if state.is_there() {
                 return;
             }
             state.life += 1;
@@ -312,6 +347,7 @@ impl<'p, 'o> Control<'p, 'o> {
         let proxy = {
             let state = &mut self.world.pods.borrow_mut()[pod as usize];
             state.up = false;
+            state.unconfigured = false;
             state.life += 1;
             state.orders = None;
             state.proxy.take()

@@ -90,6 +90,12 @@ fn start_proxy(world: &Rc<World>, pod: u32) -> Option<Driver<Net>> {
     });
     let mut control_plane = world.control_plane.borrow_mut();
     let push = control_plane.connect(world.now(), identity);
+    if control_plane.is_stopped() {
+        (state.ready, state.unconfigured) = (false, true);
+        let mut own = own.clone();
+        own.ready = false;
+        control_plane.set_pod(world.now(), own);
+    }
     for delta in push.deltas {
         driver.xds(delta, push.version);
     }

@@ -31,6 +31,8 @@ pub(super) struct PodState {
     pub(super) up: bool,
     /// In its endpoints as far as clients without a proxy can tell.
     pub(super) ready: bool,
+    /// Its proxy has no configuration yet, so that it is not ready.
+    pub(super) unconfigured: bool,
     /// Counts crashes, restarts and scalings: what was planned for an earlier life is void.
     pub(super) life: u32,
     /// Its proxy, if it has one and runs.
@@ -39,6 +41,13 @@ pub(super) struct PodState {
     pub(super) starts: u32,
     /// What the host is to do; `None` until it runs.
     pub(super) orders: Option<mpsc::UnboundedSender<Order>>,
+}
+
+impl PodState {
+    /// Runs, and is to stay.
+    pub(super) fn is_there(&self) -> bool {
+        self.up && (self.ready || self.unconfigured)
+    }
 }
 
 #[derive(Clone)]

@@ -76,6 +76,10 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<PodEvent> {
             }
             PlanHappening::Config(_)
             | PlanHappening::Drain { .. }
+            | PlanHappening::Stop
+            | PlanHappening::Start
+            | PlanHappening::Disconnect { .. }
+            | PlanHappening::Reconnect { .. }
             | PlanHappening::Rate { .. }
             | PlanHappening::Users { .. } => {}
         }
