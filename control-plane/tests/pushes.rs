@@ -391,16 +391,25 @@ fn set_timeout(plane: &mut ControlPlane, at_ms: u64, timeout: &str) {
     plane.set_objects(Nanos::from_millis(at_ms), objects);
 }
 
-/// What leaves until nothing is left to do: when in ms, to whom, what version, what types.
-fn everything(plane: &mut ControlPlane) -> Vec<(u64, String, u64, Vec<&'static str>)> {
+/// A push: when it left in ms, to whom, what version, what types.
+type Left = (u64, String, u64, Vec<&'static str>);
+
+/// What leaves until nothing is left to do.
+fn everything(plane: &mut ControlPlane) -> Vec<Left> {
+    until(plane, u64::MAX / 1_000_000)
+}
+
+/// What leaves before a time.
+fn until(plane: &mut ControlPlane, end_ms: u64) -> Vec<Left> {
+    let end = Nanos::from_millis(end_ms);
     let mut all = Vec::new();
-    while let Some(at) = plane.deadline() {
+    while let Some(at) = plane.deadline().filter(|at| *at < end) {
         all.extend(left(at, &plane.tick(at)));
     }
     all
 }
 
-fn left(at: Nanos, pushes: &[Push]) -> Vec<(u64, String, u64, Vec<&'static str>)> {
+fn left(at: Nanos, pushes: &[Push]) -> Vec<Left> {
     let one = |push: &Push| {
         let types = content(push).into_iter().map(|(kind, _)| kind).collect();
         let name = push.proxy.split('.').next().unwrap().to_owned();
@@ -409,12 +418,7 @@ fn left(at: Nanos, pushes: &[Push]) -> Vec<(u64, String, u64, Vec<&'static str>)
     pushes.iter().map(one).collect()
 }
 
-fn push(
-    at: u64,
-    proxy: u32,
-    version: u64,
-    types: &[&'static str],
-) -> (u64, String, u64, Vec<&'static str>) {
+fn push(at: u64, proxy: u32, version: u64, types: &[&'static str]) -> Left {
     (at, format!("client-{proxy}"), version, types.to_vec())
 }
 
@@ -432,6 +436,7 @@ fn what_changes_while_a_proxy_waits_is_in_its_one_push() {
     let mut plane = busy(7, 1);
     set_ready(&mut plane, 0, false);
     // Seen at 220 ms: 0 to 2 have been told, 3's is half made, the others wait.
+    assert_eq!(until(&mut plane, 120), []);
     set_timeout(&mut plane, 120, "1s");
     let mut want = [(130, 0), (160, 1), (190, 2), (220, 3)]
         .map(|(at, proxy)| push(at, proxy, 2, &["EDS"]))
@@ -447,6 +452,7 @@ fn what_changes_while_a_proxy_waits_is_in_its_one_push() {
 fn what_is_taken_back_while_a_proxy_waits_is_never_sent() {
     let mut plane = busy(6, 1);
     set_ready(&mut plane, 0, false);
+    assert_eq!(until(&mut plane, 101), []);
     set_ready(&mut plane, 101, true);
     // Seen at 201 ms, when 3's push is being made.
     let told = everything(&mut plane);
