@@ -183,7 +183,8 @@ fn the_timeline_is_in_order_of_time() {
         names,
         [
             "canary", "inline", "inlines", "breaks", "gone", "gone-too", "patched", "more",
-            "crash", "surge", "crowd", "rollback", "back", "drained"
+            "crash", "surge", "crowd", "rollback", "back", "drained", "cut", "whole", "outage",
+            "over", "blip", "stale",
         ]
     );
     let Happening::Apply(ConfigSource::Inline(list)) = &timeline[2].what else {
@@ -229,7 +230,7 @@ fn expectations() {
         first.text,
         "traffic: web, success_rate: {at_least: 99.9%}, during: start..breaks"
     );
-    assert_eq!(first.span.line(), 67);
+    assert_eq!(first.span.line(), 73);
     assert_eq!(
         first.bound,
         Bound {
