@@ -37,6 +37,8 @@ pub(crate) struct Service {
     /// `None`: its endpoints are listed.
     pub(crate) selector: Option<Labels>,
     pub(crate) listed: Vec<WorkloadEntry>,
+    /// Endpoints of other ServiceEntries with the host in its namespace, with all their ports named.
+    pub(crate) pooled: Vec<WorkloadEntry>,
     pub(crate) endpoint_objects: Vec<EndpointSubset>,
     /// Outside the mesh (`MESH_EXTERNAL`).
     pub(crate) external: bool,
@@ -109,6 +111,34 @@ impl Service {
             entries.any(|entry| entry.address.text.parse() == Ok(ip))
         };
         self.selects(namespace, labels) || listed_ip.is_some_and(lists)
+    }
+
+    /// Its listed endpoints with all their ports.
+    fn named(&self) -> impl Iterator<Item = WorkloadEntry> {
+        self.listed.iter().map(|entry| {
+            let port = |port: &ServicePort| {
+                let named = entry.ports.iter().find(|(name, _)| *name == port.name);
+                let number = match (named, &port.target) {
+                    (Some((_, number)), _) | (None, Target::Number(number)) => *number,
+                    (None, Target::Name(_)) => port.number,
+                };
+                (port.name.clone(), number)
+            };
+            WorkloadEntry {
+                ports: self.ports.iter().map(port).collect(),
+                ..entry.clone()
+            }
+        })
+    }
+
+    /// Whether sidecars listen at the addresses of its endpoints, where its port is not HTTP.
+    pub(crate) fn is_at_its_endpoints(&self) -> bool {
+        self.discovery == ServiceDiscovery::Passthrough
+            && self.address.is_none()
+            && (self.kubernetes
+                || self.selector.is_some()
+                || !self.listed.is_empty()
+                || !self.pooled.is_empty())
     }
 
     /// Gateways that its pods are chosen for by label listen on the ports that they name.
@@ -206,6 +236,7 @@ impl Registry {
                 _ => {}
             }
         }
+        pool(&mut services);
         let key = |service: &Service| format!("{}.{}", service.name, service.namespace);
         services.sort_by_cached_key(|service| (service.age.clone(), key(service)));
         let mut by_host: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
@@ -354,6 +385,7 @@ fn from_kubernetes(
             _ => Vec::new(),
         },
         selector,
+        pooled: Vec::new(),
         endpoint_objects,
         external: false,
         kubernetes: true,
@@ -421,6 +453,7 @@ fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>, workloads: &Wor
                 },
                 selector: entry.workload_selector.clone(),
                 listed: listed.clone(),
+                pooled: Vec::new(),
                 endpoint_objects: Vec::new(),
                 external: entry.location == Location::External,
                 kubernetes: false,
@@ -428,6 +461,28 @@ fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>, workloads: &Wor
                 labels: object.labels.clone(),
                 origin: object.origin(),
             }));
+        }
+    }
+}
+
+/// Endpoints belong to a host and namespace, whichever ServiceEntry lists them.
+fn pool(services: &mut [Arc<Service>]) {
+    let mut alike: BTreeMap<(Name, Name), Vec<usize>> = BTreeMap::new();
+    for (at, service) in services.iter().enumerate() {
+        if !service.kubernetes {
+            let key = (service.host.clone(), service.namespace.clone());
+            alike.entry(key).or_default().push(at);
+        }
+    }
+    for places in alike.into_values().filter(|places| places.len() > 1) {
+        let all: Vec<Arc<Service>> = places.iter().map(|at| Arc::clone(&services[*at])).collect();
+        for (place, own) in places.iter().zip(&all) {
+            let mut seen = BTreeSet::from([&own.origin.name]);
+            let others = all.iter().filter(|other| seen.insert(&other.origin.name));
+            let pooled: Vec<WorkloadEntry> = others.flat_map(|other| other.named()).collect();
+            if !pooled.is_empty() {
+                Arc::make_mut(&mut services[*place]).pooled = pooled;
+            }
         }
     }
 }

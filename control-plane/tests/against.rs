@@ -8,7 +8,7 @@ use control_plane::{
 };
 use export::{Comparison, against};
 use serde_json::Value;
-use source::{Dialect, Node, SourceFile};
+use source::SourceFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,7 @@ fn identity(proxy: &Value) -> ProxyIdentity {
     }
 }
 
-fn resources(dump: &Path) -> (Resources, ProxyIdentity) {
+fn resources(dump: &Path) -> Resources {
     let folder = dump.parent().unwrap();
     let answers = std::fs::read_to_string(folder.join("answers.json")).unwrap();
     let answers: Value = serde_json::from_str(&answers).unwrap();
@@ -69,14 +69,13 @@ fn resources(dump: &Path) -> (Resources, ProxyIdentity) {
     let objects = objects(folder, answers["mesh"].as_str().unwrap());
     let pods = objects.pods();
     let proxy = identity(proxy);
-    let resources = ControlPlane::new(PushSettings::default(), objects, pods).resources(&proxy);
-    (resources, proxy)
+    ControlPlane::new(PushSettings::default(), objects, pods).resources(&proxy)
 }
 
 fn compare(dumps: &[PathBuf]) -> Comparison {
     let mut all = Comparison::default();
     for path in dumps {
-        let (ours, proxy) = resources(path);
+        let ours = resources(path);
         let ours = export::Resources {
             clusters: &ours.clusters,
             endpoints: &ours.endpoints,
@@ -84,13 +83,11 @@ fn compare(dumps: &[PathBuf]) -> Comparison {
             routes: &ours.routes,
         };
         let mut comparison = against(&ours, &read(path));
-        let later = later_kind(path.parent().unwrap(), &proxy);
         for one in &mut comparison.differences {
             // Recorded without the EndpointSlices of the gateway's own Service.
             let gateway = one.resource.contains("istio-ingressgateway") && one.theirs.is_null();
             let recorder = (gateway && one.kind == "endpoints").then_some(RECORDING);
-            let later = later.filter(|class| *class != GATEWAY_API || one.kind == "routes");
-            one.class = one.class.or(recorder).or(later);
+            one.class = one.class.or(recorder);
         }
         if std::env::var_os("SHOW").is_some() {
             for one in comparison.unexplained() {
@@ -124,46 +121,7 @@ fn read(dump: &Path) -> Value {
     dump
 }
 
-/// A kind whose translation is still to come and that changes what this proxy is told. Gateways are
-/// told the same with and without.
-fn later_kind(case: &Path, proxy: &ProxyIdentity) -> Option<&'static str> {
-    if proxy.kind == ProxyKind::Gateway {
-        return None;
-    }
-    let documents = ["kubernetes.yaml", "istio.yaml"].into_iter();
-    let documents = documents.flat_map(|name| {
-        let text = std::fs::read_to_string(case.join(name)).unwrap_or_default();
-        source::parse(&SourceFile::new(name, &text), Dialect::Kubernetes).0
-    });
-    let documents: Vec<Node> = documents.collect();
-    let of_kind = |wanted: &'static str| {
-        let kind = move |node: &&Node| node.at(&["kind"]).and_then(Node::as_str) == Some(wanted);
-        documents.iter().filter(kind)
-    };
-    if of_kind("Sidecar").any(|sidecar| holds(sidecar, proxy)) {
-        return Some(SIDECAR);
-    }
-    of_kind("HTTPRoute").next().map(|_| GATEWAY_API)
-}
-
-/// Whether a Sidecar is for `proxy`.
-fn holds(sidecar: &Node, proxy: &ProxyIdentity) -> bool {
-    let namespace = sidecar.at(&["metadata", "namespace"]);
-    let namespace = namespace.and_then(Node::as_str).unwrap();
-    let selector = sidecar.at(&["spec", "workloadSelector", "labels"]);
-    let wanted = selector.and_then(Node::as_map).map(|map| &map.entries);
-    let mut wanted = wanted.into_iter().flatten();
-    [&*proxy.namespace, "istio-system"].contains(&namespace)
-        && wanted.all(|entry| {
-            let value = entry.value.as_str().unwrap();
-            let mut labels = proxy.labels.iter();
-            labels.any(|(key, own)| **key == *entry.key && **own == *value)
-        })
-}
-
 const RECORDING: &str = "left out by the recording";
-const SIDECAR: &str = "Sidecar";
-const GATEWAY_API: &str = "HTTPRoute of a Service";
 
 /// Prints the counts; nothing is unexplained, and no class is larger than `most`.
 fn check(dumps: usize, all: &Comparison, most: &[(&str, &str, usize)]) {
@@ -202,7 +160,7 @@ fn bookinfo_is_what_istiod_sends() {
 }
 
 #[test]
-fn other_configurations_are_what_istiod_sends_but_for_what_is_to_come() {
+fn other_configurations_are_what_istiod_sends() {
     let only = std::env::var("CASE").unwrap_or_default();
     let Some(dumps) = dumps(|case| {
         case.contains(&only) && (!case.starts_with("bookinfo-") || case.contains("gwapi"))
@@ -214,13 +172,9 @@ fn other_configurations_are_what_istiod_sends_but_for_what_is_to_come() {
         "only {} dumps",
         dumps.len()
     );
-    let most = [
-        (RECORDING, "endpoints", 288),
-        (SIDECAR, "cluster", 123),
-        (SIDECAR, "endpoints", 105),
-        (SIDECAR, "listener", 47),
-        (SIDECAR, "routes", 18),
-        (GATEWAY_API, "routes", 28),
-    ];
-    check(dumps.len(), &compare(&dumps), &most);
+    check(
+        dumps.len(),
+        &compare(&dumps),
+        &[(RECORDING, "endpoints", 273)],
+    );
 }

@@ -85,6 +85,24 @@ pub enum SharedCounter {
     ActiveFaults,
 }
 
+impl SharedCounter {
+    /// Of which cluster; `None`: of none.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        match *self {
+            SharedCounter::Connections(id)
+            | SharedCounter::Pending(id)
+            | SharedCounter::Requests(id)
+            | SharedCounter::Retries(id)
+            | SharedCounter::HostActive(id, _)
+            | SharedCounter::HostConnections(id, _)
+            | SharedCounter::Consecutive5xx(id, _)
+            | SharedCounter::ConsecutiveGateway(id, _)
+            | SharedCounter::ConsecutiveLocalOrigin(id, _) => Some(id),
+            SharedCounter::ActiveFaults => None,
+        }
+    }
+}
+
 /// To the main machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToMain {

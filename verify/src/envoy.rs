@@ -92,6 +92,8 @@ impl Envoy {
         for _ in 0..ASK_TIMES {
             if envoy.process.try_wait()?.is_some() {
                 let said = std::fs::read_to_string(&messages).unwrap_or_default();
+                let lines = said.lines().filter(|line| !line.contains("[warning]"));
+                let said = lines.collect::<Vec<_>>().join("\n");
                 return Err(Failure::Envoy(format!("it ended at once:\n{said}")));
             }
             if is_ready(admin).await.unwrap_or(false) {

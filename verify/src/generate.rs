@@ -142,7 +142,8 @@ impl Generated {
     fn authorities(&mut self, host: &VirtualHost, plain: &Request) {
         let meeting = host.routes.first().map(|route| meeting(route, plain));
         let request = meeting.unwrap_or_else(|| plain.clone());
-        for domain in &host.domains {
+        // Networks stand among the domains too, though no host is called so.
+        for domain in host.domains.iter().filter(|domain| !domain.contains('/')) {
             let domain = example(domain);
             let bare = domain
                 .rsplit_once(':')

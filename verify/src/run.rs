@@ -13,6 +13,7 @@ use crate::seen::{Asked, SAMPLE, Seen};
 use crate::upstream::Upstreams;
 use crate::{Config, Failure, Settings, generate};
 use control_plane::{Request, Resources, explain};
+use proxy_core::router::has_overlapping_chains;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Discovery, RouteAction};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ struct Prepared {
 pub(crate) async fn run(configs: &[Config], settings: &Settings) -> Result<Report, Failure> {
     let mut places = Places::new();
     let mut notes = Vec::new();
+    let configs = &without_refused(configs, &mut notes);
     let mut prepared = Vec::new();
     for (number, config) in configs.iter().enumerate() {
         prepared.push(prepare(number, config, &mut places, &mut notes)?);
@@ -82,6 +84,25 @@ pub(crate) async fn run(configs: &[Config], settings: &Settings) -> Result<Repor
     }
     report.agreement.sort_by_key(|counts| counts.field);
     Ok(report)
+}
+
+/// Envoy refuses listeners with overlapping chains, and ends if it is started with one; the core
+/// refuses them too.
+fn without_refused(configs: &[Config], notes: &mut Vec<String>) -> Vec<Config> {
+    let mut configs = configs.to_vec();
+    for config in &mut configs {
+        config.resources.listeners.retain(|listener| {
+            let refused = has_overlapping_chains(listener);
+            if refused {
+                let (name, listener) = (&config.name, &listener.name);
+                notes.push(format!(
+                    "{name}: both refuse listener {listener}: not asked"
+                ));
+            }
+            !refused
+        });
+    }
+    configs
 }
 
 fn prepare(

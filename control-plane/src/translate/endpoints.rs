@@ -166,11 +166,16 @@ impl EndpointSource {
                 })
             })
             .collect();
-        for entry in &service.listed {
+        let own = service.listed.iter();
+        let own = own.map(|entry| (entry, self.entry_port(&entry.ports)));
+        let pooled = service.pooled.iter().map(|entry| {
+            let named = entry.ports.iter().find(|(name, _)| *name == self.port.name);
+            (entry, named.map(|(_, number)| *number))
+        });
+        for (entry, port) in own.chain(pooled) {
             let Ok(ip) = entry.address.text.parse::<IpAddr>() else {
                 continue;
             };
-            let port = self.entry_port(&entry.ports);
             if let (Some(port), true) = (port, has_labels(&entry.labels, &self.subset)) {
                 found.push(Instance {
                     address: SocketAddr::new(ip, port),

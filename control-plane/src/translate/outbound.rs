@@ -139,7 +139,7 @@ impl Found<'_> {
                 None => own_address.push(address.ip),
                 Some(length) => network = Some((address.ip, length)),
             },
-            (None, None) if service.headless() && egress.port.is_none() => {
+            (None, None) if service.is_at_its_endpoints() && egress.port.is_none() => {
                 let source = EndpointSource::new(service, port, "");
                 own_address = source.addresses(self.pods);
                 if own_address.is_empty() {

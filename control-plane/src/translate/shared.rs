@@ -288,7 +288,7 @@ fn port_of(table: &RouteTable) -> Option<u16> {
 
 /// Whether sidecars listen at the addresses of its endpoints.
 fn listens(service: &Service) -> bool {
-    service.headless() && service.ports.iter().any(|port| !port.protocol.is_http())
+    service.is_at_its_endpoints() && service.ports.iter().any(|port| !port.protocol.is_http())
 }
 
 fn policies_differ(differences: &[Difference<'_>]) -> bool {

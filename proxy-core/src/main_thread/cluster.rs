@@ -29,8 +29,8 @@ pub(super) struct RunningCluster {
     pub(super) config: Arc<Cluster>,
     /// `None` until discovery has spoken.
     members: Option<Members>,
-    detector: Option<Detector>,
-    checker: Option<Checker>,
+    detector: Option<Box<Detector>>,
+    checker: Option<Box<Checker>>,
     /// The workers have it.
     warm: bool,
     /// Results of health checks to wait for before it is warm.
@@ -42,13 +42,13 @@ pub(super) struct RunningCluster {
 impl RunningCluster {
     pub(super) fn new(id: ClusterId, config: Arc<Cluster>, now: Nanos) -> RunningCluster {
         let detector = config.outlier_detection.as_ref();
-        let detector = detector.map(|d| Detector::new(id, &config.name, d.clone(), now));
+        let detector = detector.map(|d| Box::new(Detector::new(id, &config.name, d.clone(), now)));
         let checked = !config.health_checks.is_empty();
         RunningCluster {
             id,
             members: None,
             detector,
-            checker: checked.then(|| Checker::new(id, Arc::clone(&config))),
+            checker: checked.then(|| Box::new(Checker::new(id, Arc::clone(&config)))),
             config,
             warm: false,
             first_checks: 0,
@@ -91,8 +91,8 @@ impl RunningCluster {
 
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let members = self.members.as_ref().and_then(Members::deadline);
-        let detector = self.detector.as_ref().map(Detector::deadline);
-        let checker = self.checker.as_ref().and_then(Checker::deadline);
+        let detector = self.detector.as_deref().map(Detector::deadline);
+        let checker = self.checker.as_deref().and_then(Checker::deadline);
         [members, detector, checker].into_iter().flatten().min()
     }
 
@@ -114,7 +114,7 @@ impl RunningCluster {
         }
         let moves = members.assign(now, Arc::clone(assignment));
         self.moved(now, moves, around, out);
-        if let Some(members) = &self.members
+        if let Some(members) = &mut self.members
             && first
             && self.checker.is_some()
         {

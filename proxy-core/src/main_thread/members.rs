@@ -5,7 +5,7 @@ use crate::ids::ClusterId;
 use crate::messages::ToWorker;
 use crate::time::Nanos;
 use crate::xds::{Cluster, Endpoint, EndpointHealth, LoadAssignment, LocalityEndpoints};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxBuildHasher;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,6 +30,20 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// As discovery says, and as the workers were told.
+    fn new(priority: u32, health: EndpointHealth) -> Member {
+        Member {
+            priority,
+            discovered: health,
+            ejected: false,
+            degraded: false,
+            failed_check: false,
+            unchecked: false,
+            told: health,
+            drained: false,
+        }
+    }
+
     /// Unhealthy if anything says so; else degraded if anything says so. What is unhealthy and left
     /// out of the percentages is called draining, whatever the reason.
     fn health(&self) -> EndpointHealth {
@@ -78,11 +92,15 @@ pub(super) struct Moves {
     pub(super) due: Vec<u32>,
 }
 
+type Hosts = IndexMap<SocketAddr, Member, FxBuildHasher>;
+
 /// The hosts of one cluster.
 #[derive(Debug)]
 pub(super) struct Members {
     config: Arc<Cluster>,
-    hosts: IndexMap<SocketAddr, Member, FxBuildHasher>,
+    /// `None`: nothing counts but what discovery says, and the workers know as much of it as was
+    /// delivered. So it is with most clusters for good.
+    hosts: Option<Hosts>,
     pub(super) discovered: Arc<LoadAssignment>,
     /// That, with the hosts that it no longer lists but health checks keep.
     latest: Arc<LoadAssignment>,
@@ -97,7 +115,7 @@ impl Members {
         let none = Arc::new(LoadAssignment::new(Arc::clone(&config.name), Vec::new()));
         Members {
             config,
-            hosts: IndexMap::default(),
+            hosts: None,
             discovered: Arc::clone(&none),
             latest: Arc::clone(&none),
             delivered: none,
@@ -105,12 +123,31 @@ impl Members {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.hosts.len()
+    pub(super) fn len(&mut self) -> usize {
+        self.hosts().len()
     }
 
     pub(super) fn get_mut(&mut self, address: SocketAddr) -> Option<&mut Member> {
-        self.hosts.get_mut(&address)
+        self.hosts().get_mut(&address)
+    }
+
+    /// Each host by itself, from now on.
+    fn hosts(&mut self) -> &mut Hosts {
+        let (latest, delivered) = (&self.latest, &self.delivered);
+        self.hosts.get_or_insert_with(|| {
+            let mut hosts = Hosts::default();
+            for locality in &latest.localities {
+                for endpoint in &locality.endpoints {
+                    let mut member = Member::new(locality.priority, endpoint.health);
+                    let mut told = endpoints(delivered);
+                    if let Some(told) = told.find(|e| e.address == endpoint.address) {
+                        member.told = told.health;
+                    }
+                    hosts.insert(endpoint.address, member);
+                }
+            }
+            hosts
+        })
     }
 
     /// Discovery lists it.
@@ -126,35 +163,40 @@ impl Members {
     /// as well while their health checks pass.
     pub(super) fn assign(&mut self, now: Nanos, assignment: Arc<LoadAssignment>) -> Moves {
         let latest = self.with_kept(&assignment);
-        let mut moves = Moves::default();
-        let mut old = std::mem::take(&mut self.hosts);
         let checked = !self.config.health_checks.is_empty();
+        let mut moves = match checked || self.hosts.is_some() {
+            true => self.move_hosts(&latest, checked),
+            false => moves(&self.latest, &latest),
+        };
+        let before = std::mem::replace(&mut self.latest, latest);
+        self.discovered = assignment;
+        moves.due = self.pass(now, &before);
+        moves
+    }
+
+    fn move_hosts(&mut self, latest: &LoadAssignment, checked: bool) -> Moves {
+        let mut moves = Moves::default();
+        let mut old = std::mem::take(self.hosts());
+        let mut hosts = Hosts::default();
         for locality in &latest.localities {
             for endpoint in &locality.endpoints {
                 let address = endpoint.address;
                 let mut member = old.swap_remove(&address).unwrap_or_else(|| {
                     moves.added.push(address);
                     Member {
-                        priority: locality.priority,
-                        discovered: endpoint.health,
-                        ejected: false,
-                        degraded: false,
                         failed_check: checked,
                         unchecked: checked && self.config.ignore_new_hosts_until_first_health_check,
-                        told: endpoint.health,
-                        drained: false,
+                        ..Member::new(locality.priority, endpoint.health)
                     }
                 });
                 member.priority = locality.priority;
                 member.discovered = endpoint.health;
-                self.hosts.insert(address, member);
+                hosts.insert(address, member);
             }
         }
         let gone = endpoints(&self.latest).map(|endpoint| endpoint.address);
         moves.removed = gone.filter(|address| old.contains_key(address)).collect();
-        let before = std::mem::replace(&mut self.latest, latest);
-        self.discovered = assignment;
-        moves.due = self.pass(now, &before);
+        self.hosts = Some(hosts);
         moves
     }
 
@@ -188,9 +230,13 @@ impl Members {
         let listed: BTreeSet<SocketAddr> = endpoints(assignment).map(|e| e.address).collect();
         let stays = |address: &SocketAddr| {
             !listed.contains(address)
-                && self.hosts.get(address).is_some_and(|member| {
-                    !member.failed_check && member.discovered != EndpointHealth::Unhealthy
-                })
+                && self
+                    .hosts
+                    .as_ref()
+                    .and_then(|hosts| hosts.get(address))
+                    .is_some_and(|member| {
+                        !member.failed_check && member.discovered != EndpointHealth::Unhealthy
+                    })
         };
         let mut with_kept = Arc::clone(assignment);
         for locality in &self.latest.localities {
@@ -263,7 +309,7 @@ impl Members {
             self.delivered = assignment;
             return self.tell_assignment(id, due, tell);
         }
-        for (&address, member) in &mut self.hosts {
+        for (&address, member) in self.hosts.iter_mut().flatten() {
             let health = member.health();
             let news = health != member.told || member.drained;
             if due.contains(&member.priority) && news {
@@ -285,7 +331,7 @@ impl Members {
         address: SocketAddr,
         tell: &mut impl FnMut(ToWorker),
     ) {
-        if let Some(member) = self.hosts.get_mut(&address) {
+        if let Some(member) = self.hosts().get_mut(&address) {
             member.drained = member.told == EndpointHealth::Healthy;
         }
         tell(ToWorker::Drain { id, address });
@@ -298,8 +344,11 @@ impl Members {
             id,
             assignment: Arc::clone(&assignment),
         });
+        let Some(hosts) = &mut self.hosts else {
+            return;
+        };
         for endpoint in endpoints(&assignment) {
-            let Some(member) = self.hosts.get_mut(&endpoint.address) else {
+            let Some(member) = hosts.get_mut(&endpoint.address) else {
                 continue;
             };
             if due.contains(&member.priority) {
@@ -341,6 +390,21 @@ impl Members {
             localities: localities.collect(),
             ..LoadAssignment::clone(&self.latest)
         })
+    }
+}
+
+/// Who comes and who goes where nothing but discovery counts.
+fn moves(before: &LoadAssignment, after: &LoadAssignment) -> Moves {
+    let all = |assignment| -> IndexSet<SocketAddr, FxBuildHasher> {
+        endpoints(assignment)
+            .map(|endpoint| endpoint.address)
+            .collect()
+    };
+    let (old, new) = (all(before), all(after));
+    Moves {
+        added: new.difference(&old).copied().collect(),
+        removed: old.difference(&new).copied().collect(),
+        due: Vec::new(),
     }
 }
 

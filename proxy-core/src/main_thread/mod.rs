@@ -32,18 +32,19 @@ use std::sync::Arc;
 /// A cluster by its name: the version in use, and the one that is to replace it.
 #[derive(Debug, Default)]
 struct ClusterSlot {
-    active: Option<RunningCluster>,
-    warming: Option<RunningCluster>,
+    active: Option<Box<RunningCluster>>,
+    warming: Option<Box<RunningCluster>>,
 }
 
 impl ClusterSlot {
     fn versions(&mut self) -> impl Iterator<Item = &mut RunningCluster> {
-        self.active.iter_mut().chain(&mut self.warming)
+        let versions = self.active.iter_mut().chain(&mut self.warming);
+        versions.map(|version| &mut **version)
     }
 
     /// The version that matters to discovery.
     fn newest(&self) -> Option<&RunningCluster> {
-        self.warming.as_ref().or(self.active.as_ref())
+        self.warming.as_deref().or(self.active.as_deref())
     }
 }
 
@@ -130,7 +131,7 @@ impl Main {
         self.clusters
             .values()
             .flat_map(|slot| slot.active.iter().chain(&slot.warming))
-            .filter_map(RunningCluster::deadline)
+            .filter_map(|version| version.deadline())
             .min()
     }
 
@@ -207,14 +208,18 @@ impl Main {
         if let Some(assignment) = assignment {
             version.assign(self.now, &assignment, &self.around, out);
         }
-        slot.warming = Some(version);
+        slot.warming = Some(Box::new(version));
         self.activate_if_ready(at, out);
     }
 
     /// A cluster that has all it needs replaces the version before it.
     fn activate_if_ready(&mut self, at: usize, out: &mut Out) {
         let slot = &mut self.clusters[at];
-        if slot.warming.as_ref().is_some_and(RunningCluster::is_ready) {
+        if slot
+            .warming
+            .as_deref()
+            .is_some_and(RunningCluster::is_ready)
+        {
             slot.active = slot.warming.take();
             if let Some(active) = &mut slot.active {
                 active.hand_over(out);

@@ -81,7 +81,7 @@ impl Worker {
             }
             _ => (&[][..], None, 0),
         };
-        let cluster = self.clusters[id.0 as usize].as_mut()?;
+        let cluster = self.clusters[id.0 as usize].awake_mut()?;
         let entry = &forward.clusters[exchange.weighted_choice as usize];
         let criteria = cluster.config.subsets.as_ref().map(|_| Criteria {
             route: &forward.subset,
@@ -188,7 +188,8 @@ impl Worker {
             max_repicks: 0,
             previous_priorities: None,
         };
-        let Some(cluster) = self.clusters[id.0 as usize].as_mut() else {
+        self.wake(id, out);
+        let Some(cluster) = self.clusters[id.0 as usize].awake_mut() else {
             return;
         };
         let Some(host) = cluster.select(selection) else {
@@ -233,8 +234,8 @@ impl Worker {
         if state.stage != Stage::Sent {
             return;
         }
-        let cluster = &self.clusters[state.cluster.0 as usize];
-        let duration = cluster.as_ref().and_then(|c| c.config.max_stream_duration);
+        let cluster = self.clusters[state.cluster.0 as usize].awake();
+        let duration = cluster.and_then(|c| c.config.max_stream_duration);
         let (now, timers) = (self.now, &mut self.timers);
         let mut start = |timer: &mut TimerId, span: Option<Nanos>, expiry| {
             if let Some(span) = span.filter(|&span| span != Nanos::ZERO)

@@ -1,6 +1,7 @@
 //! What the main machine and the siblings tell a worker.
 
 use super::Worker;
+use super::slot::Slot;
 use super::state::NONE;
 use crate::cluster::ClusterState;
 use crate::contract::{Action, EjectionReason, Out};
@@ -13,8 +14,17 @@ use std::sync::Arc;
 
 impl Worker {
     pub(super) fn on_message(&mut self, message: ToWorker, out: &mut Out) {
+        let Some(message) = self.kept(message) else {
+            return;
+        };
+        if let Some(id) = concerned(&message) {
+            self.wake(id, out);
+        }
         match message {
-            ToWorker::Cluster { id, cluster } => self.on_cluster(id, cluster, out),
+            ToWorker::Cluster { id, cluster } => {
+                self.know(id, &cluster);
+                self.take_cluster(id, cluster, out);
+            }
             ToWorker::RemoveCluster { id } => self.on_remove_cluster(id, out),
             ToWorker::Endpoints { id, assignment } => self.on_endpoints(id, &assignment, out),
             ToWorker::Listener(listener) => self.on_listener(listener, out),
@@ -67,20 +77,24 @@ impl Worker {
         }
     }
 
-    fn on_cluster(&mut self, id: ClusterId, cluster: Arc<Cluster>, out: &mut Out) {
+    /// The cluster has a place and can be found by its name.
+    pub(super) fn know(&mut self, id: ClusterId, cluster: &Cluster) {
         self.epoch += 1;
         self.cluster_ids.insert(Arc::clone(&cluster.name), id);
         if self.clusters.len() <= id.0 as usize {
-            self.clusters.resize_with(id.0 as usize + 1, || None);
+            self.clusters.resize_with(id.0 as usize + 1, || Slot::Empty);
         }
+    }
+
+    pub(super) fn take_cluster(&mut self, id: ClusterId, cluster: Arc<Cluster>, out: &mut Out) {
         match &mut self.clusters[id.0 as usize] {
-            None => {
+            Slot::Empty | Slot::Asleep(_) => {
                 let place = (Arc::clone(&self.locality), self.local_hosts.clone());
                 let (number, draws, now) = (self.number, self.draws, self.now);
                 let state = ClusterState::new(id, cluster, number, draws, place, now);
-                self.clusters[id.0 as usize] = Some(state);
+                self.clusters[id.0 as usize] = Slot::Awake(Box::new(state));
             }
-            Some(state) => {
+            Slot::Awake(state) => {
                 // A changed cluster starts with new hosts; requests in flight finish on the old.
                 state.used = false;
                 for host in state.reconfigure(cluster, self.now) {
@@ -99,10 +113,16 @@ impl Worker {
         }
     }
 
-    fn on_endpoints(&mut self, id: ClusterId, assignment: &LoadAssignment, out: &mut Out) {
+    pub(super) fn on_endpoints(
+        &mut self,
+        id: ClusterId,
+        assignment: &LoadAssignment,
+        out: &mut Out,
+    ) {
         let now = self.now;
         let endpoints = &mut self.endpoints;
-        let Some(Some(cluster)) = self.clusters.get_mut(id.0 as usize) else {
+        let slot = self.clusters.get_mut(id.0 as usize);
+        let Some(cluster) = slot.and_then(Slot::awake_mut) else {
             return;
         };
         let gone = cluster.assign(assignment, now, |address| {
@@ -121,7 +141,7 @@ impl Worker {
             return;
         }
         let local = Arc::new(cluster.local_hosts());
-        for cluster in self.clusters.iter_mut().flatten() {
+        for cluster in self.clusters.iter_mut().filter_map(Slot::awake_mut) {
             cluster.local_changed(&local);
         }
         self.local_hosts = Some(local);
@@ -190,16 +210,7 @@ impl Worker {
     }
 
     fn on_shared(&mut self, counter: SharedCounter, change: i32) {
-        let (SharedCounter::Connections(id)
-        | SharedCounter::Pending(id)
-        | SharedCounter::Requests(id)
-        | SharedCounter::Retries(id)
-        | SharedCounter::HostActive(id, _)
-        | SharedCounter::HostConnections(id, _)
-        | SharedCounter::Consecutive5xx(id, _)
-        | SharedCounter::ConsecutiveGateway(id, _)
-        | SharedCounter::ConsecutiveLocalOrigin(id, _)) = counter
-        else {
+        let Some(id) = counter.cluster() else {
             self.active_faults = self.active_faults.saturating_add_signed(change);
             return;
         };
@@ -247,6 +258,19 @@ impl Worker {
             SharedCounter::ActiveFaults => &mut unlisted,
         };
         *count = count.saturating_add_signed(change);
+    }
+}
+
+/// The cluster whose state a message is about.
+fn concerned(message: &ToWorker) -> Option<ClusterId> {
+    match message {
+        ToWorker::RemoveCluster { id }
+        | ToWorker::Health { id, .. }
+        | ToWorker::Drain { id, .. }
+        | ToWorker::ResetCounters { id, .. }
+        | ToWorker::CollectStatistics { id } => Some(*id),
+        ToWorker::Shared { counter, .. } => counter.cluster(),
+        _ => None,
     }
 }
 

@@ -14,6 +14,7 @@ mod pool;
 mod reply;
 mod request;
 mod response;
+mod slot;
 mod state;
 mod statistics;
 
@@ -32,6 +33,7 @@ use crate::xds::{Listener, Name, NetworkFilter, Rbac, RouteTable};
 use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
+use slot::Slot;
 use state::{Attempt, Conn, ConnStage, Downstream, Exchange, Expiry, LocalHeads, LocalTexts};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,8 +102,8 @@ pub struct Worker {
     listeners: Vec<Arc<Listener>>,
     tables: IndexMap<Name, Arc<RouteTable>, FxBuildHasher>,
     cluster_ids: IndexMap<Name, ClusterId, FxBuildHasher>,
-    /// By cluster id; `None` until first delivered.
-    clusters: Vec<Option<ClusterState>>,
+    /// By cluster id.
+    clusters: Vec<Slot>,
     endpoints: IndexSet<SocketAddr, FxBuildHasher>,
     scopes: IndexSet<Scope, FxBuildHasher>,
     downstreams: Vec<Option<Downstream>>,
@@ -221,10 +223,7 @@ impl Worker {
 
     /// The name behind a cluster id.
     pub fn cluster_name(&self, cluster: ClusterId) -> Option<&Name> {
-        self.clusters
-            .get(cluster.0 as usize)?
-            .as_ref()
-            .map(|state| &state.config.name)
+        self.clusters.get(cluster.0 as usize)?.name()
     }
 
     /// The id behind a cluster name, if the cluster was ever delivered.
@@ -238,7 +237,7 @@ impl Worker {
         let sum = |count: fn(&crate::cluster::BreakerCounts) -> u32| {
             self.clusters
                 .iter()
-                .flatten()
+                .filter_map(Slot::awake)
                 .map(|c| u64::from(count(&c.counts)))
                 .sum()
         };
@@ -339,14 +338,14 @@ impl Worker {
     #[inline]
     fn cluster(&self, id: ClusterId) -> &ClusterState {
         self.clusters[id.0 as usize]
-            .as_ref()
+            .awake()
             .unwrap_or_else(|| unknown_cluster(id))
     }
 
     #[inline]
     fn cluster_mut(&mut self, id: ClusterId) -> &mut ClusterState {
         self.clusters[id.0 as usize]
-            .as_mut()
+            .awake_mut()
             .unwrap_or_else(|| unknown_cluster(id))
     }
 
@@ -369,7 +368,7 @@ impl Worker {
     }
 }
 
-/// Ids are only handed out for clusters that have a state, and states are never dropped.
+/// Clusters are woken before they are used, and never sleep again.
 #[cold]
 #[allow(clippy::panic)]
 fn unknown_cluster(id: ClusterId) -> ! {

@@ -51,7 +51,7 @@ impl Worker {
             return;
         };
         self.exchanges[x as usize].decision = Some(Arc::clone(&decision));
-        self.choose_cluster(x, &decision);
+        self.choose_cluster(x, &decision, out);
         self.start_stream_timers(x, &decision);
         match &decision.outcome {
             Outcome::BadPath => {
@@ -144,13 +144,15 @@ impl Worker {
 
     /// The cluster called `name`, unless it is unknown or removed.
     pub(super) fn usable(&self, name: &str) -> Option<ClusterId> {
-        self.cluster_id(name)
-            .filter(|&id| !self.cluster(id).removed)
+        self.cluster_id(name).filter(|&id| {
+            let awake = self.clusters[id.0 as usize].awake();
+            awake.is_none_or(|cluster| !cluster.removed)
+        })
     }
 
     /// The cluster is chosen with the route, before any filter: a fault's answer already carries the
     /// header changes of the chosen entry.
-    fn choose_cluster(&mut self, x: u32, decision: &Decision) {
+    fn choose_cluster(&mut self, x: u32, decision: &Decision, out: &mut Out) {
         if let Outcome::Matched(matched) = &decision.outcome
             && let RouteAction::Forward(forward) = &matched.route.action
         {
@@ -162,6 +164,9 @@ impl Worker {
             );
             exchange.weighted_choice = choice as u32;
             exchange.cluster = matched.cluster_ids[choice];
+            if let Some(id) = exchange.cluster {
+                self.wake(id, out);
+            }
         }
     }
 
