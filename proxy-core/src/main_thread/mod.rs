@@ -58,6 +58,8 @@ pub struct Main {
     tables: IndexSet<Name, FxBuildHasher>,
     /// Listeners whose route tables have not arrived yet.
     warming: Vec<Arc<Listener>>,
+    /// Of all clusters; found anew with each input.
+    deadline: Option<Nanos>,
 }
 
 impl Main {
@@ -73,6 +75,7 @@ impl Main {
             clusters: IndexMap::default(),
             tables: IndexSet::default(),
             warming: Vec::new(),
+            deadline: None,
         }
     }
 
@@ -124,10 +127,15 @@ impl Main {
                 }
             }
         }
+        self.deadline = self.next_deadline();
     }
 
     /// When [`MainInput::Tick`] is next needed.
     pub fn deadline(&self) -> Option<Nanos> {
+        self.deadline
+    }
+
+    fn next_deadline(&self) -> Option<Nanos> {
         self.clusters
             .values()
             .flat_map(|slot| slot.active.iter().chain(&slot.warming))
