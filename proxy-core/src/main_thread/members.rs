@@ -135,13 +135,16 @@ impl Members {
     fn hosts(&mut self) -> &mut Hosts {
         let (latest, delivered) = (&self.latest, &self.delivered);
         self.hosts.get_or_insert_with(|| {
+            let mut told: IndexMap<SocketAddr, EndpointHealth, FxBuildHasher> = IndexMap::default();
+            for endpoint in endpoints(delivered) {
+                told.entry(endpoint.address).or_insert(endpoint.health);
+            }
             let mut hosts = Hosts::default();
             for locality in &latest.localities {
                 for endpoint in &locality.endpoints {
                     let mut member = Member::new(locality.priority, endpoint.health);
-                    let mut told = endpoints(delivered);
-                    if let Some(told) = told.find(|e| e.address == endpoint.address) {
-                        member.told = told.health;
+                    if let Some(&told) = told.get(&endpoint.address) {
+                        member.told = told;
                     }
                     hosts.insert(endpoint.address, member);
                 }

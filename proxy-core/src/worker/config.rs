@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 impl Worker {
     pub(super) fn on_message(&mut self, message: ToWorker, out: &mut Out) {
+        if let ToWorker::Cluster { id, cluster } = &message {
+            self.know(*id, cluster);
+        }
         let Some(message) = self.kept(message) else {
             return;
         };
@@ -21,10 +24,7 @@ impl Worker {
             self.wake(id, out);
         }
         match message {
-            ToWorker::Cluster { id, cluster } => {
-                self.know(id, &cluster);
-                self.take_cluster(id, cluster, out);
-            }
+            ToWorker::Cluster { id, cluster } => self.take_cluster(id, cluster, out),
             ToWorker::RemoveCluster { id } => self.on_remove_cluster(id, out),
             ToWorker::Endpoints { id, assignment } => self.on_endpoints(id, &assignment, out),
             ToWorker::Listener(listener) => self.on_listener(listener, out),
@@ -78,7 +78,7 @@ impl Worker {
     }
 
     /// The cluster has a place and can be found by its name.
-    pub(super) fn know(&mut self, id: ClusterId, cluster: &Cluster) {
+    fn know(&mut self, id: ClusterId, cluster: &Cluster) {
         self.epoch += 1;
         self.cluster_ids.insert(Arc::clone(&cluster.name), id);
         if self.clusters.len() <= id.0 as usize {

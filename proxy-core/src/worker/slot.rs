@@ -63,7 +63,6 @@ impl Worker {
         let now = self.now;
         match message {
             ToWorker::Cluster { id, cluster } if self.local_cluster.is_none() => {
-                self.know(id, &cluster);
                 match &mut self.clusters[id.0 as usize] {
                     slot @ Slot::Empty => {
                         let asleep = Asleep {
