@@ -3,7 +3,7 @@
 use super::locality::{check_failover, is_topology};
 use super::{any_duration, choice, duration, number, refuse, required_named, schema_warning};
 use proxy_core::time::Nanos;
-use proxy_core::xds::{Name, SlowStart};
+use proxy_core::xds::{HashInput, SlowStart};
 use source::{Diagnostic, Fields, Node};
 
 /// Istio `LoadBalancerSettings`.
@@ -25,22 +25,9 @@ pub(crate) enum Simple {
 /// Istio `LoadBalancerSettings.ConsistentHashLB`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ConsistentHash {
-    /// `None`: nothing, so that endpoints are picked at random.
-    pub(crate) key: Option<HashKey>,
+    /// What is hashed; `None`: nothing, so that endpoints are picked at random.
+    pub(crate) input: Option<HashInput>,
     pub(crate) table: HashTable,
-}
-
-/// What is hashed.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum HashKey {
-    Header(Name),
-    Cookie {
-        name: Name,
-        path: Name,
-        ttl: Option<Nanos>,
-    },
-    SourceIp,
-    Query(Name),
 }
 
 /// How the hash picks an endpoint.
@@ -148,16 +135,16 @@ impl ConsistentHash {
         let cookie = fields.optional("httpCookie");
         let source_ip = fields.boolean("useSourceIp");
         let query = fields.text("httpQueryParameterName");
-        let key = if let Some(name) = header {
-            Some(HashKey::Header(name.to_ascii_lowercase().into()))
+        let input = if let Some(name) = header {
+            Some(HashInput::Header(name.to_ascii_lowercase().into()))
         } else if let Some(node) = cookie {
             read_cookie(node, fields.diagnostics)
         } else if let Some(name) = query {
-            Some(HashKey::Query(name.into()))
+            Some(HashInput::Query(name.into()))
         } else {
-            (source_ip == Some(true)).then_some(HashKey::SourceIp)
+            (source_ip == Some(true)).then_some(HashInput::SourceIp)
         };
-        if key.is_none() && cookie.is_none() {
+        if input.is_none() && cookie.is_none() {
             let message = format!("a consistent hash without any of {}", HASHED.join(", "));
             let label = "endpoints are picked at random";
             fields
@@ -166,11 +153,11 @@ impl ConsistentHash {
         }
         let table = read_table(&mut fields);
         fields.finish();
-        Some(ConsistentHash { key, table })
+        Some(ConsistentHash { input, table })
     }
 }
 
-fn read_cookie(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HashKey> {
+fn read_cookie(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HashInput> {
     let mut fields = Fields::of(node, "a cookie", diagnostics)?;
     let name = required_named(&mut fields, "name");
     if name.as_ref().is_some_and(|name| name.text.is_empty()) {
@@ -200,7 +187,7 @@ fn read_cookie(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HashKey
         attributes.push(name);
     }
     fields.finish();
-    Some(HashKey::Cookie {
+    Some(HashInput::Cookie {
         name: name?.text,
         path: path.into(),
         ttl,

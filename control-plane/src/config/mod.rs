@@ -44,7 +44,7 @@ pub(crate) use http_extras::{HeaderChanges, Retries};
 pub(crate) use http_match::{HttpMatch, Static};
 pub(crate) use http_route::{Destination, HttpRoute, MirrorTo, RouteDestination};
 pub(crate) use l4_route::{L4Match, L4Route, parse_cidr};
-pub(crate) use load_balancer::{ConsistentHash, HashKey, HashTable, LoadBalancer, Simple};
+pub(crate) use load_balancer::{ConsistentHash, HashTable, LoadBalancer, Simple};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
 pub(crate) use mesh::IngressMode;
 pub use mesh::{MeshConfig, OutboundTrafficMode};

@@ -3,7 +3,7 @@
 use super::cluster_name;
 use super::scope::Scope;
 use crate::config::{
-    ConsistentHash, Destination, HashKey, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
+    ConsistentHash, Destination, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
     RouteDestination, Static, has_labels,
 };
 use crate::names::{escaped, full_name, gateway_name};
@@ -11,7 +11,7 @@ use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    ConfigRef, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
+    ConfigRef, Forward, Fraction, HashPolicy, HeaderMutations, Mirror, Name, PathMatch,
     PathRewrite, Redirect, Regex, RetryOn, RetryPolicy, Route, RouteAction, RouteMatch,
     WeightedCluster,
 };
@@ -351,14 +351,8 @@ fn hash_policy(
 }
 
 fn hash_of(hash: ConsistentHash) -> Option<HashPolicy> {
-    let input = match hash.key? {
-        HashKey::Header(name) => HashInput::Header(name),
-        HashKey::Cookie { name, path, ttl } => HashInput::Cookie { name, path, ttl },
-        HashKey::SourceIp => HashInput::SourceIp,
-        HashKey::Query(name) => HashInput::Query(name),
-    };
     Some(HashPolicy {
-        input,
+        input: hash.input?,
         terminal: false,
     })
 }
