@@ -3,12 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use control_plane::{
-    ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Resources,
-};
+mod recorded;
+
+use control_plane::{ControlPlane, PushSettings, Resources};
 use export::{Comparison, against};
 use serde_json::Value;
-use source::SourceFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -27,49 +26,17 @@ fn dumps(wanted: impl Fn(&str) -> bool) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-fn objects(folder: &Path, mesh: &str) -> Objects {
-    let mut objects = Objects::default();
-    for name in ["kubernetes.yaml", "istio.yaml"] {
-        if let Ok(text) = std::fs::read_to_string(folder.join(name)) {
-            let file = SourceFile::new(name, &text);
-            objects.apply(&Objects::read(&file, &mut Vec::new()));
-        }
-    }
-    objects.set_mesh_config(MeshConfig::parse("mesh", mesh, &mut Vec::new()));
-    objects
-}
-
-fn identity(proxy: &Value) -> ProxyIdentity {
-    let text = |key: &str| proxy[key].as_str().unwrap();
-    let labels = proxy["labels"].as_object().unwrap().iter();
-    ProxyIdentity {
-        name: text("name").into(),
-        kind: match text("kind") {
-            "gateway" => ProxyKind::Gateway,
-            _ => ProxyKind::Sidecar,
-        },
-        namespace: text("namespace").into(),
-        labels: labels
-            .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap().into()))
-            .collect(),
-        ip: text("ip").parse().unwrap(),
-        locality: text("locality").into(),
-    }
-}
-
 fn resources(dump: &Path) -> Resources {
     let folder = dump.parent().unwrap();
-    let answers = std::fs::read_to_string(folder.join("answers.json")).unwrap();
-    let answers: Value = serde_json::from_str(&answers).unwrap();
+    let (objects, answers) = recorded::load(folder);
     let file = dump.file_name().unwrap().to_string_lossy();
     let name = file.strip_suffix(".config_dump.json").unwrap();
     // Of pods of one name in two namespaces the last one's dump was kept.
     let mut proxies = answers["proxies"].as_array().unwrap().iter();
     let proxy = proxies.rfind(|proxy| proxy["name"] == name).unwrap();
-    let objects = objects(folder, answers["mesh"].as_str().unwrap());
     let pods = objects.pods();
-    let proxy = identity(proxy);
-    ControlPlane::new(PushSettings::default(), objects, pods).resources(&proxy)
+    let identity = recorded::identity(proxy);
+    ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity)
 }
 
 fn compare(dumps: &[PathBuf]) -> Comparison {

@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use control_plane::{
-    ControlPlane, Objects, ProxyIdentity, ProxyKind, PushSettings, Request, Resources, explain,
-};
+mod client;
+
+use client::client;
+use control_plane::{ControlPlane, Objects, ProxyKind, PushSettings, Request, Resources, explain};
 use source::{Diagnostic, Dialect, Level, Node, SourceFile, parse};
 use std::path::PathBuf;
 
@@ -20,17 +21,7 @@ fn told(text: &str, kind: ProxyKind, namespace: &str, labels: &[(&str, &str)]) -
     diagnostics.retain(|diagnostic| diagnostic.level == Level::Error);
     assert_eq!(source::render(&diagnostics, false), "");
     let pods = objects.pods();
-    let identity = ProxyIdentity {
-        name: format!("client.{namespace}").as_str().into(),
-        kind,
-        namespace: namespace.into(),
-        labels: labels
-            .iter()
-            .map(|(k, v)| ((*k).into(), (*v).into()))
-            .collect(),
-        ip: "10.0.0.99".parse().unwrap(),
-        locality: "".into(),
-    };
+    let identity = client(kind, namespace, labels, "");
     ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity)
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod client;
+
+use client::client;
 use control_plane::{
     ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Resources,
 };
@@ -42,14 +45,8 @@ fn resources(policy: &str, mesh: &str) -> Resources {
     objects.set_mesh_config(MeshConfig::parse("mesh", mesh, &mut diagnostics));
     diagnostics.retain(|diagnostic| diagnostic.level == Level::Error);
     assert_eq!(source::render(&diagnostics, false), "");
-    let identity = ProxyIdentity {
-        name: "client.default".into(),
-        kind: ProxyKind::Sidecar,
-        namespace: "default".into(),
-        labels: vec![("version".into(), "v1".into())],
-        ip: [10, 0, 0, 99].into(),
-        locality: "east/a".into(),
-    };
+    let labels = [("version", "v1")];
+    let identity = client(ProxyKind::Sidecar, "default", &labels, "east/a");
     ControlPlane::new(PushSettings::default(), objects, Vec::new()).resources(&identity)
 }
 

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod client;
+
+use client::client;
 use control_plane::{
-    Action, ControlPlane, Explanation, Objects, ProxyIdentity, ProxyKind, PushSettings, Request,
-    RequestProtocol, RequestTls, Resources, explain,
+    Action, ControlPlane, Explanation, Objects, ProxyKind, PushSettings, Request, RequestProtocol,
+    RequestTls, Resources, explain,
 };
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Discovery, HashInput, LbPolicy, RouteAction, Transport};
@@ -59,17 +62,7 @@ fn read(rules: &str) -> Objects {
 fn resources(rules: &str, kind: ProxyKind, namespace: &str, labels: &[(&str, &str)]) -> Resources {
     let objects = read(rules);
     let pods = objects.pods();
-    let identity = ProxyIdentity {
-        name: format!("client.{namespace}").as_str().into(),
-        kind,
-        namespace: namespace.into(),
-        labels: labels
-            .iter()
-            .map(|(k, v)| ((*k).into(), (*v).into()))
-            .collect(),
-        ip: "10.0.0.99".parse().unwrap(),
-        locality: "east/a".into(),
-    };
+    let identity = client(kind, namespace, labels, "east/a");
     ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity)
 }
 

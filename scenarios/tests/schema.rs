@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use serde_json::{Map, Value, json};
-use source::{Node, SourceFile};
+#[path = "../../source/tests/json/mod.rs"]
+mod json;
+
+use json::json_of;
+use serde_json::Value;
+use source::SourceFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -155,24 +159,6 @@ fn the_schema_and_the_readers_know_the_same_words() {
             .map(|w| w.as_str().unwrap().to_owned())
             .collect();
         assert_eq!(list_after(&text, start), words, "{path}");
-    }
-}
-
-fn json_of(node: &Node) -> Value {
-    match &node.value {
-        source::Value::Null => Value::Null,
-        source::Value::Bool(value) => json!(value),
-        source::Value::Int(value) => json!(value),
-        source::Value::Float(value) => json!(value),
-        source::Value::String(text) => json!(text),
-        source::Value::Seq(items) => items.iter().map(json_of).collect(),
-        source::Value::Map(map) => {
-            let entries = map
-                .entries
-                .iter()
-                .map(|e| (e.key.clone(), json_of(&e.value)));
-            Value::Object(entries.collect::<Map<_, _>>())
-        }
     }
 }
 

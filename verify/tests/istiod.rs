@@ -4,10 +4,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use control_plane::{ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings};
+#[path = "../../control-plane/tests/recorded/mod.rs"]
+mod recorded;
+
+use control_plane::{ControlPlane, PushSettings};
 use proxy_core::random::{hash_text, mix};
-use serde_json::Value;
-use source::SourceFile;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use verify::{Agreement, Config, Settings};
@@ -37,19 +38,7 @@ fn name(case: &Path) -> String {
 
 /// The gateway and a sidecar that were recorded.
 fn configs(case: &Path) -> Vec<Config> {
-    let mut objects = Objects::default();
-    for file in ["kubernetes.yaml", "istio.yaml"] {
-        if let Ok(text) = std::fs::read_to_string(case.join(file)) {
-            objects.apply(&Objects::read(
-                &SourceFile::new(file, &text),
-                &mut Vec::new(),
-            ));
-        }
-    }
-    let answers = std::fs::read_to_string(case.join("answers.json")).unwrap();
-    let answers: Value = serde_json::from_str(&answers).unwrap();
-    let mesh = answers["mesh"].as_str().unwrap_or_default();
-    objects.set_mesh_config(MeshConfig::parse("mesh", mesh, &mut Vec::new()));
+    let (objects, answers) = recorded::load(case);
     let pods = objects.pods();
     let mut recorded = answers["proxies"].as_array().unwrap().iter().rev();
     let mut of_kind = |kind| recorded.find(|proxy| proxy["kind"] == kind);
@@ -57,7 +46,7 @@ fn configs(case: &Path) -> Vec<Config> {
     let asked = [of_kind("gateway"), of_kind("sidecar")];
     let mut plane = ControlPlane::new(PushSettings::default(), objects, pods);
     let asked = asked.into_iter().flatten().map(|proxy| {
-        let proxy = identity(proxy);
+        let proxy = recorded::identity(proxy);
         Config {
             name: format!("{}, {}", name(case), proxy.name),
             resources: plane.resources(&proxy),
@@ -66,24 +55,6 @@ fn configs(case: &Path) -> Vec<Config> {
         }
     });
     asked.collect()
-}
-
-fn identity(proxy: &Value) -> ProxyIdentity {
-    let text = |key: &str| proxy[key].as_str().unwrap();
-    let labels = proxy["labels"].as_object().unwrap().iter();
-    ProxyIdentity {
-        name: format!("{}.{}", text("name"), text("namespace")).into(),
-        kind: match text("kind") {
-            "gateway" => ProxyKind::Gateway,
-            _ => ProxyKind::Sidecar,
-        },
-        namespace: text("namespace").into(),
-        labels: labels
-            .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap().into()))
-            .collect(),
-        ip: text("ip").parse().unwrap(),
-        locality: text("locality").into(),
-    }
 }
 
 #[test]

@@ -2,13 +2,14 @@
 //! DestinationRules recorded, loaded as objects, send every request where the objects of the Gateway
 //! API send it; and the statuses recorded are those that are told.
 
+use super::json::json_of;
 use super::surroundings::{PORTS, deployments, namespaces, surroundings};
 use super::{Tally, World, corpus, load, wanted};
 use control_plane::{
     Objects, Pod, ProxyKind, Request, RequestDirection, RequestProtocol, RequestTls, explain,
 };
 use serde_json::{Map, Value, json};
-use source::{Dialect, Node, SourceFile};
+use source::{Dialect, SourceFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,25 +19,6 @@ fn at_home(text: &str) -> String {
     text.replace("domain.suffix", "cluster.local")
         // Nobody.
         .replace("destination: {}", "destination: {host: ''}")
-}
-
-fn json_of(node: &Node) -> Value {
-    match &node.value {
-        source::Value::Null => Value::Null,
-        source::Value::Bool(value) => json!(value),
-        source::Value::Int(value) => json!(value),
-        source::Value::Float(value) => json!(value),
-        source::Value::String(text) => json!(text),
-        source::Value::Seq(items) => items.iter().map(json_of).collect(),
-        source::Value::Map(map) => {
-            let entries = map.entries.iter();
-            Value::Object(
-                entries
-                    .map(|e| (e.key.clone(), json_of(&e.value)))
-                    .collect::<Map<_, _>>(),
-            )
-        }
-    }
 }
 
 fn documents(name: &str, text: &str) -> Vec<Value> {

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod goldens;
+#[path = "../../../source/tests/json/mod.rs"]
+mod json;
 mod judge;
 mod mistakes;
 mod rules;

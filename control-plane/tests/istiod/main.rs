@@ -5,11 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod detail;
+#[path = "../recorded/mod.rs"]
+mod recorded;
 
-use control_plane::{
-    ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Request, Resources,
-    explain,
-};
+use control_plane::{ControlPlane, Objects, PushSettings, Request, Resources, explain};
 use serde_json::{Value, json};
 use source::{Level, SourceFile};
 use std::collections::BTreeMap;
@@ -223,20 +222,7 @@ fn differences(want: &Value, got: &Value) -> Vec<&'static str> {
 }
 
 fn run_case(folder: &Path, tally: &mut Tally) {
-    let mut objects = Objects::default();
-    for name in ["kubernetes.yaml", "istio.yaml"] {
-        let path = folder.join(name);
-        if path.exists() {
-            read(&path, &mut objects);
-        }
-    }
-    let answers = std::fs::read_to_string(folder.join("answers.json")).unwrap();
-    let answers: Value = serde_json::from_str(&answers).unwrap();
-    objects.set_mesh_config(MeshConfig::parse(
-        "mesh",
-        text(&answers, "mesh"),
-        &mut Vec::new(),
-    ));
+    let (objects, answers) = recorded::load(folder);
     let pods = objects.pods();
     let mut plane = ControlPlane::new(PushSettings::default(), objects, pods);
     let proxies = answers["proxies"].as_array().unwrap();
@@ -245,23 +231,9 @@ fn run_case(folder: &Path, tally: &mut Tally) {
         let mut namesakes = proxies.iter().rev();
         let proxy = namesakes.find(|other| other["name"] == recorded["name"]);
         let proxy = proxy.unwrap();
-        let labels = proxy["labels"].as_object().unwrap();
-        let identity = ProxyIdentity {
-            name: text(proxy, "name").into(),
-            kind: match text(proxy, "kind") {
-                "gateway" => ProxyKind::Gateway,
-                _ => ProxyKind::Sidecar,
-            },
-            namespace: text(proxy, "namespace").into(),
-            labels: labels
-                .iter()
-                .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap().into()))
-                .collect(),
-            ip: text(proxy, "ip").parse().unwrap(),
-            locality: text(proxy, "locality").into(),
-        };
+        let identity = recorded::identity(proxy);
         let resources = plane.resources(&identity);
-        let dump = folder.join(format!("{}.config_dump.json", identity.name));
+        let dump = folder.join(format!("{}.config_dump.json", text(proxy, "name")));
         if let Ok(text) = std::fs::read_to_string(dump) {
             tally.compare_dump(folder, &serde_json::from_str(&text).unwrap(), &resources);
         }
@@ -302,9 +274,8 @@ fn run_case(folder: &Path, tally: &mut Tally) {
                 got["trail"] = Value::Null;
                 got["upstream"] = Value::Null;
                 tally.examples.push(format!(
-                    "{case} {}.{} {}\n  request {}\n  want {}\n  got  {}",
+                    "{case} {} {}\n  request {}\n  want {}\n  got  {}",
                     identity.name,
-                    identity.namespace,
                     different.join("+"),
                     pair["request"],
                     pair["answer"],

@@ -1,5 +1,6 @@
 //! A case file: what is asked, by whom, of which endpoints, under which configuration.
 
+use super::json::json_of;
 use control_plane::{
     ControlPlane, MeshConfig, Objects, ProxyIdentity, ProxyKind, PushSettings, Resources,
 };
@@ -28,23 +29,6 @@ pub struct Case {
     pub port: u16,
 }
 
-/// A YAML tree as JSON.
-fn json(node: &Node) -> Value {
-    match &node.value {
-        source::Value::Null => Value::Null,
-        source::Value::Bool(value) => Value::Bool(*value),
-        source::Value::Int(value) => (*value).into(),
-        source::Value::Float(value) => (*value).into(),
-        source::Value::String(text) => text.as_str().into(),
-        source::Value::Seq(items) => items.iter().map(json).collect(),
-        source::Value::Map(map) => {
-            let entries = map.entries.iter();
-            let entries = entries.map(|entry| (entry.key.clone(), json(&entry.value)));
-            Value::Object(entries.collect())
-        }
-    }
-}
-
 fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
@@ -66,7 +50,7 @@ impl Case {
             let kind = node.at(&["kind"]).and_then(Node::as_str);
             kind.is_some_and(|kind| kind.starts_with("Oracle"))
         });
-        let spec = json(&specs[0]);
+        let spec = json_of(&specs[0]);
         let endpoints = list(&spec, "endpoints").iter().zip(first_port..);
         let endpoints = endpoints
             .map(|(entry, port)| Endpoint {

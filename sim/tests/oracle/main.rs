@@ -6,6 +6,8 @@ mod client;
 mod differences;
 mod engine;
 mod golden;
+#[path = "../../../source/tests/json/mod.rs"]
+mod json;
 mod load;
 mod report;
 mod routing;
