@@ -1,5 +1,6 @@
 //! What the control plane tells others about workloads, pods, services and proxies.
 
+use crate::config::label;
 use crate::objects::ObjectRef;
 use proxy_core::random::{hash_text, mix};
 use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable, XdsDelta};
@@ -100,12 +101,14 @@ impl Pod {
 
     /// Whether clients in the mesh speak Istio's mutual TLS to it.
     pub(crate) fn mutual_tls(&self) -> bool {
-        self.proxy == ProxyKind::Sidecar
-            || self
-                .labels
-                .iter()
-                .any(|(key, value)| &**key == "security.istio.io/tlsMode" && &**value == "istio")
+        self.proxy == ProxyKind::Sidecar || says_mutual_tls(&self.labels)
     }
+}
+
+/// Whether the labels of a pod say that it takes Istio's mutual TLS, as the injector makes them do.
+pub(crate) fn says_mutual_tls(labels: &[(Name, Name)]) -> bool {
+    let mode = label(labels, "security.istio.io/tlsMode");
+    mode.is_some_and(|mode| &**mode == "istio")
 }
 
 /// What Istio adds to the labels of every workload in a `region/zone/subzone`.

@@ -1,9 +1,9 @@
 //! The service registry: Kubernetes Services and the hosts of ServiceEntries.
 
-use crate::config::{ExportTo, Labels, Location, Resolution, WorkloadEntry, has_labels};
+use crate::config::{ExportTo, Labels, Location, Resolution, WorkloadEntry, has_labels, label};
 use crate::kubernetes::{ClusterIp, EndpointSubset, Target};
 use crate::model::{Pod, ServiceInfo, ServicePortInfo, service_address};
-use crate::names::DOMAIN;
+use crate::names::{DOMAIN, service_host};
 use crate::object::{Age, Body, Object};
 use crate::objects::Objects;
 use crate::protocol::Protocol;
@@ -144,7 +144,7 @@ impl Service {
     /// Gateways that its pods are chosen for by label listen on the ports that they name.
     pub(crate) fn keeps_gateway_ports(&self) -> bool {
         let keeps = "experimental.istio.io/disable-gateway-port-translation";
-        self.labels.iter().any(|(key, _)| **key == *keeps)
+        label(&self.labels, keeps).is_some()
     }
 
     pub(crate) fn info(&self, objects: &Objects) -> ServiceInfo {
@@ -347,7 +347,7 @@ fn from_kubernetes(
     }
     let name = object.reference.name.clone();
     let namespace = object.reference.namespace.clone();
-    let host: Name = format!("{name}.{namespace}.{DOMAIN}").into();
+    let host = service_host(&name, &namespace);
     let ip = match service.cluster_ip {
         ClusterIp::Given(ip) => Some(ip),
         ClusterIp::Headless => None,

@@ -1,7 +1,7 @@
 //! Which endpoints a proxy prefers, by locality and labels.
 
 use super::ScopeKey;
-use crate::config::{Labels, LocalitySetting, PriorityLabel, is_within_locality};
+use crate::config::{Labels, LocalitySetting, PriorityLabel, is_within_locality, label};
 use crate::model::topology_labels;
 use proxy_core::xds::{Endpoint, LocalityEndpoints, Name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,16 +93,19 @@ fn distribute(groups: &mut [Group], to: &[(Name, u32)]) {
 
 /// Endpoints that share more of the labels with the proxy come first.
 fn split_by_labels(groups: Vec<Group>, labels: &[PriorityLabel], from: &ScopeKey) -> Vec<Group> {
-    let wanted = |label: &PriorityLabel| {
-        let own = || of_key(&from.labels, &label.key);
-        label.value.clone().or_else(own).unwrap_or_default()
+    let wanted = |one: &PriorityLabel| {
+        let own = || label(&from.labels, &one.key).cloned();
+        one.value.clone().or_else(own).unwrap_or_default()
     };
     let wanted: Vec<Name> = labels.iter().map(wanted).collect();
     let priority_of = |endpoint: &Labelled, locality: &str| {
         let topology = topology_labels(locality);
-        let value = |key| of_key(&endpoint.1, key).or_else(|| of_key(&topology, key));
+        let value = |key| {
+            let found = label(&endpoint.1, key).or_else(|| label(&topology, key));
+            found.cloned().unwrap_or_default()
+        };
         let mut pairs = labels.iter().zip(&wanted);
-        let differs = pairs.position(|(l, wanted)| value(&l.key).unwrap_or_default() != *wanted);
+        let differs = pairs.position(|(l, wanted)| value(&l.key) != *wanted);
         differs.map_or(0, |at| (labels.len() - at) as u32)
     };
     let mut split = Vec::new();
@@ -118,11 +121,6 @@ fn split_by_labels(groups: Vec<Group>, labels: &[PriorityLabel], from: &ScopeKey
     }
     close_gaps(&mut split);
     split
-}
-
-fn of_key(labels: &Labels, key: &str) -> Option<Name> {
-    let mut labels = labels.iter();
-    labels.find(|(k, _)| **k == *key).map(|(_, v)| v.clone())
 }
 
 /// Nearer localities come first, within what labels have decided already.
