@@ -372,7 +372,7 @@ impl ControlPlane {
             .shared
             .entry(key)
             .or_insert_with_key(|key| Arc::new(Shared::new(mesh, key, pods)));
-        let own = self.mesh.inbound_key(proxy);
+        let own = mesh.inbound_key(proxy, pods);
         let inbound = self
             .inbound
             .entry(own)

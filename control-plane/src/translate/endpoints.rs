@@ -5,7 +5,7 @@ use super::{ScopeKey, cluster_name};
 use crate::authentication::Authentication;
 use crate::config::{Labels, LocalitySetting, MutualTls, has_labels};
 use crate::kubernetes::Target;
-use crate::model::Pod;
+use crate::model::{Pod, ProxyIdentity};
 use crate::registry::{Service, ServicePort, target_port};
 use proxy_core::xds::{Endpoint, EndpointHealth, LoadAssignment, Name};
 use std::collections::BTreeMap;
@@ -52,6 +52,17 @@ impl PodIndex {
             }
         }
         Some(old)
+    }
+
+    /// The pod that `proxy` is in: by its name, else the only one with its address.
+    pub(crate) fn of(&self, proxy: &ProxyIdentity) -> Option<&Arc<Pod>> {
+        let name = proxy.name.strip_suffix(&*proxy.namespace);
+        let name = name.and_then(|name| name.strip_suffix('.'));
+        let named = name.and_then(|name| self.pods.get(&(proxy.namespace.clone(), name.into())));
+        named.or_else(|| {
+            let mut alike = self.pods.values().filter(|pod| pod.ip == proxy.ip);
+            alike.next().filter(|_| alike.next().is_none())
+        })
     }
 
     /// The pods behind `service`, by name.

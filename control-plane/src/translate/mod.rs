@@ -94,7 +94,7 @@ impl Mesh {
     }
 
     /// What all proxies with the same key are told alike of connections to their applications.
-    pub(crate) fn inbound_key(&self, proxy: &ProxyIdentity) -> InboundKey {
+    pub(crate) fn inbound_key(&self, proxy: &ProxyIdentity, pods: &PodIndex) -> InboundKey {
         let sidecar = self.rules.sidecar_for(&proxy.namespace, &proxy.labels);
         let own_address = sidecar.is_some_and(|at| self.rules.sidecar(at).names_the_pod());
         InboundKey {
@@ -105,6 +105,10 @@ impl Mesh {
                 true => Some(proxy.ip),
                 false => self.registry.listed(proxy.ip),
             },
+            container_ports: pods
+                .of(proxy)
+                .map(|pod| pod.container_ports.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -131,6 +135,8 @@ pub(crate) struct InboundKey {
     labels: Vec<(Name, Name)>,
     /// Where their own address has a say.
     ip: Option<IpAddr>,
+    /// What Services that name their target ports mean by them.
+    container_ports: Vec<(Name, u16)>,
 }
 
 /// What a sidecar is told about connections to its own application.
