@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
     let mesh = objects.mesh_config();
     let mut served: Vec<(&Object, &Ingress)> = objects
-        .iter()
+        .of_kind("Ingress")
         .filter_map(|object| match &object.body {
             Body::Ingress(ingress) => Some((&**object, ingress)),
             _ => None,

@@ -314,10 +314,12 @@ impl Objects {
 
     /// The Deployments, StatefulSets and DaemonSets, by kind, namespace and name.
     pub fn deployments(&self) -> Vec<Workload> {
-        let nodes = self.iter().filter_map(|object| match &object.body {
-            Body::Node(locality) => Some(locality.clone()),
-            _ => None,
-        });
+        let nodes = self
+            .of_kind("Node")
+            .filter_map(|object| match &object.body {
+                Body::Node(locality) => Some(locality.clone()),
+                _ => None,
+            });
         let nodes: Vec<Name> = nodes.collect();
         let mut workloads: Vec<Workload> = self
             .iter()

@@ -2,10 +2,14 @@
 
 mod service;
 
-pub(crate) use service::{Address, Service, ServiceDiscovery, ServicePort, target_port};
+pub(crate) use service::{
+    Address, Service, ServiceDiscovery, ServicePort, named_port, target_port,
+};
 
-use crate::config::{ExportTo, Labels, Location, Resolution, WorkloadEntry, has_labels};
-use crate::kubernetes::{ClusterIp, EndpointSubset, Target};
+use crate::config::{
+    ExportTo, Labels, Location, Resolution, ServiceEntry, WorkloadEntry, has_labels,
+};
+use crate::kubernetes::{ClusterIp, EndpointSubset, KubernetesService, Target};
 use crate::model::service_address;
 use crate::names::{DOMAIN, service_host};
 use crate::object::{Body, Object};
@@ -53,11 +57,12 @@ impl Registry {
         }
         for object in objects.iter() {
             match &object.body {
-                Body::Service(_) => {
-                    let service = from_kubernetes(object, &mut endpoints, &mut taken, &workloads);
+                Body::Service(service) => {
+                    let of = (&**object, service);
+                    let service = from_kubernetes(of, &mut endpoints, &mut taken, &workloads);
                     services.extend(service.map(Arc::new));
                 }
-                Body::ServiceEntry(_) => from_entry(object, &mut services, &workloads),
+                Body::ServiceEntry(entry) => from_entry(object, entry, &mut services, &workloads),
                 _ => {}
             }
         }
@@ -159,14 +164,11 @@ impl Registry {
 }
 
 fn from_kubernetes(
-    object: &Object,
+    (object, service): (&Object, &KubernetesService),
     endpoints: &mut BTreeMap<(Name, Name), Vec<EndpointSubset>>,
     taken: &mut BTreeSet<IpAddr>,
     workloads: &Workloads<'_>,
 ) -> Option<Service> {
-    let Body::Service(service) = &object.body else {
-        return None;
-    };
     if service.external_name.is_some() {
         return None;
     }
@@ -236,10 +238,12 @@ fn selected(workloads: &Workloads<'_>, namespace: &Name, selector: &Labels) -> V
         .collect()
 }
 
-fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>, workloads: &Workloads<'_>) {
-    let Body::ServiceEntry(entry) = &object.body else {
-        return;
-    };
+fn from_entry(
+    object: &Object,
+    entry: &ServiceEntry,
+    services: &mut Vec<Arc<Service>>,
+    workloads: &Workloads<'_>,
+) {
     let ports: Vec<ServicePort> = entry
         .ports
         .iter()

@@ -103,11 +103,11 @@ impl Service {
     pub(super) fn named(&self) -> impl Iterator<Item = WorkloadEntry> {
         self.listed.iter().map(|entry| {
             let port = |port: &ServicePort| {
-                let named = entry.ports.iter().find(|(name, _)| *name == port.name);
-                let number = match (named, &port.target) {
-                    (Some((_, number)), _) | (None, Target::Number(number)) => *number,
-                    (None, Target::Name(_)) => port.number,
+                let target = match port.target {
+                    Target::Number(number) => number,
+                    Target::Name(_) => port.number,
                 };
+                let number = named_port(&entry.ports, &port.name).unwrap_or(target);
                 (port.name.clone(), number)
             };
             WorkloadEntry {
@@ -172,12 +172,10 @@ impl Service {
     }
 }
 
-/// The number of the container port called `name`.
-fn named_port(ports: &[(Name, u16)], name: &str) -> Option<u16> {
-    ports
-        .iter()
-        .find(|(port, _)| **port == *name)
-        .map(|(_, number)| *number)
+/// The number of the port called `name`.
+pub(crate) fn named_port(ports: &[(Name, u16)], name: &str) -> Option<u16> {
+    let found = ports.iter().find(|(port, _)| **port == *name);
+    found.map(|(_, number)| *number)
 }
 
 /// The port of `pod` that `target` means.
