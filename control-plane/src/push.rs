@@ -366,8 +366,8 @@ impl ControlPlane {
     }
 
     fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {
-        let key = self.mesh.scope_key(proxy);
         let (mesh, pods) = (&self.mesh, &self.pods);
+        let key = mesh.scope_key(proxy, pods);
         let shared = self
             .shared
             .entry(key)

@@ -65,6 +65,13 @@ impl PodIndex {
         })
     }
 
+    /// The container ports with a name in the pod that `proxy` is in.
+    pub(crate) fn container_ports(&self, proxy: &ProxyIdentity) -> Vec<(Name, u16)> {
+        let pod = self.of(proxy);
+        pod.map(|pod| pod.container_ports.clone())
+            .unwrap_or_default()
+    }
+
     /// The pods behind `service`, by name.
     pub(crate) fn behind(&self, service: &Service) -> Vec<&Arc<Pod>> {
         let Some(selector) = service.selector.as_ref() else {

@@ -4,7 +4,6 @@ use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
 use super::{guard, tcp};
 use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
-use crate::kubernetes::Target;
 use crate::names::{by_specificity, is_within};
 use crate::registry::Service;
 use crate::rules::{GatewayRule, VirtualServiceRule};
@@ -169,10 +168,7 @@ fn listening_ports(scope: &Scope<'_>, gateway: &GatewayRule, port: u16) -> BTree
     };
     let services = services_before(scope, bound);
     services
-        .filter_map(|service| match service.port(port)?.target {
-            Target::Number(target) => Some(target),
-            Target::Name(_) => None,
-        })
+        .filter_map(|service| scope.target_of(service, port))
         .collect()
 }
 
@@ -195,10 +191,7 @@ fn target_port(scope: &Scope<'_>, port: u16) -> u16 {
     services
         .filter(|service| scope.is_before(service))
         .filter(|service| !service.keeps_gateway_ports())
-        .find_map(|service| match service.port(port)?.target {
-            Target::Number(target) => Some(target),
-            Target::Name(_) => None,
-        })
+        .find_map(|service| scope.target_of(service, port))
         .unwrap_or(port)
 }
 

@@ -63,7 +63,7 @@ impl Mesh {
     }
 
     /// What all proxies with the same key are told alike.
-    pub(crate) fn scope_key(&self, proxy: &ProxyIdentity) -> ScopeKey {
+    pub(crate) fn scope_key(&self, proxy: &ProxyIdentity, pods: &PodIndex) -> ScopeKey {
         let labels_matter = proxy.kind == ProxyKind::Gateway
             || self.rules.look_at_labels()
             || !self.config.locality.failover_priority.is_empty();
@@ -79,6 +79,10 @@ impl Mesh {
             listed_ip: match proxy.kind {
                 ProxyKind::Gateway => self.registry.listed(proxy.ip),
                 ProxyKind::Sidecar | ProxyKind::None => None,
+            },
+            container_ports: match proxy.kind {
+                ProxyKind::Gateway => pods.container_ports(proxy),
+                ProxyKind::Sidecar | ProxyKind::None => Vec::new(),
             },
             labels: match labels_matter {
                 true => proxy.labels.clone(),
@@ -105,10 +109,7 @@ impl Mesh {
                 true => Some(proxy.ip),
                 false => self.registry.listed(proxy.ip),
             },
-            container_ports: pods
-                .of(proxy)
-                .map(|pod| pod.container_ports.clone())
-                .unwrap_or_default(),
+            container_ports: pods.container_ports(proxy),
         }
     }
 }
@@ -123,6 +124,8 @@ pub(crate) struct ScopeKey {
     pub(crate) labels: Vec<(Name, Name)>,
     /// Of a gateway whose address some ServiceEntry lists.
     pub(crate) listed_ip: Option<IpAddr>,
+    /// Of a gateway: what Services that name their target ports mean by them.
+    pub(crate) container_ports: Vec<(Name, u16)>,
     /// Empty where it does not matter.
     pub(crate) locality: Name,
 }
