@@ -183,8 +183,13 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
         let wild: Vec<Name> = all.iter().map(|name| format!("*.{name}").into()).collect();
         all.extend(wild);
     }
-    let address = service.address.as_ref();
-    all.extend(address.map(|address| Name::from(address.text.to_ascii_lowercase())));
+    all.extend(service.address.iter().map(|address| {
+        let text = address.text.to_ascii_lowercase();
+        match address.ip.is_ipv6() {
+            true => format!("[{text}]").into(),
+            false => Name::from(text),
+        }
+    }));
     Domains { all, short }
 }
 
