@@ -3,7 +3,7 @@
 use crate::config::{MeshConfig, label};
 use crate::gateway_api::{GatewayApiStatus, Translated, deployed, translated};
 use crate::kubernetes::{KubernetesService, PodObject, Replicas};
-use crate::model::{Pod, ServiceInfo, Workload, pod_address, says_mutual_tls};
+use crate::model::{Pod, ServiceInfo, Workload, pod_address, says_mutual_tls, stated_locality};
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
 use crate::store::{Difference, Items};
@@ -396,7 +396,7 @@ impl Objects {
             },
             (None, None) => (reference.name.clone(), 0),
         };
-        let locality = match &template.node {
+        let found = || match &template.node {
             Some(node) => self.node_locality(node),
             None => template.locality.clone(),
         };
@@ -415,7 +415,7 @@ impl Objects {
             labels: template.labels.clone(),
             ip: pod.ip.unwrap_or_else(|| pod_address(&seed, 0)),
             container_ports: template.container_ports.clone(),
-            locality,
+            locality: stated_locality(&template.labels).unwrap_or_else(found),
             service_account: template.service_account.clone(),
             proxy,
             ready: pod.ready,
