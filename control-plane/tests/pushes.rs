@@ -213,47 +213,6 @@ fn sidecars_of_a_namespace_share_what_they_are_told() {
 }
 
 #[test]
-fn a_named_port_is_that_of_the_proxys_own_pod() {
-    let deployment = |name: &str, port: u16| {
-        format!(
-            "---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  template:
-    metadata: {{labels: {{app: a}}}}
-    spec: {{containers: [{{name: app, ports: [{{name: web, containerPort: {port}}}]}}]}}
-"
-        )
-    };
-    let service = "
-apiVersion: v1
-kind: Service
-metadata: {name: a}
-spec: {ports: [{port: 80, name: http, targetPort: web}], selector: {app: a}}
-";
-    let text = [service, &deployment("old", 8080), &deployment("new", 9090)].concat();
-    let objects = read(&text);
-    let (old, new) = (pod(&objects, "old-0"), pod(&objects, "new-0"));
-    let mut plane = ControlPlane::new(PushSettings::default(), objects, vec![old.clone()]);
-    let mut inbound = |pod: &Pod| {
-        let clusters = plane.resources(&pod.identity()).clusters.into_iter();
-        let own = clusters.filter(|cluster| cluster.name.starts_with("inbound|"));
-        own.map(|cluster| cluster.name.to_string()).collect()
-    };
-    let of_old: Vec<String> = inbound(&old);
-    assert_eq!(of_old, ["inbound|8080||"]);
-    let unknown: Vec<String> = inbound(&new);
-    assert_eq!(unknown, owned(&[]), "nothing is known of its pod yet");
-    plane.connect(Nanos::ZERO, new.identity());
-    plane.set_pod(Nanos::ZERO, new.clone());
-    plane.tick(Nanos::from_secs(1));
-    let mut of_new = plane.resources(&new.identity()).clusters.into_iter();
-    assert!(of_new.any(|cluster| &*cluster.name == "inbound|9090||"));
-}
-
-#[test]
 fn older_rules_win_and_replaced_ones_keep_their_age() {
     let rule = |name: &str, subset: &str| {
         format!(

@@ -456,47 +456,6 @@ fn explanations_are_written_with_the_documented_fields() {
 }
 
 #[test]
-fn gateways_listen_where_their_pod_has_a_named_port() {
-    let text = "
-apiVersion: v1
-kind: Service
-metadata: {name: edge}
-spec: {ports: [{port: 80, name: http, targetPort: web}], selector: {app: edge}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: edge}
-spec:
-  template:
-    metadata: {labels: {app: edge}, annotations: {inject.istio.io/templates: gateway}}
-    spec: {containers: [{name: istio-proxy, ports: [{name: web, containerPort: 8080}]}]}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec: {selector: {app: edge}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: bound, annotations: {internal.istio.io/gateway-service: edge.default.svc.cluster.local}}
-spec: {servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}
-";
-    for without in ["name: edge}\nspec: {selector", "name: bound, annotations"] {
-        let objects: Vec<&str> = text.split("---").filter(|o| !o.contains(without)).collect();
-        let mut diagnostics = Vec::new();
-        let file = SourceFile::new("edge.yaml", &objects.join("---"));
-        let objects = Objects::read(&file, &mut diagnostics);
-        assert_eq!(source::render(&diagnostics, false), "");
-        let pods = objects.pods();
-        let identity = pods[0].identity();
-        let mut plane = ControlPlane::new(PushSettings::default(), objects, pods);
-        let listeners = plane.resources(&identity).listeners;
-        let ports: Vec<u16> = listeners.iter().map(|listener| listener.port).collect();
-        assert_eq!(ports, [8080], "{without}");
-    }
-}
-
-#[test]
 fn addresses_with_colons_are_hosts_in_brackets() {
     let text = "
 apiVersion: v1
