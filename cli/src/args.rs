@@ -105,7 +105,8 @@ pub(crate) struct CheckArgs {
 /// Configuration from files.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// Istio and Kubernetes files, folders, or - for standard input
+    /// Istio and Kubernetes files, folders, a scenario (for what it starts with), or - for standard
+    /// input
     #[arg(long, required = true, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     /// MeshConfig, as a YAML file
@@ -303,7 +304,7 @@ pub(crate) struct AllArgs {
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// The proxy: a workload or pod of the configuration ([NAMESPACE/]NAME), or
+    /// The proxy: a workload or pod of the configuration ([NAMESPACE/]NAME or NAME.NAMESPACE), or
     /// kind=sidecar|gateway,namespace=NS,labels=k=v;k=v,ip=A.B.C.D,locality=REGION/ZONE
     #[arg(long = "as", value_name = "PROXY")]
     pub(crate) proxy: String,

@@ -4,9 +4,11 @@
 
 use crate::{Resources, Unsupported, bootstrap, load_assignment, typed};
 use proxy_core::xds::{
-    Cluster, ConfigRef, FilterChain, HttpProtocol, Listener, RouteTable, Transport,
+    Cluster, ConfigRef, FilterChain, HttpProtocol, Listener, NetworkFilter, RouteSource,
+    RouteTable, Transport,
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// `envoy.config.cluster.v3.Cluster`.
 ///
@@ -121,49 +123,90 @@ fn set_origin(value: &mut Value, origin: Option<&ConfigRef>) {
     value["metadata"] = json!({ "filter_metadata": { "istio": { "config": config } } });
 }
 
-/// `envoy.admin.v3.ConfigDump`, endpoints included. What is within other resources (endpoints of
-/// fixed clusters, routes of connection managers) stays there.
+impl<'r> Resources<'r> {
+    /// The route tables within connection managers, each once.
+    pub fn inline_routes(&self) -> Vec<&'r Arc<RouteTable>> {
+        let mut tables: Vec<&'r Arc<RouteTable>> = Vec::new();
+        let chains = self.listeners.iter().flat_map(|listener| {
+            let default = listener.default_filter_chain.iter();
+            listener.filter_chains.iter().chain(default)
+        });
+        for chain in chains {
+            if let NetworkFilter::Http(manager) = &chain.filter
+                && let RouteSource::Inline(table) = &manager.routes
+                && !tables.contains(&table)
+            {
+                tables.push(table);
+            }
+        }
+        tables
+    }
+
+    /// The load assignments within clusters, as JSON.
+    pub fn inline_endpoints(&self) -> impl Iterator<Item = Value> + use<'r> {
+        self.clusters.iter().filter_map(|one| {
+            let mut value = crate::cluster(one).ok()?;
+            value.get_mut("load_assignment").map(Value::take)
+        })
+    }
+}
+
+/// `envoy.admin.v3.ConfigDump`, with the endpoints (`include_eds`).
 ///
 /// # Errors
 /// What Envoy has no word for, all of it.
 pub fn config_dump(resources: &Resources<'_>) -> Result<Value, Vec<Unsupported>> {
     let clusters = bootstrap::all(resources.clusters.iter().map(|one| cluster(one)))?;
-    let dynamic = |key: &str, message: &str, values: Vec<Value>| -> Vec<Value> {
-        let message = format!("envoy.config.{message}");
-        let values = values.into_iter();
-        values
-            .map(|value| json!({ key: typed(&message, value) }))
-            .collect()
-    };
     let listeners = resources.listeners.iter().map(|one| {
         let value = listener(one, resources.is_bound(one));
         let value = typed("envoy.config.listener.v3.Listener", value);
         json!({ "name": *one.name, "active_state": { "listener": value } })
     });
-    let endpoints = resources.endpoints.iter().map(|one| load_assignment(one));
-    let routes = resources.routes.iter().map(|one| route_table(one));
-    let section = |message: &str, list: &str, values: Vec<Value>| {
-        typed(
-            &format!("envoy.admin.v3.{message}"),
-            json!({ list: values }),
+    let endpoints = |values| {
+        entries(
+            "endpoint_config",
+            "endpoint.v3.ClusterLoadAssignment",
+            values,
         )
     };
-    Ok(json!({ "configs": [
-        section(
+    let routes = |values| entries("route_config", "route.v3.RouteConfiguration", values);
+    let sections = [
+        (
             "ClustersConfigDump",
-            "dynamic_active_clusters",
-            dynamic("cluster", "cluster.v3.Cluster", clusters),
+            json!({ "dynamic_active_clusters": entries("cluster", "cluster.v3.Cluster", clusters) }),
         ),
-        section(
+        (
             "EndpointsConfigDump",
-            "dynamic_endpoint_configs",
-            dynamic("endpoint_config", "endpoint.v3.ClusterLoadAssignment", endpoints.collect()),
+            json!({
+                "dynamic_endpoint_configs":
+                    endpoints(resources.endpoints.iter().map(|one| load_assignment(one)).collect()),
+                "static_endpoint_configs": endpoints(resources.inline_endpoints().collect()),
+            }),
         ),
-        section("ListenersConfigDump", "dynamic_listeners", listeners.collect()),
-        section(
+        (
+            "ListenersConfigDump",
+            json!({ "dynamic_listeners": listeners.collect::<Vec<_>>() }),
+        ),
+        (
             "RoutesConfigDump",
-            "dynamic_route_configs",
-            dynamic("route_config", "route.v3.RouteConfiguration", routes.collect()),
+            json!({
+                "dynamic_route_configs":
+                    routes(resources.routes.iter().map(|one| route_table(one)).collect()),
+                "static_route_configs":
+                    routes(resources.inline_routes().into_iter().map(|one| route_table(one)).collect()),
+            }),
         ),
-    ]}))
+    ];
+    let sections =
+        sections.map(|(message, fields)| typed(&format!("envoy.admin.v3.{message}"), fields));
+    Ok(json!({ "configs": sections }))
+}
+
+/// Resources of one type in a list of a dump.
+fn entries(key: &str, message: &str, values: Vec<Value>) -> Vec<Value> {
+    let message = format!("envoy.config.{message}");
+    let values = values.into_iter();
+    values
+        .map(|value| json!({ key: typed(&message, value) }))
+        .collect()
 }

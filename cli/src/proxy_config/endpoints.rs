@@ -37,11 +37,7 @@ fn chosen(resources: &Resources<'_>, filter: &EndpointFilter) -> Vec<Value> {
         .endpoints
         .iter()
         .map(|one| export::load_assignment(one));
-    let within = resources.clusters.iter().filter_map(|cluster| {
-        let mut value = export::cluster(cluster).ok()?;
-        value.get_mut("load_assignment").map(Value::take)
-    });
-    let mut chosen: Vec<Value> = delivered.chain(within).collect();
+    let mut chosen: Vec<Value> = delivered.chain(resources.inline_endpoints()).collect();
     for assignment in &mut chosen {
         let cluster = assignment["cluster_name"].as_str().unwrap_or_default();
         let wanted = filter.cluster.as_ref().is_none_or(|name| name == cluster);

@@ -3,8 +3,8 @@
 use super::{lines, rule};
 use export::Resources;
 use proxy_core::xds::{
-    Forward, Name, NetworkFilter, PathMatch, Route, RouteAction, RouteMatch, RouteSource,
-    RouteTable, StringMatch, ValueMatch, VirtualHost,
+    Forward, Name, PathMatch, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch,
+    VirtualHost,
 };
 use serde_json::Value;
 
@@ -55,24 +55,11 @@ pub(super) fn json(resources: &Resources<'_>, name: Option<&str>) -> Value {
 
 /// Names that are ports come first, by number.
 fn chosen<'r>(resources: &Resources<'r>, name: Option<&str>) -> Vec<&'r RouteTable> {
-    let chains = resources.listeners.iter().flat_map(|listener| {
-        let default = listener.default_filter_chain.iter();
-        listener.filter_chains.iter().chain(default)
-    });
-    let within = chains.filter_map(|chain| match &chain.filter {
-        NetworkFilter::Http(manager) => match &manager.routes {
-            RouteSource::Inline(table) => Some(table),
-            RouteSource::Rds(_) => None,
-        },
-        NetworkFilter::Tcp(_) => None,
-    });
-    let mut chosen: Vec<&RouteTable> = Vec::new();
-    for table in resources.routes.iter().chain(within) {
-        let wanted = name.is_none_or(|name| *name == *table.name);
-        if wanted && !chosen.contains(&&**table) {
-            chosen.push(table);
-        }
-    }
+    let tables = resources.routes.iter().chain(resources.inline_routes());
+    let mut chosen: Vec<&RouteTable> = tables
+        .map(|table| &**table)
+        .filter(|table| name.is_none_or(|name| *name == *table.name))
+        .collect();
     chosen.sort_by_key(|table| {
         let port: Option<u16> = table.name.parse().ok();
         (port.is_none(), port, table.name.clone())

@@ -70,7 +70,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
                 Protocol::Auto => HttpProtocol::UseDownstream,
                 _ => HttpProtocol::Http1,
             },
-            origin: Some(port.origin.clone()),
+            origin: Some(port.rule.as_ref().unwrap_or(&port.origin).clone()),
             ..to
         };
         if let Some(pool) = &port.pool {

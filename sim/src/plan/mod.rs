@@ -24,7 +24,7 @@ pub(crate) use traffic::ANSWERED_AT_ONCE;
 pub use traffic::{Entry, PlanLoad, PlanTraffic};
 
 use crate::distribution::Distribution;
-use control_plane::{ControlPlane, PushSettings};
+use control_plane::{ControlPlane, Objects, PushSettings};
 use proxy_core::head::RequestHead;
 use proxy_core::time::Nanos;
 use scenarios::model::{ConfigSource, Link, Scenario};
@@ -106,6 +106,13 @@ pub struct Overrides {
     pub on_loopback: bool,
 }
 
+/// The objects that `scenario` starts with: its topology and its configuration.
+pub fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+    let mut objects = topology::objects(scenario, diagnostics);
+    files::apply(&scenario.config, scenario, &mut objects, diagnostics);
+    objects
+}
+
 impl Plan {
     /// Resolves `scenario`. Everything found wrong is added to `diagnostics`; with an error among
     /// it there is no plan.
@@ -119,9 +126,7 @@ impl Plan {
         let failed = |diagnostics: &[Diagnostic]| diagnostics[before..].iter().any(is_error);
         let mut objects = topology::objects(scenario, diagnostics);
         let unknown = failed(diagnostics);
-        for source in config {
-            objects.apply(&files::config(&scenario.folder, source, diagnostics));
-        }
+        files::apply(config, scenario, &mut objects, diagnostics);
         // What names things that could not be read is not wrong itself.
         if unknown {
             return None;
