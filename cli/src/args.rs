@@ -205,7 +205,7 @@ pub(crate) struct ListenerFilter {
     pub(crate) kind: Option<ListenerType>,
 }
 
-/// What the filter chains of a listener speak.
+/// What the filter chains of a listener speak; in the order of istioctl, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum ListenerType {
     Http,

@@ -128,6 +128,32 @@ fn names_and_aliases_are_those_of_istioctl() {
 }
 
 #[test]
+fn a_name_with_a_dot_is_not_taken_for_a_namespace() {
+    let deployment = |namespace: &str, name: &str, port: u16| {
+        format!(
+            "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{namespace: {namespace}, name: {name}}}\n\
+             spec: {{template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: [{{name: app}}]}}}}}}\n\
+             ---\napiVersion: v1\nkind: Service\nmetadata: {{namespace: {namespace}, name: web}}\n\
+             spec: {{selector: {{app: {name}}}, ports: [{{port: {port}}}]}}\n"
+        )
+    };
+    let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join("proxy-config-dots.yaml");
+    let both = deployment("shop", "web.v1", 81) + &deployment("v1", "web", 82);
+    std::fs::write(&config, both).unwrap();
+    for (pod, port) in [
+        ("web.v1", 81),
+        ("web.v1.shop", 81),
+        ("web", 82),
+        ("v1/web", 82),
+    ] {
+        let args = ["pc", "clusters", pod, "--direction", "inbound"];
+        let done = meshsim(config.to_str().unwrap(), &args);
+        let table = String::from_utf8(done.stdout).unwrap();
+        assert!(table.contains(&format!(" {port}  ")), "{pod}: {table}");
+    }
+}
+
+#[test]
 fn a_scenario_stands_for_what_it_starts_with() {
     let canary = "../../../scenarios/library/bookinfo-canary";
     let clusters = |config: &str| {

@@ -17,10 +17,11 @@ use std::sync::Arc;
 pub fn cluster(cluster: &Cluster) -> Result<Value, Unsupported> {
     let mut value = crate::cluster(cluster)?;
     set_origin(&mut value, cluster.origin.as_ref());
+    // A DestinationRule may state another name; it is not kept.
+    let sni = cluster.name.replace('|', "_.");
     match &cluster.transport {
         Transport::Plaintext => {}
         Transport::AutoMutualTls => {
-            let sni = cluster.name.replace('|', "_.");
             value["transport_socket_matches"] = json!([
                 {
                     "name": "tlsMode-istio",
@@ -35,7 +36,7 @@ pub fn cluster(cluster: &Cluster) -> Result<Value, Unsupported> {
             ]);
         }
         Transport::IstioMutualTls => {
-            value["transport_socket"] = upstream_tls(&alpn(cluster, true), None);
+            value["transport_socket"] = upstream_tls(&alpn(cluster, true), Some(&sni));
         }
         Transport::Tls { sni } => {
             value["transport_socket"] = upstream_tls(&alpn(cluster, false), sni.as_deref());
