@@ -366,13 +366,13 @@ impl ControlPlane {
     }
 
     fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {
-        let key = self.mesh.scope_key(proxy);
         let (mesh, pods) = (&self.mesh, &self.pods);
+        let key = mesh.scope_key(proxy, pods);
         let shared = self
             .shared
             .entry(key)
             .or_insert_with_key(|key| Arc::new(Shared::new(mesh, key, pods)));
-        let own = self.mesh.inbound_key(proxy);
+        let own = mesh.inbound_key(proxy, pods);
         let inbound = self
             .inbound
             .entry(own)

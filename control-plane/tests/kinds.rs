@@ -174,6 +174,32 @@ metadata: {name: b, labels: {topology.kubernetes.io/region: west}}
 }
 
 #[test]
+fn labels_of_a_pod_say_where_it_is_before_its_node_does() {
+    let text = "
+apiVersion: v1
+kind: Node
+metadata: {name: a, labels: {topology.kubernetes.io/region: east}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, labels: {topology.istio.io/locality: north.z.1, istio-locality: south}}
+spec: {nodeName: a, containers: []}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent, istio-locality: south}}
+    spec: {containers: [{name: agent}]}
+";
+    let pods = read(text, &mut Vec::new()).pods();
+    let localities: Vec<&str> = pods.iter().map(|pod| &*pod.locality).collect();
+    assert_eq!(localities, ["south", "north/z/1"]);
+}
+
+#[test]
 fn pods_of_a_deployment_that_are_listed_are_all_it_has() {
     let text = "
 apiVersion: apps/v1

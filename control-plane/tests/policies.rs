@@ -31,6 +31,10 @@ spec:
 
 /// What a sidecar in `east/a`, of version v1, is told under a traffic policy and a mesh config.
 fn resources(policy: &str, mesh: &str) -> Resources {
+    resources_of(SHOP, policy, mesh)
+}
+
+fn resources_of(shop: &str, policy: &str, mesh: &str) -> Resources {
     let mut diagnostics = Vec::new();
     let policy = match policy {
         "" => String::new(),
@@ -40,7 +44,7 @@ fn resources(policy: &str, mesh: &str) -> Resources {
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: shop}}\n\
          spec: {{host: shop.test{policy}}}"
     );
-    let file = SourceFile::new("shop.yaml", &format!("{SHOP}{rule}"));
+    let file = SourceFile::new("shop.yaml", &format!("{shop}{rule}"));
     let mut objects = Objects::read(&file, &mut diagnostics);
     objects.set_mesh_config(MeshConfig::parse("mesh", mesh, &mut diagnostics));
     diagnostics.retain(|diagnostic| diagnostic.level == Level::Error);
@@ -101,6 +105,44 @@ fn labels_decide_before_distance() {
     // Nothing fails over without outlier detection.
     let alone = "loadBalancer: {localityLbSetting: {failoverPriority: [version]}}";
     assert_eq!(groups(&resources(alone, ""))[2].1, 0);
+}
+
+/// Istio `applyFailoverPriorityPerLocality`: within another network the other labels count still.
+#[test]
+fn another_network_comes_after_all_of_the_own() {
+    let elsewhere = "{topology.istio.io/network: n2, version";
+    let shop = SHOP.replace(
+        "{version: v1}, weight",
+        &format!("{elsewhere}: v1}}, weight"),
+    );
+    let shop = shop.replace("{version: v2", &format!("{elsewhere}: v2"));
+    let by = |labels: &str| {
+        let setting = format!("localityLbSetting: {{failoverPriority: [{labels}]}}");
+        let policy = format!("loadBalancer: {{{setting}}}, {OUTLIER}");
+        let got = resources_of(&shop, &policy, "");
+        groups(&got).iter().map(|group| group.1).collect::<Vec<_>>()
+    };
+    assert_eq!(by("topology.istio.io/network, version"), [0, 1, 2]);
+    // It has to be the first one.
+    assert_eq!(by("version, topology.istio.io/network"), [0, 1, 2]);
+    assert_eq!(by("region, topology.istio.io/network, version"), [0, 1, 1]);
+}
+
+/// Istio `applyLocalityWeights` multiplies in 32 bits; sums of weights stop at the largest number.
+#[test]
+fn weights_as_large_as_they_come() {
+    let shop = SHOP.replace("weight: 3", "weight: 2147483647");
+    let distribute = "{distribute: [{from: '*', to: {'east/*': 100}}]}";
+    let policy = format!("loadBalancer: {{localityLbSetting: {distribute}}}");
+    let weights = |shop: &str, policy: &str| {
+        let got = resources_of(shop, policy, "");
+        groups(&got).iter().map(|group| group.2).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&shop, &policy), [1, 2, 1]);
+    let shop = SHOP.replace(", weight: 3", "");
+    let shop = shop.replace("labels", "weight: 2147483647, labels");
+    let one_locality = shop.replace("east/b", "east/a").replace("west/a", "east/a");
+    assert_eq!(weights(&one_locality, ""), [u32::MAX]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! WorkloadEntry, also as an endpoint of a ServiceEntry, and WorkloadGroup.
 
-use super::selection::valid_labels;
+use super::selection::{label, valid_labels};
 use super::syntax::{demand, demand_of, dns_label, header_name, host_name, unix_socket};
 use super::{Labels, Named, choice, count, named, port, refuse, schema_warning};
 use proxy_core::xds::Name;
@@ -53,11 +53,8 @@ impl WorkloadEntry {
         let locality = fields.text("locality").unwrap_or_default().into();
         let weight = count(&mut fields, "weight").unwrap_or(0).max(1);
         let account = fields.text("serviceAccount");
-        let stated = labels
-            .iter()
-            .find(|(key, _)| &**key == "security.istio.io/tlsMode");
-        let mutual_tls = match stated {
-            Some((_, mode)) => &**mode == "istio",
+        let mutual_tls = match label(&labels, "security.istio.io/tlsMode") {
+            Some(mode) => &**mode == "istio",
             None => account.is_some_and(|account| !account.is_empty()),
         };
         fields.unsupported(&["network"]);

@@ -5,7 +5,7 @@ use super::Mesh;
 use super::endpoints::PodIndex;
 use crate::config::{ConnectionPool, Sidecar, merge_levels};
 use crate::kubernetes::Target;
-use crate::model::ProxyIdentity;
+use crate::model::{Pod, ProxyIdentity};
 use crate::policies::Policy;
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort, target_port};
@@ -29,14 +29,15 @@ pub(super) struct Port {
 
 /// By the number at which the application is called.
 pub(super) fn of(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> BTreeMap<u16, Port> {
+    let pod = pods.of(proxy).map(|pod| &**pod);
     let found = mesh.rules.sidecar_for(&proxy.namespace, &proxy.labels);
     let sidecar = found.map(|at| mesh.rules.sidecar(at));
     match sidecar {
         Some(sidecar) if !sidecar.ingress.is_empty() => {
             let origin = found.map(|at| mesh.rules.sidecar_origin(at));
-            of_sidecar(mesh, proxy, pods, sidecar, origin)
+            of_sidecar(mesh, proxy, pod, sidecar, origin)
         }
-        _ => of_services(mesh, proxy, pods, sidecar),
+        _ => of_services(mesh, proxy, pod, sidecar),
     }
 }
 
@@ -45,7 +46,7 @@ pub(super) fn of(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> BTreeMa
 fn selecting<'m>(
     mesh: &'m Mesh,
     proxy: &'m ProxyIdentity,
-    pods: &'m PodIndex,
+    pod: Option<&'m Pod>,
 ) -> impl Iterator<Item = (&'m Service, &'m ServicePort, u16)> {
     let services = mesh.registry.services.iter();
     let listed = mesh.registry.listed(proxy.ip);
@@ -54,8 +55,11 @@ fn selecting<'m>(
     let ports = services.flat_map(|service| service.ports.iter().map(move |p| (&**service, p)));
     ports
         .filter(|(_, port)| port.protocol != Protocol::Udp)
-        .filter_map(|(service, port)| {
-            let target = target(service, port, proxy, pods)?;
+        .filter_map(move |(service, port)| {
+            let target = match &port.target {
+                Target::Number(number) => *number,
+                Target::Name(_) => target_port(&port.target, pod?)?,
+            };
             Some((service, port, target))
         })
 }
@@ -63,11 +67,11 @@ fn selecting<'m>(
 fn of_services(
     mesh: &Mesh,
     proxy: &ProxyIdentity,
-    pods: &PodIndex,
+    pod: Option<&Pod>,
     sidecar: Option<&Sidecar>,
 ) -> BTreeMap<u16, Port> {
     let mut ports = BTreeMap::new();
-    for (service, port, target) in selecting(mesh, proxy, pods) {
+    for (service, port, target) in selecting(mesh, proxy, pod) {
         ports.entry(target).or_insert_with(|| {
             let stated = sidecar.and_then(|sidecar| sidecar.pool_of(target));
             let policy = policy(mesh, service, proxy);
@@ -88,14 +92,14 @@ fn of_services(
 fn of_sidecar(
     mesh: &Mesh,
     proxy: &ProxyIdentity,
-    pods: &PodIndex,
+    pod: Option<&Pod>,
     sidecar: &Sidecar,
     origin: Option<ConfigRef>,
 ) -> BTreeMap<u16, Port> {
     let mut ports = BTreeMap::new();
     for listener in &sidecar.ingress {
         let number = listener.port.number;
-        let mut services = selecting(mesh, proxy, pods);
+        let mut services = selecting(mesh, proxy, pod);
         let service = services.find(|(_, _, target)| *target == number);
         let Some(origin) = origin.clone() else {
             continue;
@@ -133,20 +137,4 @@ fn policy<'m>(mesh: &'m Mesh, service: &Service, proxy: &ProxyIdentity) -> Optio
 
 fn pool(policy: &Policy, port: u16) -> Option<ConnectionPool> {
     merge_levels(policy.policy.as_ref(), None, port).connection_pool
-}
-
-fn target(
-    service: &Service,
-    port: &ServicePort,
-    proxy: &ProxyIdentity,
-    pods: &PodIndex,
-) -> Option<u16> {
-    match &port.target {
-        Target::Number(number) => Some(*number),
-        Target::Name(_) => pods
-            .behind(service)
-            .into_iter()
-            .find(|pod| pod.ip == proxy.ip)
-            .and_then(|pod| target_port(&port.target, pod)),
-    }
 }

@@ -59,18 +59,6 @@ pub fn read_sources(
         .collect()
 }
 
-/// Adds the objects that `config` of a scenario stands for.
-pub(super) fn apply(
-    config: &[ConfigSource],
-    scenario: &Scenario,
-    objects: &mut Objects,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    for source in config {
-        objects.apply(&self::config(&scenario.folder, source, diagnostics));
-    }
-}
-
 /// The Istio objects that `source` stands for.
 pub(super) fn config(
     folder: &Path,

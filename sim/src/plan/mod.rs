@@ -106,13 +106,6 @@ pub struct Overrides {
     pub on_loopback: bool,
 }
 
-/// The objects that `scenario` starts with: its topology and its configuration.
-pub fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
-    let mut objects = topology::objects(scenario, diagnostics);
-    files::apply(&scenario.config, scenario, &mut objects, diagnostics);
-    objects
-}
-
 impl Plan {
     /// Resolves `scenario`. Everything found wrong is added to `diagnostics`; with an error among
     /// it there is no plan.
@@ -126,7 +119,9 @@ impl Plan {
         let failed = |diagnostics: &[Diagnostic]| diagnostics[before..].iter().any(is_error);
         let mut objects = topology::objects(scenario, diagnostics);
         let unknown = failed(diagnostics);
-        files::apply(config, scenario, &mut objects, diagnostics);
+        for source in config {
+            objects.apply(&files::config(&scenario.folder, source, diagnostics));
+        }
         // What names things that could not be read is not wrong itself.
         if unknown {
             return None;
@@ -200,6 +195,15 @@ impl Plan {
         let found = self.services.iter().position(|s| *s.info.host == *host)?;
         Some(found as u32)
     }
+}
+
+/// The objects that `scenario` starts with: its topology and its configuration.
+pub fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+    let mut objects = topology::objects(scenario, diagnostics);
+    for source in &scenario.config {
+        objects.apply(&files::config(&scenario.folder, source, diagnostics));
+    }
+    objects
 }
 
 fn is_error(diagnostic: &Diagnostic) -> bool {
