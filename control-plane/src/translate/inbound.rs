@@ -107,7 +107,7 @@ fn to_port(name: &Name, port: &Port) -> Cluster {
             Protocol::Auto => HttpProtocol::UseDownstream,
             _ => HttpProtocol::Http1,
         },
-        origin: Some(port.origin.clone()),
+        origin: Some(port.rule.as_ref().unwrap_or(&port.origin).clone()),
         ..to
     };
     if let Some(pool) = &port.pool {

@@ -6,6 +6,7 @@ use super::endpoints::PodIndex;
 use crate::config::{ConnectionPool, Sidecar, merge_levels};
 use crate::kubernetes::Target;
 use crate::model::{Pod, ProxyIdentity};
+use crate::policies::Policy;
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort, target_port};
 use proxy_core::xds::{ConfigRef, Name};
@@ -17,6 +18,8 @@ pub(super) struct Port {
     pub(super) protocol: Protocol,
     pub(super) service_port: u16,
     pub(super) origin: ConfigRef,
+    /// The DestinationRule whose policy the server has too.
+    pub(super) rule: Option<ConfigRef>,
     pub(super) pool: Option<ConnectionPool>,
     /// `ADDRESS_PORT`.
     pub(super) listener: Name,
@@ -71,13 +74,13 @@ fn of_services(
     for (service, port, target) in selecting(mesh, proxy, pod) {
         ports.entry(target).or_insert_with(|| {
             let stated = sidecar.and_then(|sidecar| sidecar.pool_of(target));
+            let policy = policy(mesh, service, proxy);
             Port {
                 protocol: port.protocol,
                 service_port: port.number,
                 origin: service.origin.clone(),
-                pool: stated
-                    .cloned()
-                    .or_else(|| pool(mesh, service, port.number, proxy)),
+                rule: policy.map(|policy| policy.origin.clone()),
+                pool: stated.cloned().or_else(|| pool(policy?, port.number)),
                 listener: format!("0.0.0.0_{target}").into(),
                 endpoint: None,
             }
@@ -101,14 +104,16 @@ fn of_sidecar(
         let Some(origin) = origin.clone() else {
             continue;
         };
+        let policy = service.and_then(|(service, _, _)| policy(mesh, service, proxy));
         ports.entry(number).or_insert_with(|| Port {
             protocol: listener.port.protocol,
             service_port: number,
             origin,
+            rule: policy.map(|policy| policy.origin.clone()),
             pool: sidecar
                 .pool_of(number)
                 .cloned()
-                .or_else(|| pool(mesh, service?.0, number, proxy)),
+                .or_else(|| pool(policy?, number)),
             listener: match listener.bind {
                 None => format!("0.0.0.0_{number}").into(),
                 Some(bind) => format!("{bind}_{number}").into(),
@@ -124,13 +129,12 @@ fn of_sidecar(
     ports
 }
 
-/// The connection pool that a DestinationRule sets for all clients of `service`.
-fn pool(
-    mesh: &Mesh,
-    service: &Service,
-    port: u16,
-    proxy: &ProxyIdentity,
-) -> Option<ConnectionPool> {
+/// The DestinationRule for all clients of `service`, if it has a policy.
+fn policy<'m>(mesh: &'m Mesh, service: &Service, proxy: &ProxyIdentity) -> Option<&'m Policy> {
     let policy = mesh.rules.policies.of(&proxy.namespace, &[], service)?;
+    policy.policy.is_some().then_some(policy)
+}
+
+fn pool(policy: &Policy, port: u16) -> Option<ConnectionPool> {
     merge_levels(policy.policy.as_ref(), None, port).connection_pool
 }
