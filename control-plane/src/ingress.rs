@@ -9,10 +9,12 @@ use crate::kubernetes::{Ingress, IngressMatch, IngressPath, IngressPort};
 use crate::names::service_host;
 use crate::object::{Body, Object};
 use crate::objects::Objects;
-use crate::rules::ROOT_NAMESPACE;
 use proxy_core::xds::{Name, PathMatch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Where those of the Gateways stand, whatever the root namespace is.
+const NAMESPACE: &str = "istio-system";
 
 /// The Gateways and VirtualServices that stand for the Ingresses which Istio serves.
 pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
@@ -86,7 +88,7 @@ fn gateway(object: &Object, ingress: &Ingress, mesh: &MeshConfig) -> Object {
         servers: secure.chain([plain]).collect(),
         bound_to: None,
     });
-    object.stand_in("Gateway", ROOT_NAMESPACE, &gateway_of(object), body)
+    object.stand_in("Gateway", NAMESPACE, &gateway_of(object), body)
 }
 
 /// One for each host, of the oldest Ingress that has a rule for it, with the rules of all.
@@ -105,7 +107,7 @@ fn virtual_services(objects: &Objects, served: &[(&Object, &Ingress)]) -> Vec<Ob
             text,
             span: first.span.clone(),
         };
-        let gateway = format!("{ROOT_NAMESPACE}/{}", gateway_of(owner));
+        let gateway = format!("{NAMESPACE}/{}", gateway_of(owner));
         let reference = &owner.reference;
         let name = format!("{}-{}-{SUFFIX}", host.replace('.', "-"), reference.name);
         let routes = paths.iter();

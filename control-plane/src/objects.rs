@@ -321,6 +321,7 @@ impl Objects {
                 _ => None,
             });
         let nodes: Vec<Name> = nodes.collect();
+        let trust_domain = self.mesh_config().trust_domain;
         let mut workloads: Vec<Workload> = self
             .iter()
             .filter_map(|object| match &object.body {
@@ -339,6 +340,7 @@ impl Objects {
                     replicas,
                     labels: template.labels.clone(),
                     service_account: template.service_account.clone(),
+                    trust_domain: trust_domain.clone(),
                     proxy: template
                         .injection
                         .proxy(self.injection(&reference.namespace)),
@@ -356,12 +358,13 @@ impl Objects {
     /// two have the same address.
     pub fn pods(&self) -> Vec<Pod> {
         let mut pods: Vec<Pod> = Vec::new();
+        let trust_domain = self.mesh_config().trust_domain;
         let mut taken = BTreeSet::new();
         let mut owners = BTreeSet::new();
         for object in self.iter() {
             if let Body::Pod(pod) = &object.body {
                 let reference = &object.reference;
-                pods.push(self.listed_pod(reference, pod));
+                pods.push(self.listed_pod(reference, pod, &trust_domain));
                 taken.extend(pod.ip);
                 let owner = pod.owner.clone();
                 owners.extend(owner.map(|owner| (reference.namespace.clone(), owner)));
@@ -385,7 +388,7 @@ impl Objects {
         pods
     }
 
-    fn listed_pod(&self, reference: &ObjectRef, pod: &PodObject) -> Pod {
+    fn listed_pod(&self, reference: &ObjectRef, pod: &PodObject, trust_domain: &Name) -> Pod {
         let template = &pod.template;
         let (workload, ordinal) = match (&pod.owner, reference.name.rsplit_once('-')) {
             (Some(owner), None) => (owner.clone(), 0),
@@ -417,6 +420,7 @@ impl Objects {
             container_ports: template.container_ports.clone(),
             locality: stated_locality(&template.labels).unwrap_or_else(found),
             service_account: template.service_account.clone(),
+            trust_domain: trust_domain.clone(),
             proxy,
             ready: pod.ready,
             terminating: pod.terminating,

@@ -6,9 +6,7 @@ pub(crate) use service::{
     Address, Service, ServiceDiscovery, ServicePort, named_port, target_port,
 };
 
-use crate::config::{
-    ExportTo, Labels, Location, Resolution, ServiceEntry, WorkloadEntry, has_labels,
-};
+use crate::config::{Labels, Location, Resolution, ServiceEntry, WorkloadEntry, has_labels};
 use crate::kubernetes::{ClusterIp, EndpointSubset, KubernetesService, Target};
 use crate::model::service_address;
 use crate::names::{DOMAIN, service_host};
@@ -33,7 +31,8 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new(objects: &Objects) -> Registry {
-        let mut services = Vec::new();
+        let exports = objects.mesh_config().exports.services;
+        let mut services: Vec<Arc<Service>> = Vec::new();
         let mut endpoints: BTreeMap<(Name, Name), Vec<EndpointSubset>> = BTreeMap::new();
         let mut taken = BTreeSet::new();
         let mut workloads = Workloads::new();
@@ -64,6 +63,12 @@ impl Registry {
                 }
                 Body::ServiceEntry(entry) => from_entry(object, entry, &mut services, &workloads),
                 _ => {}
+            }
+        }
+        if !exports.is_empty() {
+            for service in &mut services {
+                let service = Arc::make_mut(service);
+                service.export_to = service.export_to.or(&exports, &service.namespace);
             }
         }
         pool(&mut services);
@@ -113,7 +118,7 @@ impl Registry {
             let services = self.services.iter();
             services.filter(|service| service.export_to.shows(namespace))
         };
-        let everyone = |service: &&Arc<Service>| service.export_to == ExportTo::Everyone;
+        let everyone = |service: &&Arc<Service>| service.export_to.is_everyone();
         shown()
             .filter(|service| !everyone(service))
             .chain(shown().filter(everyone))

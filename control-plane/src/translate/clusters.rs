@@ -89,11 +89,14 @@ pub(crate) fn of(
 
 /// The clusters that are there without any service.
 pub(crate) fn built_in(scope: &Scope<'_>) -> Vec<Arc<Cluster>> {
-    let mut clusters = vec![Arc::new(black_hole())];
+    let mut clusters = vec![black_hole()];
     if scope.kind != ProxyKind::Gateway {
-        clusters.push(Arc::new(passthrough("PassthroughCluster")));
+        clusters.push(passthrough("PassthroughCluster"));
     }
-    clusters
+    for cluster in &mut clusters {
+        cluster.connect_timeout = scope.mesh.config.connect_timeout;
+    }
+    clusters.into_iter().map(Arc::new).collect()
 }
 
 fn black_hole() -> Cluster {
@@ -147,11 +150,18 @@ fn cluster(
     );
     let mut cluster = Cluster::new(name, discovery);
     cluster.origin = Some(policy.map_or_else(|| service.origin.clone(), |p| p.origin.clone()));
+    let config = &scope.mesh.config;
+    let pool = effective.connection_pool.as_ref();
+    let keeps = pool.is_some_and(|pool| pool.use_client_protocol);
+    let stated = pool.and_then(|pool| pool.h2_upgrade);
+    let upgrades = stated.unwrap_or(config.h2_upgrade && port.protocol.is_http());
     cluster.http_protocol = match port.protocol {
         protocol if protocol.is_http2() => HttpProtocol::Http2,
         Protocol::Auto if scope.kind != ProxyKind::Gateway => HttpProtocol::UseDownstream,
+        _ if upgrades && !keeps => HttpProtocol::Http2,
         _ => HttpProtocol::Http1,
     };
+    cluster.connect_timeout = config.connect_timeout;
     apply(&mut cluster, &effective);
     if let Discovery::OriginalDst { .. } = cluster.discovery {
         cluster.lb_policy = LbPolicy::ClusterProvided;
@@ -225,7 +235,10 @@ fn inferred_transport(
 ) -> Transport {
     let service = &source.service;
     let authentication = &scope.mesh.rules.authentication;
-    let refused = || authentication.of_namespace(&service.namespace) == MutualTls::Disable;
+    let refused = || {
+        !scope.mesh.config.auto_mutual_tls
+            || authentication.of_namespace(&service.namespace) == MutualTls::Disable
+    };
     let spoken = || !asks_endpoints(service, own) || source.all_speak_mutual_tls(pods);
     match discovery {
         _ if service.external || refused() || !spoken() => Transport::Plaintext,
@@ -309,10 +322,6 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
         cluster.slow_start = policy.warmup;
     }
     if let Some(pool) = &policy.connection_pool {
-        let upgrades = pool.h2_upgrade && !pool.use_client_protocol;
-        if upgrades && cluster.http_protocol == HttpProtocol::Http1 {
-            cluster.http_protocol = HttpProtocol::Http2;
-        }
         apply_pool(cluster, pool);
     }
     cluster.circuit_breakers.retry_budget = policy.retry_budget;

@@ -218,6 +218,7 @@ fn finished(
     port: u16,
     mut chains: Vec<FilterChain>,
 ) -> Listener {
+    scope.mesh.config.path_normalization.apply(&mut chains);
     let unconditional = chains
         .iter()
         .position(|chain| chain.matches == FilterChainMatch::default());

@@ -110,7 +110,7 @@ impl Shared {
         let changed: Vec<_> = pairs.filter(|(was, is)| !Arc::ptr_eq(was, is)).collect();
         let mut replaced = Vec::new();
         for (was, is) in changed {
-            let seen = |rule: &VirtualServiceRule| rule.spec().export_to.shows(&key.namespace);
+            let seen = |rule: &VirtualServiceRule| rule.export_to.shows(&key.namespace);
             if !seen(was) && !seen(is) {
                 continue;
             }
