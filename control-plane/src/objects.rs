@@ -40,6 +40,14 @@ const RULE_KINDS: [&str; 6] = [
     "Sidecar",
 ];
 
+/// Istio's `IgnoredNamespaces`.
+const NEVER_INJECTED: [&str; 4] = [
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "local-path-storage",
+];
+
 /// Names one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectRef {
@@ -303,8 +311,12 @@ impl Objects {
             .get_or_init(|| Arc::new(Registry::new(self)))
     }
 
-    /// Whether the namespace's label turns injection on; `None` if it does not say.
+    /// Whether the namespace's label turns injection on, as nothing does in those of Kubernetes
+    /// itself; `None` if it does not say.
     fn injection(&self, namespace: &str) -> Option<bool> {
+        if NEVER_INJECTED.contains(&namespace) {
+            return Some(false);
+        }
         let labels = &self.find("Namespace", "", namespace)?.labels;
         match label(labels, "istio-injection") {
             Some(value) => Some(&**value == "enabled"),
@@ -364,10 +376,13 @@ impl Objects {
         for object in self.iter() {
             if let Body::Pod(pod) = &object.body {
                 let reference = &object.reference;
-                pods.push(self.listed_pod(reference, pod, &trust_domain));
-                taken.extend(pod.ip);
                 let owner = pod.owner.clone();
                 owners.extend(owner.map(|owner| (reference.namespace.clone(), owner)));
+                if pod.finished {
+                    continue;
+                }
+                pods.push(self.listed_pod(reference, pod, &trust_domain));
+                taken.extend(pod.ip);
             }
         }
         let listed = pods.len();

@@ -54,6 +54,8 @@ pub(crate) struct PodObject {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
+    /// Its containers have ended for good: nothing is sent to it.
+    pub(crate) finished: bool,
     /// The Deployment, StatefulSet or DaemonSet that made it, if any did.
     pub(crate) owner: Option<Name>,
 }
@@ -126,6 +128,10 @@ impl PodObject {
             ip: address,
             ready,
             terminating: document.at(&["metadata", "deletionTimestamp"]).is_some(),
+            finished: matches!(
+                document.at(&["status", "phase"]).and_then(Node::as_scalar),
+                Some("Succeeded" | "Failed")
+            ),
             owner: owner(document),
         })
     }
@@ -187,7 +193,15 @@ impl Template {
         let locality = locality_of(|label| text(&["nodeSelector", label]));
         let account = text(&["serviceAccountName"]).or_else(|| text(&["serviceAccount"]));
         Some(Template {
-            injection: injection(&labels, &annotations, &names),
+            injection: match injection(&labels, &annotations, &names) {
+                // It would catch the traffic of the whole node.
+                Injection::Stated(_) | Injection::Unstated
+                    if text(&["hostNetwork"]) == Some("true") =>
+                {
+                    Injection::Stated(false)
+                }
+                injection => injection,
+            },
             labels,
             service_account: account.unwrap_or("default").into(),
             container_ports,

@@ -52,6 +52,9 @@ pub(crate) fn of(
     key: &ScopeKey,
 ) -> OfService {
     let mut made = OfService::default();
+    if service.alias_of.is_some() {
+        return made;
+    }
     let policy = scope.policy(service);
     let mut seen = BTreeSet::new();
     let ports = service.ports.iter();
@@ -69,8 +72,7 @@ pub(crate) fn of(
             let Some(cluster) = cluster(scope, &mut source, policy, subset, pods) else {
                 return;
             };
-            made.follows_pods |=
-                service.selector.is_some() && asks_endpoints(service, own(policy, subset));
+            made.follows_pods |= service.has_pods() && asks_endpoints(service, own(policy, subset));
             if cluster.discovery == Discovery::Eds {
                 let authentication = &scope.mesh.rules.authentication;
                 let endpoints = source.assignment(pods, authentication, key);
@@ -177,7 +179,8 @@ fn cluster(
         }
         None => inferred_transport(scope, source, own(policy, subset), &cluster.discovery, pods),
     };
-    source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;
+    source.send_unhealthy =
+        cluster.healthy_panic_threshold_percent == 0 || source.service.near.is_some();
     // Endpoints go by the first level that states a mode, whatever became of the cluster.
     let levels = [subset_policy, rule_policy];
     let stated = levels
@@ -185,10 +188,12 @@ fn cluster(
         .flatten()
         .find_map(|level| level.tls_at(port_number));
     source.mutual_tls = !external && matches!(stated, None | Some(TlsMode::IstioMutual));
-    let setting = effective.locality.as_ref();
+    let near = source.service.near.as_ref();
+    let near = near.filter(|_| effective.locality.is_none());
+    let setting = effective.locality.as_ref().or(near);
     let setting = setting.unwrap_or(&scope.mesh.config.locality);
     source.locality = Some(setting.clone()).filter(|setting| setting.enabled);
-    source.fails_over = effective.outlier_detection.is_some();
+    source.fails_over = effective.outlier_detection.is_some() || near.is_some();
     if setting.enabled && setting.weighs(source.fails_over) {
         cluster.locality_lb = LocalityLb::Weighted;
     }

@@ -66,6 +66,7 @@ impl Mesh {
     pub(crate) fn scope_key(&self, proxy: &ProxyIdentity, pods: &PodIndex) -> ScopeKey {
         let labels_matter = proxy.kind == ProxyKind::Gateway
             || self.rules.look_at_labels()
+            || self.registry.prefers_near
             || !self.config.locality.failover_priority.is_empty();
         ScopeKey {
             kind: proxy.kind,

@@ -213,7 +213,7 @@ impl Shared {
         let scope = Scope::of(mesh, key, Arc::clone(&self.view));
         let concerned = |service: &Service| {
             let mut changed = changed.iter();
-            changed.any(|pod| service.selects(&pod.namespace, &pod.labels))
+            changed.any(|pod| service.selects(&pod.namespace, &pod.labels) || service.lists(pod))
         };
         let mut listeners_differ = false;
         let services = Arc::make_mut(&mut shared.services);
