@@ -41,8 +41,11 @@ pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
 
 /// Whether Istio acts for an Ingress: by its class, or without one where the mesh says so.
 pub(crate) fn is_served(objects: &Objects, mesh: &MeshConfig, ingress: &Ingress) -> bool {
+    if mesh.ingress.mode == IngressMode::Off {
+        return false;
+    }
     if let Some(class) = &ingress.class_annotation {
-        return mesh.ingress.mode != IngressMode::Off && *class == mesh.ingress.class;
+        return *class == mesh.ingress.class;
     }
     let class = ingress.class_name.as_ref();
     match class.and_then(|class| objects.ingress_class(class)) {

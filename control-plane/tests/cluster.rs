@@ -296,3 +296,81 @@ metadata: {{name: default, annotations: {{networking.istio.io/traffic-distributi
         assert_eq!(priorities, want, "{service}{namespace}");
     }
 }
+
+#[test]
+fn labels_in_the_metadata_of_a_workload_entry_count_first() {
+    let entry = "
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm, labels: {app: db}}
+spec: {address: 10.0.2.9, labels: {app: other}, serviceAccount: vm}
+";
+    let text = [
+        &service(", selector: {app: db}"),
+        &pod("a", "podIP: 10.0.0.1"),
+        entry,
+    ]
+    .concat();
+    assert_eq!(
+        endpoints(&told(&read(&text), "a"), DB),
+        [
+            one("10.0.0.1:80", true, true, 0),
+            one("10.0.2.9:80", true, true, 0)
+        ]
+    );
+}
+
+#[test]
+fn a_service_entry_that_selects_nothing_has_no_cluster() {
+    let entry = |selector: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: api}}
+spec: {{hosts: [api.example.com], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: DNS{selector}}}
+"
+        )
+    };
+    for (selector, there) in [
+        ("", true),
+        (", workloadSelector: {labels: {app: api}}", false),
+    ] {
+        let text = [pod("a", "podIP: 10.0.0.1"), entry(selector)].concat();
+        let told = told(&read(&text), "a");
+        let mut clusters = told.clusters.iter();
+        let found = clusters.any(|cluster| &*cluster.name == "outbound|80||api.example.com");
+        assert_eq!(found, there, "{selector}");
+    }
+}
+
+#[test]
+fn no_ingress_is_served_where_that_is_turned_off() {
+    let text = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: istio}
+spec: {controller: istio.io/ingress-controller}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: edge}
+spec:
+  ingressClassName: istio
+  rules: [{http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: db, port: {number: 80}}}}]}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: gw, namespace: istio-system, labels: {istio: ingressgateway}}
+spec: {containers: [{name: istio-proxy}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'ingressControllerMode: MODE'}
+";
+    for (mode, listeners) in [("STRICT", 1), ("OFF", 0)] {
+        let told = told(&read(&text.replace("MODE", mode)), "gw");
+        assert_eq!(told.listeners.len(), listeners, "{mode}");
+    }
+}

@@ -282,8 +282,10 @@ fn discovery(
                 let named = named_port(&entry.ports, &port.name);
                 Some((entry.address.text.clone(), named.unwrap_or(target)))
             }
-            // Without endpoints the host itself is looked up; it has no labels.
-            None if entries.is_empty() && subset.is_empty() => Some((service.host.clone(), target)),
+            // With neither endpoints nor a selector the host itself is looked up; it has no labels.
+            None if entries.is_empty() && subset.is_empty() && service.selector.is_none() => {
+                Some((service.host.clone(), target))
+            }
             None => None,
         }
     };
