@@ -308,7 +308,34 @@ impl Objects {
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         self.store
             .registry
-            .get_or_init(|| Arc::new(Registry::new(self)))
+            .get_or_init(|| Arc::new(Registry::new(&self.discovered())))
+    }
+
+    /// What Istio looks at: without the namespaces that its `discoverySelectors` leave out.
+    pub(crate) fn discovered(&self) -> Objects {
+        let mesh = self.mesh_config();
+        if mesh.discovery.is_empty() {
+            return self.clone();
+        }
+        let selected = |namespace: &Name| {
+            let object = self.find("Namespace", "", namespace);
+            let labels = object.map_or(&[][..], |object| &object.labels);
+            let mut selectors = mesh.discovery.iter();
+            selectors.any(|selector| selector.matches(namespace, labels))
+        };
+        let wanted = |reference: &ObjectRef| {
+            // Its own configuration is not found that way.
+            let everywhere = reference.namespace.is_empty() || &*reference.kind == "ConfigMap";
+            everywhere || selected(&reference.namespace)
+        };
+        let store = Store {
+            items: self.store.items.retained(wanted),
+            applied: self.store.applied,
+            ..Store::default()
+        };
+        Objects {
+            store: Arc::new(store),
+        }
     }
 
     /// Whether the namespace's label turns injection on, as nothing does in those of Kubernetes

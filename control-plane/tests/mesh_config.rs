@@ -251,3 +251,44 @@ spec: {{rules: [{{from: [{{source: {{principals: ['{principal}']}}}}]}}]}}
         }
     }
 }
+
+#[test]
+fn namespaces_that_are_not_discovered_are_not_there() {
+    let more = "---
+apiVersion: v1
+kind: Namespace
+metadata: {name: db, labels: {mesh: \"no\"}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: web, labels: {mesh: \"yes\"}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: theirs, namespace: db}
+spec: {hosts: [web.web.svc.cluster.local], http: [{name: theirs, directResponse: {status: 418}}]}
+";
+    let seen = |mesh: &str| {
+        let told = resources(&world(mesh, more), "web");
+        let hosts = told.routes.iter().flat_map(|table| &table.virtual_hosts);
+        let theirs = hosts
+            .flat_map(|host| &host.routes)
+            .any(|route| &*route.name == "theirs");
+        (
+            told.clusters.iter().any(|cluster| &*cluster.name == DB),
+            theirs,
+        )
+    };
+    assert_eq!(seen(""), (true, true));
+    for selector in [
+        "{matchLabels: {mesh: \"yes\"}}",
+        "{matchExpressions: [{key: mesh, operator: NotIn, values: [\"no\"]}]}",
+        "{matchLabels: {kubernetes.io/metadata.name: web}}",
+    ] {
+        let mesh = format!("discoverySelectors: [{selector}]");
+        assert_eq!(seen(&mesh), (false, false), "{selector}");
+    }
+    let either =
+        "discoverySelectors: [{matchLabels: {mesh: \"yes\"}}, {matchLabels: {mesh: \"no\"}}]";
+    assert_eq!(seen(either), (true, true));
+}

@@ -1,7 +1,7 @@
 //! The part of the mesh configuration that is modelled.
 
 use super::http_extras::Retries;
-use super::{Destination, LocalitySetting, any_duration, choice, refuse};
+use super::{Destination, LabelSelector, LocalitySetting, any_duration, choice, refuse};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{EscapedSlashes, FilterChain, Name, NetworkFilter};
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
@@ -12,6 +12,8 @@ pub struct MeshConfig {
     pub outbound_traffic_policy: OutboundTrafficMode,
     /// Where rules for everybody live.
     pub(crate) root_namespace: Name,
+    /// Of the namespaces that Istio looks at; none is all of them.
+    pub(crate) discovery: Vec<LabelSelector>,
     /// Of the identities of workloads.
     pub(crate) trust_domain: Name,
     /// What policies may call it, too.
@@ -35,6 +37,7 @@ impl Default for MeshConfig {
         MeshConfig {
             outbound_traffic_policy: OutboundTrafficMode::default(),
             root_namespace: "istio-system".into(),
+            discovery: Vec::new(),
             trust_domain: "cluster.local".into(),
             trust_domain_aliases: Vec::new(),
             default_http_retry_policy: None,
@@ -226,6 +229,10 @@ impl MeshConfig {
             let stated = PathNormalization::read(node, fields.diagnostics);
             self.path_normalization = stated.unwrap_or(PathNormalization::Base);
         }
+        let selectors = fields.list("discoverySelectors").iter();
+        self.discovery = selectors
+            .filter_map(|node| LabelSelector::read(node, fields.diagnostics))
+            .collect();
         let mut names = |key| fields.texts(key).into_iter().map(Name::from).collect();
         self.trust_domain_aliases = names("trustDomainAliases");
         self.exports = DefaultExports {

@@ -40,7 +40,7 @@ impl Mesh {
     pub(crate) fn new(objects: &Objects) -> Mesh {
         Mesh {
             registry: Arc::clone(objects.registry()),
-            rules: Arc::new(Rules::new(objects)),
+            rules: Arc::new(Rules::new(&objects.discovered())),
             config: objects.mesh_config(),
         }
     }
@@ -52,6 +52,9 @@ impl Mesh {
         objects: &Objects,
         differences: &[Difference<'_>],
     ) -> Option<Mesh> {
+        if !self.config.discovery.is_empty() {
+            return None;
+        }
         let rules = self.rules.updated(objects, differences)?;
         let alike = rules.look_at_labels() == self.rules.look_at_labels()
             && rules.look_at_locality() == self.rules.look_at_locality();
