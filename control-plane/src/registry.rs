@@ -65,14 +65,23 @@ impl Registry {
         }
         // In place of the Endpoints.
         endpoints.append(&mut slices);
+        let distribution = |stated: Option<Distribution>, namespace: &str| {
+            let of_namespace = || annotated(objects.find("Namespace", "", namespace)?);
+            stated.or_else(of_namespace).and_then(near)
+        };
         for object in objects.iter() {
+            let namespace = &object.reference.namespace;
             match &object.body {
                 Body::Service(service) => {
                     let of = (&**object, service);
-                    let service = from_kubernetes(of, &mut endpoints, &mut taken, &workloads);
-                    services.push(Arc::new(service));
+                    let near = distribution(service.distribution, namespace);
+                    let made = from_kubernetes(of, &mut endpoints, &mut taken, &workloads);
+                    services.push(Arc::new(Service { near, ..made }));
                 }
-                Body::ServiceEntry(entry) => from_entry(object, entry, &mut services, &workloads),
+                Body::ServiceEntry(entry) => {
+                    let near = distribution(annotated(object), namespace);
+                    from_entry((&**object, entry), near.as_ref(), &mut services, &workloads);
+                }
                 _ => {}
             }
         }
@@ -80,22 +89,6 @@ impl Registry {
             for service in &mut services {
                 let service = Arc::make_mut(service);
                 service.export_to = service.export_to.or(&exports, &service.namespace);
-            }
-        }
-        for service in &mut services {
-            let of_namespace = || annotated(objects.find("Namespace", "", &service.namespace)?);
-            match (&service.near, of_namespace()) {
-                (None, Some(distribution)) => {
-                    Arc::make_mut(service).near = Some(near(distribution))
-                }
-                _ => {}
-            }
-        }
-        // To prefer nothing is to leave it to the mesh.
-        for service in &mut services {
-            let nothing = |near: &LocalitySetting| near.failover_priority.is_empty();
-            if service.near.as_ref().is_some_and(nothing) {
-                Arc::make_mut(service).near = None;
             }
         }
         pool(&mut services);
@@ -259,7 +252,7 @@ fn from_kubernetes(
         pooled: Vec::new(),
         endpoint_objects,
         publishes_unready: service.publishes_unready,
-        near: service.distribution.map(near),
+        near: None,
         alias_of: service.external_name.clone(),
         aliases: Vec::new(),
         external: false,
@@ -310,8 +303,9 @@ fn end_of<'t>(targets: &'t BTreeMap<Name, Name>, alias: &'t Name) -> Option<&'t 
 /// What is listed, by namespace and Service.
 type OfServices = BTreeMap<(Name, Name), Vec<EndpointSubset>>;
 
-/// What `distribution` means (Istio `GetEffectiveLbSetting`). Nodes are not told apart.
-fn near(distribution: Distribution) -> LocalitySetting {
+/// What `distribution` means (Istio `GetEffectiveLbSetting`); `None`: what the mesh says.
+/// Nodes are not told apart.
+fn near(distribution: Distribution) -> Option<LocalitySetting> {
     let labels = [
         "topology.istio.io/network",
         "topology.kubernetes.io/region",
@@ -319,7 +313,7 @@ fn near(distribution: Distribution) -> LocalitySetting {
         "topology.istio.io/subzone",
     ];
     let counts = match distribution {
-        Distribution::Any => 0,
+        Distribution::Any => return None,
         Distribution::PreferSameZone => 3,
         Distribution::PreferSameNode => 4,
     };
@@ -327,10 +321,10 @@ fn near(distribution: Distribution) -> LocalitySetting {
         key: (*key).into(),
         value: None,
     };
-    LocalitySetting {
+    Some(LocalitySetting {
         failover_priority: labels[..counts].iter().map(label).collect(),
         ..LocalitySetting::default()
-    }
+    })
 }
 
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
@@ -356,8 +350,8 @@ fn selected(workloads: &Workloads<'_>, namespace: &Name, selector: &Labels) -> V
 }
 
 fn from_entry(
-    object: &Object,
-    entry: &ServiceEntry,
+    (object, entry): (&Object, &ServiceEntry),
+    near: Option<&LocalitySetting>,
     services: &mut Vec<Arc<Service>>,
     workloads: &Workloads<'_>,
 ) {
@@ -402,7 +396,7 @@ fn from_entry(
                 pooled: Vec::new(),
                 endpoint_objects: Vec::new(),
                 publishes_unready: false,
-                near: annotated(object).map(near),
+                near: near.cloned(),
                 alias_of: None,
                 aliases: Vec::new(),
                 external: entry.location == Location::External,

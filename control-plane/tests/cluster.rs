@@ -374,3 +374,28 @@ data: {mesh: 'ingressControllerMode: MODE'}
         assert_eq!(told.listeners.len(), listeners, "{mode}");
     }
 }
+
+#[test]
+fn containers_that_start_first_and_go_on_are_containers() {
+    let deployment = |policy: &str| {
+        let text = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec:
+  template:
+    metadata: {labels: {app: app, sidecar.istio.io/inject: 'false'}}
+    spec:
+      containers: [{name: app}]
+      initContainers:
+      - {name: istio-proxy, POLICYports: [{name: stats, containerPort: 15090}]}
+";
+        read(&text.replace("POLICY", policy)).pods().remove(0)
+    };
+    let native = deployment("restartPolicy: Always, ");
+    assert_eq!(native.proxy, ProxyKind::Sidecar);
+    assert_eq!(native.container_ports, [("stats".into(), 15090)]);
+    let other = deployment("");
+    assert_eq!(other.proxy, ProxyKind::None);
+    assert_eq!(other.container_ports, []);
+}

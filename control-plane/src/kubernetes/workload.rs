@@ -167,12 +167,19 @@ impl Template {
             spec.and_then(|spec| spec.at(path))
                 .and_then(Node::as_scalar)
         };
-        let containers = spec
-            .and_then(|spec| spec.at(&["containers"]))
-            .and_then(Node::as_seq)
-            .unwrap_or_default();
+        let listed = |key: &str| {
+            let list = spec.and_then(|spec| spec.at(&[key]));
+            list.and_then(Node::as_seq).unwrap_or_default().iter()
+        };
+        // Those that start first and go on running (native sidecars) are like any other.
+        let goes_on = |container: &&Node| {
+            let policy = container.at(&["restartPolicy"]);
+            policy.and_then(Node::as_scalar) == Some("Always")
+        };
+        let native = listed("initContainers").filter(goes_on);
+        let containers: Vec<&Node> = listed("containers").chain(native).collect();
         let mut container_ports = Vec::new();
-        for container in containers {
+        for container in &containers {
             let ports = container.at(&["ports"]).and_then(Node::as_seq);
             for port in ports.unwrap_or_default() {
                 let Some(mut fields) = Fields::of(port, "a container port", diagnostics) else {
