@@ -122,7 +122,7 @@ fn virtual_services(objects: &Objects, served: &[(&Object, &Ingress)]) -> Vec<Ob
                 .collect(),
             tls: Vec::new(),
             tcp: Vec::new(),
-            export_to: ExportTo::Everyone,
+            export_to: ExportTo::Unstated,
             semantics: Semantics::Istio,
         });
         Some(owner.stand_in("VirtualService", &reference.namespace, &name, body))

@@ -150,6 +150,10 @@ spec: {{hosts: [{host}], http: [{{route: [{{destination: {{host: {to}}}}}]}}]}}
     let to_alias = told(&read(&rule("db.b.svc.cluster.local", "api")));
     let (_, cluster) = taken(&to_alias, "db.b").unwrap();
     assert_eq!(&*cluster, "outbound|80||api.example.com");
+    // An alias that does not have the port of the listener is not known there.
+    let without_ports = told(&read(&rule("db.b.svc.cluster.local", "store")));
+    let (_, cluster) = taken(&without_ports, "db.b").unwrap();
+    assert_eq!(&*cluster, "outbound|80||store.a.svc.cluster.local");
 }
 
 #[test]

@@ -298,8 +298,10 @@ pub(crate) fn destination_cluster(
         .or_else(|| sole().filter(|_| sole_port))
         .unwrap_or(context.port);
     let subset = to.subset.as_ref().map_or("", |subset| &subset.text);
-    // No further than to the first name.
-    let meant = service.and_then(|service| service.alias_of.as_ref());
+    // No further than to the first name. In the mesh, services of other ports are not known here.
+    let known = |service: &&Arc<Service>| sole_port || service.port(context.port).is_some();
+    let alias = service.filter(known);
+    let meant = alias.and_then(|service| service.alias_of.as_ref());
     cluster_name(port, subset, meant.unwrap_or(&host))
 }
 
