@@ -1,7 +1,7 @@
 //! Errors and warnings, and their rendering.
 
 use crate::text::Span;
-use annotate_snippets::{AnnotationKind, Group, Level as SnippetLevel, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level as SnippetLevel, Origin, Renderer, Snippet};
 use std::fmt;
 
 /// How bad it is.
@@ -140,14 +140,23 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
     }
     let mut group = Group::with_title(title);
     if let Some(span) = &diagnostic.span {
-        let mut annotation = AnnotationKind::Primary.span(first_line(span));
+        let (shown, marked, begins_line) = excerpt(span);
+        let mut annotation = AnnotationKind::Primary.span(marked);
         if !diagnostic.label.is_empty() {
             annotation = annotation.label(diagnostic.label.as_str());
         }
-        let snippet = Snippet::source(&*span.file.text)
-            .path(&*span.file.name)
+        let (line, column) = (span.line() as usize, span.column() as usize);
+        let snippet = Snippet::source(shown)
+            .line_start(line)
             .annotation(annotation);
-        group = group.element(snippet);
+        group = match begins_line {
+            true => group.element(snippet.path(&*span.file.name)),
+            false => {
+                let origin = Origin::path(&*span.file.name);
+                let origin = origin.line(line).char_column(column);
+                group.element(origin).element(snippet)
+            }
+        };
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(SnippetLevel::HELP.message(help.as_str()));
@@ -155,14 +164,23 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
     group
 }
 
-/// A long value is shown by its first line.
-fn first_line(span: &Span) -> std::ops::Range<usize> {
+/// In bytes, on both sides of where a place begins.
+const EXCERPT: usize = 512;
+
+/// The line where the place begins, or of a long one what is near; where in this the place is (a long
+/// value is shown by its first line); and whether it has the line's beginning. The size of the file
+/// does not matter.
+fn excerpt(span: &Span) -> (&str, std::ops::Range<usize>, bool) {
+    let text = &*span.file.text;
     let range = span.range();
-    let end = span
-        .text()
-        .find('\n')
-        .map_or(range.end, |at| range.start + at);
-    range.start..end
+    let from = text.floor_char_boundary(range.start.saturating_sub(EXCERPT));
+    let line = text[from..range.start].rfind('\n');
+    let begin = line.map_or(from, |at| from + at + 1);
+    let to = text.floor_char_boundary(range.start + EXCERPT);
+    let end = text[range.start..to].find('\n');
+    let end = end.map_or(to, |at| range.start + at);
+    let marked = range.start - begin..range.end.min(end) - begin;
+    (&text[begin..end], marked, line.is_some() || from == 0)
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
