@@ -100,20 +100,26 @@ impl Diagnostic {
 
 /// The name nearest to `word`, if any is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (wanted, length) = (word.to_lowercase(), word.chars().count());
+    let most = |name: &str| (word.len().max(name.len()) / 3).max(1);
     names
         .into_iter()
+        // There may be very many.
+        .filter(|name| length.abs_diff(name.chars().count()) <= most(name))
         .map(|name| {
-            (
-                strsim::damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase()),
-                name,
-            )
+            let distance = strsim::damerau_levenshtein(&wanted, &name.to_lowercase());
+            (distance, name)
         })
-        .filter(|(distance, name)| *distance <= (word.len().max(name.len()) / 3).max(1))
+        .filter(|(distance, name)| *distance <= most(name))
         .min()
         .map(|(_, name)| name)
 }
 
-/// All diagnostics as people read them, worst count last.
+/// Of errors, and of all else: so many are shown with their place in the text.
+const IN_FULL: usize = 50;
+
+/// All diagnostics as people read them, worst count last. Where they are very many, the later ones
+/// have a line each.
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let renderer = if color {
         Renderer::styled()
@@ -121,11 +127,44 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
         Renderer::plain()
     };
     let mut text = String::new();
+    let mut shown = [0, 0];
+    let mut short = Vec::new();
     for diagnostic in diagnostics {
+        let shown = &mut shown[usize::from(diagnostic.level == Level::Error)];
+        *shown += 1;
+        if *shown > IN_FULL {
+            short.push(diagnostic);
+            continue;
+        }
         text += &renderer.render(&[group(diagnostic)]);
         text += "\n\n";
     }
+    for diagnostic in &short {
+        text += &line(diagnostic);
+    }
+    if !short.is_empty() {
+        text += "\n";
+    }
     text + &summary(diagnostics)
+}
+
+/// `LEVEL[CODE]: FILE:LINE:COLUMN: MESSAGE: LABEL (OBJECT)`.
+fn line(diagnostic: &Diagnostic) -> String {
+    let mut line = diagnostic.level.to_string();
+    if let Some(code) = diagnostic.code {
+        line += &format!("[{code}]");
+    }
+    if let Some(span) = &diagnostic.span {
+        line += &format!(": {}:{}:{}", span.file.name, span.line(), span.column());
+    }
+    line += &format!(": {}", diagnostic.message);
+    if !diagnostic.label.is_empty() {
+        line += &format!(": {}", diagnostic.label);
+    }
+    if let Some(resource) = &diagnostic.resource {
+        line += &format!(" ({resource})");
+    }
+    line + "\n"
 }
 
 fn group(diagnostic: &Diagnostic) -> Group<'_> {
