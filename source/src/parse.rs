@@ -125,7 +125,10 @@ impl<'a> Builder<'a> {
     }
 
     fn malformed(&self, error: &ScanError) -> Stop {
-        let at = self.offset(error.marker().index());
+        // What is missing at the end is missing after the last word.
+        let at = self
+            .offset(error.marker().index())
+            .min(self.file.text.trim_end().len());
         let span = self.file.span(at..at + 1);
         Box::new(Diagnostic::error(format!("not YAML: {}", error.info())).at(&span, "here"))
     }
@@ -381,8 +384,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "([a-z]{0,3}[:\\-\\[\\]{}&*!|>'\" \n\t#%@,?é0-9.]{0,4}){0,40}") {
-            let (documents, diagnostics) = parse(&SourceFile::new("t", &text), Dialect::Kubernetes);
+        fn no_text_panics(
+            text in "([a-z]{0,3}|<<|0x|on|[:\\-\\[\\]{}&*!|>'\" \n\t#%@,?é0-9._]{0,4}){0,40}",
+            kubernetes: bool,
+        ) {
+            let dialect = if kubernetes { Dialect::Kubernetes } else { Dialect::Yaml12 };
+            let (documents, diagnostics) = parse(&SourceFile::new("t", &text), dialect);
             for diagnostic in &diagnostics {
                 let _ = crate::render(std::slice::from_ref(diagnostic), false);
             }
