@@ -71,14 +71,6 @@ fn anchors_are_copies_too() {
         })
         .collect();
     assert_eq!(refusal(&format!("a0: &a0 lol\n{billion}")), large);
-    let merged: String = (1..12)
-        .map(|i| {
-            format!(
-                "a{i}: &a{i} {{<<: [{}]}}\n",
-                format!("*a{}, ", i - 1).repeat(12)
-            )
-        })
-        .collect();
     // Merged keys do not multiply.
     let merged: String = (1..12)
         .map(|i| {
