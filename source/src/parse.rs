@@ -236,7 +236,7 @@ impl<'a> Builder<'a> {
             let key = self.node(event, at, depth + 1)?;
             let (event, at) = self.next()?;
             let value = self.node(event, at, depth + 1)?;
-            match key.value == Value::String("<<".to_owned()) && key.span.text() == "<<" {
+            match key.as_str() == Some("<<") && key.span.text() == "<<" {
                 true => map.merge(&key.span, value, self.dialect, self.diagnostics),
                 false => self.entry(&mut map, key, value),
             }
