@@ -8,6 +8,7 @@ mod config;
 mod explain;
 mod export;
 mod progress;
+mod proxy_config;
 mod rehearse;
 mod run;
 mod status;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain_requests(&args),
+        Command::ProxyConfig(target) => proxy_config::proxy_config(&target),
         Command::Export(ExportTarget::Envoy(args)) => export::export(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Schema {

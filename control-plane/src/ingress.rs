@@ -6,9 +6,9 @@ use crate::config::{
     Named, RouteDestination, Semantics, Server, ServerTls, VirtualService,
 };
 use crate::kubernetes::{Ingress, IngressMatch, IngressPath, IngressPort};
-use crate::names::DOMAIN;
+use crate::names::service_host;
 use crate::object::{Body, Object};
-use crate::objects::{ObjectRef, Objects};
+use crate::objects::Objects;
 use crate::rules::ROOT_NAMESPACE;
 use proxy_core::xds::{Name, PathMatch};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
     let mesh = objects.mesh_config();
     let mut served: Vec<(&Object, &Ingress)> = objects
-        .iter()
+        .of_kind("Ingress")
         .filter_map(|object| match &object.body {
             Body::Ingress(ingress) => Some((&**object, ingress)),
             _ => None,
@@ -56,21 +56,6 @@ fn gateway_of(object: &Object) -> Name {
     format!("{}-{SUFFIX}-{}", reference.name, reference.namespace).into()
 }
 
-/// An object in the place of `from`.
-fn made(from: &Object, kind: &str, namespace: &str, name: Name, body: Body) -> Object {
-    Object {
-        reference: ObjectRef {
-            kind: kind.into(),
-            namespace: namespace.into(),
-            name,
-        },
-        age: from.age.clone(),
-        labels: Vec::new(),
-        document: from.document.clone(),
-        body,
-    }
-}
-
 fn gateway(object: &Object, ingress: &Ingress, mesh: &MeshConfig) -> Object {
     let reference = &object.reference;
     let of = format!("{}-{}", reference.name, reference.namespace);
@@ -101,7 +86,7 @@ fn gateway(object: &Object, ingress: &Ingress, mesh: &MeshConfig) -> Object {
         servers: secure.chain([plain]).collect(),
         bound_to: None,
     });
-    made(object, "Gateway", ROOT_NAMESPACE, gateway_of(object), body)
+    object.stand_in("Gateway", ROOT_NAMESPACE, &gateway_of(object), body)
 }
 
 /// One for each host, of the oldest Ingress that has a rule for it, with the rules of all.
@@ -135,8 +120,7 @@ fn virtual_services(objects: &Objects, served: &[(&Object, &Ingress)]) -> Vec<Ob
             export_to: ExportTo::Everyone,
             semantics: Semantics::Istio,
         });
-        let namespace = &reference.namespace;
-        Some(made(owner, "VirtualService", namespace, name.into(), body))
+        Some(owner.stand_in("VirtualService", &reference.namespace, &name, body))
     };
     hosts.into_iter().filter_map(of_host).collect()
 }
@@ -160,10 +144,9 @@ fn route(objects: &Objects, object: &Object, path: &IngressPath) -> Option<HttpR
             service.ports.iter().find(|port| port.name == *name)?.number
         }
     };
-    let host = format!("{}.{namespace}.{DOMAIN}", path.service);
     let destination = Destination {
         host: Named {
-            text: host.into(),
+            text: service_host(&path.service, namespace),
             span: path.span.clone(),
         },
         subset: None,

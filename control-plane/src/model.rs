@@ -1,5 +1,6 @@
 //! What the control plane tells others about workloads, pods, services and proxies.
 
+use crate::config::label;
 use crate::objects::ObjectRef;
 use proxy_core::random::{hash_text, mix};
 use proxy_core::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable, XdsDelta};
@@ -53,6 +54,8 @@ impl Workload {
     /// Pod number `ordinal`: name and address follow from namespace, workload and ordinal alone.
     pub fn pod(&self, ordinal: u32) -> Pod {
         let seed = format!("{}/{}/{ordinal}", self.namespace, self.name);
+        let of_node = self.node_localities.get(ordinal as usize);
+        let found = || of_node.unwrap_or(&self.locality).clone();
         Pod {
             namespace: self.namespace.clone(),
             name: format!("{}-{ordinal}", self.name).into(),
@@ -61,11 +64,7 @@ impl Workload {
             labels: self.labels.clone(),
             ip: pod_address(&seed, 0),
             container_ports: self.container_ports.clone(),
-            locality: self
-                .node_localities
-                .get(ordinal as usize)
-                .unwrap_or(&self.locality)
-                .clone(),
+            locality: stated_locality(&self.labels).unwrap_or_else(found),
             service_account: self.service_account.clone(),
             proxy: self.proxy,
             ready: true,
@@ -100,11 +99,25 @@ impl Pod {
 
     /// Whether clients in the mesh speak Istio's mutual TLS to it.
     pub(crate) fn mutual_tls(&self) -> bool {
-        self.proxy == ProxyKind::Sidecar
-            || self
-                .labels
-                .iter()
-                .any(|(key, value)| &**key == "security.istio.io/tlsMode" && &**value == "istio")
+        self.proxy == ProxyKind::Sidecar || says_mutual_tls(&self.labels)
+    }
+}
+
+/// Whether the labels of a pod say that it takes Istio's mutual TLS, as the injector makes them do.
+pub(crate) fn says_mutual_tls(labels: &[(Name, Name)]) -> bool {
+    let mode = label(labels, "security.istio.io/tlsMode");
+    mode.is_some_and(|mode| &**mode == "istio")
+}
+
+/// Where the labels of a pod say that it is, whatever its node says. As labels have no slashes, dots
+/// stand for them.
+pub(crate) fn stated_locality(labels: &[(Name, Name)]) -> Option<Name> {
+    let new = label(labels, "topology.istio.io/locality");
+    let stated = new.or_else(|| label(labels, "istio-locality"));
+    let stated = stated.filter(|locality| !locality.is_empty())?;
+    match stated.contains('/') {
+        true => Some(stated.clone()),
+        false => Some(stated.replace('.', "/").into()),
     }
 }
 

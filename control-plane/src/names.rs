@@ -7,13 +7,18 @@ use std::net::IpAddr;
 /// The cluster's domain.
 pub(crate) const DOMAIN: &str = "svc.cluster.local";
 
+/// The host of a Kubernetes Service.
+pub(crate) fn service_host(name: &str, namespace: &str) -> Name {
+    format!("{name}.{namespace}.{DOMAIN}").into()
+}
+
 /// The full name of `host` as a rule of `namespace` means it: names without a dot are services of
 /// that namespace, the rest is literal.
 pub(crate) fn full_name(host: &str, namespace: &str) -> Name {
     let literal = host.contains('.') || host == "*" || host.parse::<IpAddr>().is_ok();
     match literal {
         true => host.to_ascii_lowercase().into(),
-        false => format!("{}.{namespace}.{DOMAIN}", host.to_ascii_lowercase()).into(),
+        false => service_host(&host.to_ascii_lowercase(), namespace),
     }
 }
 

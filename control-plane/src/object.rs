@@ -5,7 +5,7 @@ use crate::config::{
     AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
     RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
     check_envoy_filter, check_proxy_config, check_telemetry, check_traffic_extension,
-    check_wasm_plugin, check_workload_group, is_dns_label, labels,
+    check_wasm_plugin, check_workload_group, is_dns_label, label, labels,
 };
 use crate::gateway_api::{self, Certificates};
 use crate::kinds::{Fate, fate, is_istio};
@@ -71,6 +71,24 @@ impl Object {
             name: self.reference.name.clone(),
             file: span.file.name.clone(),
             line: span.line(),
+        }
+    }
+
+    /// An object that Istio makes of this one: as old, and at its place.
+    pub(crate) fn stand_in(&self, kind: &str, namespace: &str, name: &str, body: Body) -> Object {
+        Object {
+            reference: ObjectRef {
+                kind: kind.into(),
+                namespace: namespace.into(),
+                name: name.into(),
+            },
+            age: self.age.clone(),
+            labels: Vec::new(),
+            document: Node {
+                value: Value::Null,
+                span: self.document.span.clone(),
+            },
+            body,
         }
     }
 }
@@ -242,10 +260,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
             diagnostics,
         )?),
         "Namespace" => Body::Namespace,
-        "Node" => Body::Node(locality_of(|key| {
-            let found = object_labels.iter().find(|(k, _)| **k == *key);
-            found.map(|(_, value)| &**value)
-        })),
+        "Node" => Body::Node(locality_of(|key| label(&object_labels, key).map(|l| &**l))),
         "ConfigMap" if &*name == "istio" => Body::Mesh(read_mesh(document, diagnostics)?),
         _ => Body::Certificates(gateway_api::certificates(&kind, document)),
     };

@@ -1,9 +1,9 @@
 //! The objects of a configuration: reading, applying, deleting, patching.
 
-use crate::config::MeshConfig;
+use crate::config::{MeshConfig, label};
 use crate::gateway_api::{GatewayApiStatus, Translated, deployed, translated};
 use crate::kubernetes::{KubernetesService, PodObject, Replicas};
-use crate::model::{Pod, ServiceInfo, Workload, pod_address};
+use crate::model::{Pod, ServiceInfo, Workload, pod_address, says_mutual_tls, stated_locality};
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
 use crate::store::{Difference, Items};
@@ -203,6 +203,11 @@ impl Objects {
         self.store.items.iter()
     }
 
+    /// Those of one kind, as applied, by namespace and name.
+    pub(crate) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Arc<Object>> {
+        self.store.items.of_kind(kind)
+    }
+
     fn deployed(&self) -> impl Iterator<Item = &Arc<Object>> {
         let made = self.store.deployed.get_or_init(|| Arc::new(deployed(self)));
         made.iter()
@@ -239,7 +244,7 @@ impl Objects {
 
     /// The MeshConfig that applies: of the `istio` ConfigMap, else Istio's defaults.
     pub fn mesh_config(&self) -> MeshConfig {
-        let mut maps = self.store.items.of_kind("ConfigMap");
+        let mut maps = self.of_kind("ConfigMap");
         maps.find_map(|object| match &object.body {
             Body::Mesh(mesh) => Some(mesh.clone()),
             _ => None,
@@ -270,12 +275,8 @@ impl Objects {
     }
 
     pub(crate) fn virtual_service(&self, namespace: &Name, name: &Name) -> Option<&Body> {
-        let reference = ObjectRef {
-            kind: "VirtualService".into(),
-            namespace: namespace.clone(),
-            name: name.clone(),
-        };
-        self.store.items.get(&reference).map(|object| &object.body)
+        let object = self.find("VirtualService", namespace, name)?;
+        Some(&object.body)
     }
 
     /// The Service of that name.
@@ -297,12 +298,7 @@ impl Objects {
 
     /// Whether the IngressClass of that name is Istio's.
     pub(crate) fn ingress_class(&self, name: &Name) -> Option<bool> {
-        let reference = ObjectRef {
-            kind: "IngressClass".into(),
-            namespace: "".into(),
-            name: name.clone(),
-        };
-        match self.store.items.get(&reference)?.body {
+        match self.find("IngressClass", "", name)?.body {
             Body::IngressClass(of_istio) => Some(of_istio),
             _ => None,
         }
@@ -316,25 +312,21 @@ impl Objects {
 
     /// Whether the namespace's label turns injection on; `None` if it does not say.
     fn injection(&self, namespace: &str) -> Option<bool> {
-        let reference = ObjectRef {
-            kind: "Namespace".into(),
-            namespace: "".into(),
-            name: namespace.into(),
-        };
-        let object = self.store.items.get(&reference)?;
-        let label = |key| object.labels.iter().find(|(k, _)| &**k == key);
-        match label("istio-injection") {
-            Some((_, value)) => Some(&**value == "enabled"),
-            None => label("istio.io/rev").map(|_| true),
+        let labels = &self.find("Namespace", "", namespace)?.labels;
+        match label(labels, "istio-injection") {
+            Some(value) => Some(&**value == "enabled"),
+            None => label(labels, "istio.io/rev").map(|_| true),
         }
     }
 
     /// The Deployments, StatefulSets and DaemonSets, by kind, namespace and name.
     pub fn deployments(&self) -> Vec<Workload> {
-        let nodes = self.iter().filter_map(|object| match &object.body {
-            Body::Node(locality) => Some(locality.clone()),
-            _ => None,
-        });
+        let nodes = self
+            .of_kind("Node")
+            .filter_map(|object| match &object.body {
+                Body::Node(locality) => Some(locality.clone()),
+                _ => None,
+            });
         let nodes: Vec<Name> = nodes.collect();
         let mut workloads: Vec<Workload> = self
             .iter()
@@ -411,15 +403,12 @@ impl Objects {
             },
             (None, None) => (reference.name.clone(), 0),
         };
-        let locality = match &template.node {
+        let found = || match &template.node {
             Some(node) => self.node_locality(node),
             None => template.locality.clone(),
         };
         // An injected pod says so; without that, what its template says is what the cluster did.
-        let injected = template
-            .labels
-            .iter()
-            .any(|(key, value)| &**key == "security.istio.io/tlsMode" && &**value == "istio");
+        let injected = says_mutual_tls(&template.labels);
         let proxy = match template.injection.proxy(Some(injected)) {
             crate::ProxyKind::None if injected => crate::ProxyKind::Sidecar,
             proxy => proxy,
@@ -433,7 +422,7 @@ impl Objects {
             labels: template.labels.clone(),
             ip: pod.ip.unwrap_or_else(|| pod_address(&seed, 0)),
             container_ports: template.container_ports.clone(),
-            locality,
+            locality: stated_locality(&template.labels).unwrap_or_else(found),
             service_account: template.service_account.clone(),
             proxy,
             ready: pod.ready,
@@ -443,12 +432,7 @@ impl Objects {
 
     /// The locality of a node; empty if unknown.
     pub(crate) fn node_locality(&self, node: &Name) -> Name {
-        let reference = ObjectRef {
-            kind: "Node".into(),
-            namespace: "".into(),
-            name: node.clone(),
-        };
-        match self.store.items.get(&reference).map(|object| &object.body) {
+        match self.find("Node", "", node).map(|object| &object.body) {
             Some(Body::Node(locality)) => locality.clone(),
             _ => "".into(),
         }

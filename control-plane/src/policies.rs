@@ -22,15 +22,21 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// The blocks of every level.
+    fn blocks(&self) -> impl Iterator<Item = &TrafficPolicy> {
+        let subsets = self.subsets.iter().filter_map(|s| s.policy.as_ref());
+        let levels = self.policy.iter().chain(subsets);
+        levels.flat_map(|level| {
+            let at_ports = level.port_level.iter().map(|(_, blocks)| blocks);
+            std::iter::once(level).chain(at_ports)
+        })
+    }
+
     /// Whether the balancer of some level hashes requests.
     pub(crate) fn hashes(&self) -> bool {
-        let subsets = self.subsets.iter().filter_map(|s| s.policy.as_ref());
-        let mut levels = self.policy.iter().chain(subsets);
-        levels.any(|level| {
-            let at_ports = level.port_level.iter().map(|(_, blocks)| blocks);
-            let mut blocks = std::iter::once(level).chain(at_ports);
-            blocks.any(|b| matches!(b.load_balancer, Some(LoadBalancer::ConsistentHash(_))))
-        })
+        let hashes = |balancer: &LoadBalancer| matches!(balancer, LoadBalancer::ConsistentHash(_));
+        let mut blocks = self.blocks();
+        blocks.any(|blocks| blocks.load_balancer.as_ref().is_some_and(hashes))
     }
 }
 
@@ -135,14 +141,7 @@ impl Policies {
 
     /// Whether the blocks of any level of any policy are such.
     pub(crate) fn any_blocks(&self, such: impl Fn(&TrafficPolicy) -> bool) -> bool {
-        let mut policies = self.iter();
-        policies.any(|rule| {
-            let subsets = rule.subsets.iter().filter_map(|s| s.policy.as_ref());
-            rule.policy.iter().chain(subsets).any(|policy| {
-                let at_ports = policy.port_level.iter().map(|(_, blocks)| blocks);
-                std::iter::once(policy).chain(at_ports).any(&such)
-            })
-        })
+        self.iter().any(|policy| policy.blocks().any(&such))
     }
 
     /// Whether some rule is for pods with certain labels.

@@ -366,17 +366,17 @@ impl ControlPlane {
     }
 
     fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {
-        let key = self.mesh.scope_key(proxy);
         let (mesh, pods) = (&self.mesh, &self.pods);
+        let key = mesh.scope_key(proxy, pods);
         let shared = self
             .shared
             .entry(key)
             .or_insert_with_key(|key| Arc::new(Shared::new(mesh, key, pods)));
-        let own = self.mesh.inbound_key(proxy);
+        let own = mesh.inbound_key(proxy, pods);
         let inbound = self
             .inbound
             .entry(own)
-            .or_insert_with(|| Arc::new(inbound(mesh, proxy, pods)));
+            .or_insert_with(|| Arc::new(inbound(mesh, shared.imported(), proxy, pods)));
         Sent {
             shared: Arc::clone(shared),
             inbound: Arc::clone(inbound),

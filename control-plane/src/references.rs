@@ -27,11 +27,12 @@ struct Known<'a> {
 
 impl Objects {
     /// What names a thing that is not there: hosts no service has, ports it does not have, subsets
-    /// nobody defines, gateways missing, routes that nothing takes; each at its place with the nearest right name. Hosts are
-    /// checked only if there is any Service to be found.
+    /// nobody defines, gateways missing, routes that nothing takes; each at its place with the nearest
+    /// right name. Hosts are checked only if there is any Service to be found.
     pub fn check_references(&self, diagnostics: &mut Vec<Diagnostic>) {
         let known = Known::new(self);
         let of_gateway_api = gateway_api::Known::new(self);
+        let mesh = self.mesh_config();
         for object in self.iter() {
             let before = diagnostics.len();
             match &object.body {
@@ -42,7 +43,7 @@ impl Objects {
                 Body::GatewayApi(_) => {
                     check_route(&of_gateway_api, object, known.hosts_known, diagnostics);
                 }
-                Body::Ingress(spec) if !is_served(self, &self.mesh_config(), spec) => {
+                Body::Ingress(spec) if !is_served(self, &mesh, spec) => {
                     diagnostics.push(
                         Diagnostic::warning("Istio does not serve this Ingress")
                             .at(&spec.span, "not of its class, as an IngressClass says")
@@ -66,9 +67,7 @@ impl<'a> Known<'a> {
         let mut known = Known {
             objects,
             registry: objects.registry(),
-            hosts_known: objects
-                .stored()
-                .any(|object| matches!(object.body, Body::Service(_))),
+            hosts_known: objects.of_kind("Service").next().is_some(),
             gateways: BTreeSet::new(),
             subsets: BTreeMap::new(),
         };
@@ -136,9 +135,7 @@ impl<'a> Known<'a> {
         };
         let of = of.as_ref().unwrap_or(namespace);
         if self.objects.virtual_service(of, &name.text).is_none() {
-            let names = self.objects.refs().into_iter();
-            let names = names.filter(|r| &*r.kind == "VirtualService" && r.namespace == *of);
-            let names: Vec<Name> = names.map(|r| r.name).collect();
+            let names = self.objects.of_namespace("VirtualService", of);
             let message = format!(
                 "there is no VirtualService {of}/{} to delegate to",
                 name.text
@@ -147,7 +144,7 @@ impl<'a> Known<'a> {
                 Diagnostic::error(message)
                     .code(NOT_FOUND)
                     .at(&name.span, "no such VirtualService")
-                    .nearest(&name.text, names.iter().map(|name| &**name)),
+                    .nearest(&name.text, names.map(|object| &*object.reference.name)),
             );
         }
     }

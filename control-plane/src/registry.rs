@@ -1,13 +1,21 @@
 //! The service registry: Kubernetes Services and the hosts of ServiceEntries.
 
-use crate::config::{ExportTo, Labels, Location, Resolution, WorkloadEntry, has_labels};
-use crate::kubernetes::{ClusterIp, EndpointSubset, Target};
-use crate::model::{Pod, ServiceInfo, ServicePortInfo, service_address};
-use crate::names::DOMAIN;
-use crate::object::{Age, Body, Object};
+mod service;
+
+pub(crate) use service::{
+    Address, Service, ServiceDiscovery, ServicePort, named_port, target_port,
+};
+
+use crate::config::{
+    ExportTo, Labels, Location, Resolution, ServiceEntry, WorkloadEntry, has_labels,
+};
+use crate::kubernetes::{ClusterIp, EndpointSubset, KubernetesService, Target};
+use crate::model::service_address;
+use crate::names::{DOMAIN, service_host};
+use crate::object::{Body, Object};
 use crate::objects::Objects;
 use crate::protocol::Protocol;
-use proxy_core::xds::{ConfigRef, Name};
+use proxy_core::xds::Name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,185 +29,6 @@ pub(crate) struct Registry {
     by_host: BTreeMap<Name, Vec<usize>>,
     /// Those that ServiceEntries list.
     listed: BTreeSet<IpAddr>,
-}
-
-/// A Kubernetes Service, or one host of a ServiceEntry with one of its addresses.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Service {
-    pub(crate) host: Name,
-    pub(crate) namespace: Name,
-    /// A ServiceEntry host is its own service name.
-    pub(crate) name: Name,
-    pub(crate) age: Age,
-    pub(crate) ports: Vec<ServicePort>,
-    pub(crate) address: Option<Address>,
-    pub(crate) discovery: ServiceDiscovery,
-    /// `None`: its endpoints are listed.
-    pub(crate) selector: Option<Labels>,
-    pub(crate) listed: Vec<WorkloadEntry>,
-    /// Endpoints of other ServiceEntries with the host in its namespace, with all their ports named.
-    pub(crate) pooled: Vec<WorkloadEntry>,
-    pub(crate) endpoint_objects: Vec<EndpointSubset>,
-    /// Outside the mesh (`MESH_EXTERNAL`).
-    pub(crate) external: bool,
-    pub(crate) kubernetes: bool,
-    pub(crate) export_to: ExportTo,
-    /// Of the object that it comes from.
-    pub(crate) labels: Labels,
-    pub(crate) origin: ConfigRef,
-}
-
-/// A port of a [`Service`].
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ServicePort {
-    pub(crate) number: u16,
-    pub(crate) name: Name,
-    pub(crate) target: Target,
-    pub(crate) protocol: Protocol,
-}
-
-/// The virtual address of a service.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Address {
-    pub(crate) text: Name,
-    pub(crate) ip: IpAddr,
-    /// Shorter than the address: a network.
-    pub(crate) prefix: Option<u8>,
-}
-
-/// How the endpoints are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServiceDiscovery {
-    /// The control plane lists them.
-    Listed,
-    /// Clients connect to them directly: headless, or resolution NONE.
-    Passthrough,
-    Dns,
-    DnsRoundRobin,
-}
-
-impl Service {
-    /// The port with that number.
-    pub(crate) fn port(&self, number: u16) -> Option<&ServicePort> {
-        self.ports.iter().find(|port| port.number == number)
-    }
-
-    /// A Kubernetes Service without virtual address.
-    pub(crate) fn headless(&self) -> bool {
-        self.kubernetes && self.discovery == ServiceDiscovery::Passthrough
-    }
-
-    /// Whether pods of `namespace` with `labels` are its endpoints.
-    pub(crate) fn selects(&self, namespace: &str, labels: &[(Name, Name)]) -> bool {
-        *self.namespace == *namespace
-            && self
-                .selector
-                .as_ref()
-                .is_some_and(|wanted| !wanted.is_empty() && has_labels(labels, wanted))
-    }
-
-    /// Whether a proxy is before one of its endpoints. `listed_ip`: its address, if some ServiceEntry
-    /// lists that.
-    pub(crate) fn is_of(
-        &self,
-        namespace: &str,
-        labels: &[(Name, Name)],
-        listed_ip: Option<IpAddr>,
-    ) -> bool {
-        let lists = |ip: IpAddr| {
-            let mut entries = self.listed.iter();
-            entries.any(|entry| entry.address.text.parse() == Ok(ip))
-        };
-        self.selects(namespace, labels) || listed_ip.is_some_and(lists)
-    }
-
-    /// Its listed endpoints with all their ports.
-    fn named(&self) -> impl Iterator<Item = WorkloadEntry> {
-        self.listed.iter().map(|entry| {
-            let port = |port: &ServicePort| {
-                let named = entry.ports.iter().find(|(name, _)| *name == port.name);
-                let number = match (named, &port.target) {
-                    (Some((_, number)), _) | (None, Target::Number(number)) => *number,
-                    (None, Target::Name(_)) => port.number,
-                };
-                (port.name.clone(), number)
-            };
-            WorkloadEntry {
-                ports: self.ports.iter().map(port).collect(),
-                ..entry.clone()
-            }
-        })
-    }
-
-    /// Whether sidecars listen at the addresses of its endpoints, where its port is not HTTP.
-    pub(crate) fn is_at_its_endpoints(&self) -> bool {
-        self.discovery == ServiceDiscovery::Passthrough
-            && self.address.is_none()
-            && (self.kubernetes
-                || self.selector.is_some()
-                || !self.listed.is_empty()
-                || !self.pooled.is_empty())
-    }
-
-    /// Gateways that its pods are chosen for by label listen on the ports that they name.
-    pub(crate) fn keeps_gateway_ports(&self) -> bool {
-        let keeps = "experimental.istio.io/disable-gateway-port-translation";
-        self.labels.iter().any(|(key, _)| **key == *keeps)
-    }
-
-    pub(crate) fn info(&self, objects: &Objects) -> ServiceInfo {
-        let ports = self
-            .ports
-            .iter()
-            .filter(|port| port.protocol != Protocol::Udp);
-        ServiceInfo {
-            host: self.host.clone(),
-            namespace: self.namespace.clone(),
-            address: self
-                .address
-                .as_ref()
-                .filter(|a| a.prefix.is_none())
-                .map(|a| a.ip),
-            ports: ports
-                .map(|port| ServicePortInfo {
-                    number: port.number,
-                    name: port.name.clone(),
-                    target: self.target_number(port, objects),
-                    http: port.protocol.is_http_or_auto(),
-                })
-                .collect(),
-            selector: self.selector.clone().unwrap_or_default(),
-            external: !self.kubernetes,
-        }
-    }
-
-    fn target_number(&self, port: &ServicePort, objects: &Objects) -> u16 {
-        match &port.target {
-            Target::Number(number) => *number,
-            Target::Name(name) => objects
-                .deployments()
-                .iter()
-                .filter(|workload| self.selects(&workload.namespace, &workload.labels))
-                .find_map(|workload| named_port(&workload.container_ports, name))
-                .unwrap_or(port.number),
-        }
-    }
-}
-
-/// The number of the container port called `name`.
-fn named_port(ports: &[(Name, u16)], name: &str) -> Option<u16> {
-    ports
-        .iter()
-        .find(|(port, _)| **port == *name)
-        .map(|(_, number)| *number)
-}
-
-/// The port of `pod` that `target` means.
-pub(crate) fn target_port(target: &Target, pod: &Pod) -> Option<u16> {
-    match target {
-        Target::Number(number) => Some(*number),
-        Target::Name(name) => named_port(&pod.container_ports, name),
-    }
 }
 
 impl Registry {
@@ -228,11 +57,12 @@ impl Registry {
         }
         for object in objects.iter() {
             match &object.body {
-                Body::Service(_) => {
-                    let service = from_kubernetes(object, &mut endpoints, &mut taken, &workloads);
+                Body::Service(service) => {
+                    let of = (&**object, service);
+                    let service = from_kubernetes(of, &mut endpoints, &mut taken, &workloads);
                     services.extend(service.map(Arc::new));
                 }
-                Body::ServiceEntry(_) => from_entry(object, &mut services, &workloads),
+                Body::ServiceEntry(entry) => from_entry(object, entry, &mut services, &workloads),
                 _ => {}
             }
         }
@@ -311,7 +141,8 @@ impl Registry {
     /// By any name an application may use.
     pub(crate) fn find_for_client(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
         let host = host.to_ascii_lowercase();
-        if let Ok(ip) = host.parse::<IpAddr>() {
+        let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        if let Ok(ip) = bracketed.unwrap_or(&host).parse::<IpAddr>() {
             return self
                 .services
                 .iter()
@@ -334,20 +165,17 @@ impl Registry {
 }
 
 fn from_kubernetes(
-    object: &Object,
+    (object, service): (&Object, &KubernetesService),
     endpoints: &mut BTreeMap<(Name, Name), Vec<EndpointSubset>>,
     taken: &mut BTreeSet<IpAddr>,
     workloads: &Workloads<'_>,
 ) -> Option<Service> {
-    let Body::Service(service) = &object.body else {
-        return None;
-    };
     if service.external_name.is_some() {
         return None;
     }
     let name = object.reference.name.clone();
     let namespace = object.reference.namespace.clone();
-    let host: Name = format!("{name}.{namespace}.{DOMAIN}").into();
+    let host = service_host(&name, &namespace);
     let ip = match service.cluster_ip {
         ClusterIp::Given(ip) => Some(ip),
         ClusterIp::Headless => None,
@@ -411,10 +239,12 @@ fn selected(workloads: &Workloads<'_>, namespace: &Name, selector: &Labels) -> V
         .collect()
 }
 
-fn from_entry(object: &Object, services: &mut Vec<Arc<Service>>, workloads: &Workloads<'_>) {
-    let Body::ServiceEntry(entry) = &object.body else {
-        return;
-    };
+fn from_entry(
+    object: &Object,
+    entry: &ServiceEntry,
+    services: &mut Vec<Arc<Service>>,
+    workloads: &Workloads<'_>,
+) {
     let ports: Vec<ServicePort> = entry
         .ports
         .iter()

@@ -227,10 +227,6 @@ impl Rules {
                     _ => return None,
                 }
             }
-            let place = |rules: &Rules, object: &Object| {
-                let all = &rules.virtual_services;
-                all.binary_search_by_key(&order(object), |rule| order(&rule.object))
-            };
             let rule = |object: &&Arc<Object>| matches!(object.body, Body::VirtualService(_));
             if let Some(old) = difference.old.filter(rule) {
                 rules
@@ -238,9 +234,10 @@ impl Rules {
                     .retain(|rule| !Arc::ptr_eq(&rule.object, old));
             }
             if let Some(new) = difference.new.filter(rule) {
-                let at = place(&rules, new).unwrap_or_else(|at| at);
                 let rule = VirtualServiceRule::new(objects, new)?;
-                rules.virtual_services.insert(at, Arc::new(rule));
+                let all = &mut rules.virtual_services;
+                let at = all.binary_search_by_key(&order(new), |rule| order(&rule.object));
+                all.insert(at.unwrap_or_else(|at| at), Arc::new(rule));
             }
         }
         if delegates {

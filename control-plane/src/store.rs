@@ -1,6 +1,6 @@
 //! Objects by name: cheap to clone, and to compare with what they were cloned from.
 
-use crate::object::Object;
+use crate::object::{Body, Object};
 use crate::objects::ObjectRef;
 use proxy_core::xds::Name;
 use std::collections::BTreeMap;
@@ -20,6 +20,14 @@ pub(crate) struct Items {
 pub(crate) struct Difference<'a> {
     pub(crate) old: Option<&'a Arc<Object>>,
     pub(crate) new: Option<&'a Arc<Object>>,
+}
+
+impl Difference<'_> {
+    /// Whether it is one of such objects.
+    pub(crate) fn is_of(&self, such: impl Fn(&Body) -> bool) -> bool {
+        let mut objects = self.old.into_iter().chain(self.new);
+        objects.any(|object| such(&object.body))
+    }
 }
 
 impl Items {

@@ -98,6 +98,28 @@ spec: {host: legacy.shop.test, subsets: [{name: v2, labels: {version: v2}}]}
 }
 
 #[test]
+fn labels_of_a_machine_say_where_it_is_unless_it_says_so_itself() {
+    let entry = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: legacy, namespace: shop}
+spec:
+  hosts: [legacy.shop.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints:
+  - {address: 192.168.0.1, labels: {istio-locality: north.z}}
+  - {address: 192.168.0.2, labels: {istio-locality: north.z}, locality: south}
+";
+    let told = told(entry, ProxyKind::Sidecar, "shop", &[]);
+    let cluster = "outbound|80||legacy.shop.test";
+    let assignment = told.endpoints.iter().find(|e| &*e.cluster == cluster);
+    let localities = &assignment.unwrap().localities;
+    let found: Vec<&str> = localities.iter().map(|l| &*l.locality).collect();
+    assert_eq!(found, ["north/z", "south"]);
+}
+
+#[test]
 fn a_service_selects_machines_too() {
     let service = "
 apiVersion: v1
@@ -171,6 +193,32 @@ metadata: {name: b, labels: {topology.kubernetes.io/region: west}}
         &stateful,
     ];
     assert_eq!(pods(&format!("{text}{nodes}")), on_nodes.concat());
+}
+
+#[test]
+fn labels_of_a_pod_say_where_it_is_before_its_node_does() {
+    let text = "
+apiVersion: v1
+kind: Node
+metadata: {name: a, labels: {topology.kubernetes.io/region: east}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, labels: {topology.istio.io/locality: north.z.1, istio-locality: south}}
+spec: {nodeName: a, containers: []}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent, istio-locality: south}}
+    spec: {containers: [{name: agent}]}
+";
+    let pods = read(text, &mut Vec::new()).pods();
+    let localities: Vec<&str> = pods.iter().map(|pod| &*pod.locality).collect();
+    assert_eq!(localities, ["south", "north/z/1"]);
 }
 
 #[test]

@@ -31,6 +31,10 @@ spec:
 
 /// What a sidecar in `east/a`, of version v1, is told under a traffic policy and a mesh config.
 fn resources(policy: &str, mesh: &str) -> Resources {
+    resources_of(SHOP, policy, mesh)
+}
+
+fn resources_of(shop: &str, policy: &str, mesh: &str) -> Resources {
     let mut diagnostics = Vec::new();
     let policy = match policy {
         "" => String::new(),
@@ -40,7 +44,7 @@ fn resources(policy: &str, mesh: &str) -> Resources {
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: shop}}\n\
          spec: {{host: shop.test{policy}}}"
     );
-    let file = SourceFile::new("shop.yaml", &format!("{SHOP}{rule}"));
+    let file = SourceFile::new("shop.yaml", &format!("{shop}{rule}"));
     let mut objects = Objects::read(&file, &mut diagnostics);
     objects.set_mesh_config(MeshConfig::parse("mesh", mesh, &mut diagnostics));
     diagnostics.retain(|diagnostic| diagnostic.level == Level::Error);
@@ -51,9 +55,7 @@ fn resources(policy: &str, mesh: &str) -> Resources {
 }
 
 fn cluster(resources: &Resources) -> &Cluster {
-    let mut clusters = resources.clusters.iter();
-    let found = clusters.find(|cluster| &*cluster.name == "outbound|80||shop.test");
-    found.unwrap()
+    named(resources, "outbound|80||shop.test")
 }
 
 /// Locality, priority, weight and endpoints of each group.
@@ -103,6 +105,44 @@ fn labels_decide_before_distance() {
     assert_eq!(groups(&resources(alone, ""))[2].1, 0);
 }
 
+/// Istio `applyFailoverPriorityPerLocality`: within another network the other labels count still.
+#[test]
+fn another_network_comes_after_all_of_the_own() {
+    let elsewhere = "{topology.istio.io/network: n2, version";
+    let shop = SHOP.replace(
+        "{version: v1}, weight",
+        &format!("{elsewhere}: v1}}, weight"),
+    );
+    let shop = shop.replace("{version: v2", &format!("{elsewhere}: v2"));
+    let by = |labels: &str| {
+        let setting = format!("localityLbSetting: {{failoverPriority: [{labels}]}}");
+        let policy = format!("loadBalancer: {{{setting}}}, {OUTLIER}");
+        let got = resources_of(&shop, &policy, "");
+        groups(&got).iter().map(|group| group.1).collect::<Vec<_>>()
+    };
+    assert_eq!(by("topology.istio.io/network, version"), [0, 1, 2]);
+    // It has to be the first one.
+    assert_eq!(by("version, topology.istio.io/network"), [0, 1, 2]);
+    assert_eq!(by("region, topology.istio.io/network, version"), [0, 1, 1]);
+}
+
+/// Istio `applyLocalityWeights` multiplies in 32 bits; sums of weights stop at the largest number.
+#[test]
+fn weights_as_large_as_they_come() {
+    let shop = SHOP.replace("weight: 3", "weight: 2147483647");
+    let distribute = "{distribute: [{from: '*', to: {'east/*': 100}}]}";
+    let policy = format!("loadBalancer: {{localityLbSetting: {distribute}}}");
+    let weights = |shop: &str, policy: &str| {
+        let got = resources_of(shop, policy, "");
+        groups(&got).iter().map(|group| group.2).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&shop, &policy), [1, 2, 1]);
+    let shop = SHOP.replace(", weight: 3", "");
+    let shop = shop.replace("labels", "weight: 2147483647, labels");
+    let one_locality = shop.replace("east/b", "east/a").replace("west/a", "east/a");
+    assert_eq!(weights(&one_locality, ""), [u32::MAX]);
+}
+
 #[test]
 fn warm_up_budgets_and_streams() {
     let got = resources(
@@ -137,9 +177,8 @@ fn warm_up_budgets_and_streams() {
     );
 }
 
-#[test]
-fn a_server_takes_no_upgrade_of_its_clients() {
-    let text = "
+/// A service and its only pod.
+const WEB: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -156,15 +195,29 @@ kind: DestinationRule
 metadata: {name: web}
 spec: {host: web, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE, http2MaxRequests: 9}}}}
 ";
+
+/// What the sidecar of that pod is told, with `more` objects.
+fn told_to_web(more: &str) -> Resources {
     let mut diagnostics = Vec::new();
-    let objects = Objects::read(&SourceFile::new("web.yaml", text), &mut diagnostics);
+    let file = SourceFile::new("web.yaml", &format!("{WEB}{more}"));
+    let objects = Objects::read(&file, &mut diagnostics);
     assert_eq!(source::render(&diagnostics, false), "");
     let pods = objects.pods();
     let identity = ProxyIdentity {
         kind: ProxyKind::Sidecar,
         ..pods[0].identity()
     };
-    let got = ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity);
+    ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity)
+}
+
+fn named<'r>(resources: &'r Resources, name: &str) -> &'r Cluster {
+    let mut clusters = resources.clusters.iter();
+    clusters.find(|cluster| &*cluster.name == name).unwrap()
+}
+
+#[test]
+fn a_server_takes_no_upgrade_of_its_clients() {
+    let got = told_to_web("");
     for (name, protocol) in [
         ("inbound|80||", HttpProtocol::Http1),
         (
@@ -172,10 +225,23 @@ spec: {host: web, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRA
             HttpProtocol::Http2,
         ),
     ] {
-        let mut clusters = got.clusters.iter();
-        let cluster = clusters.find(|cluster| &*cluster.name == name).unwrap();
+        let cluster = named(&got, name);
         assert_eq!(cluster.http_protocol, protocol, "{name}");
         assert_eq!(cluster.circuit_breakers.max_requests, 9, "{name}");
+    }
+}
+
+#[test]
+fn a_server_has_the_policy_of_its_service_if_its_sidecar_sees_it() {
+    let sidecar = "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec: {egress: [{hosts: [";
+    for (hosts, requests) in [("./*", 9), ("other/*", u32::MAX)] {
+        let got = told_to_web(&format!("{sidecar}{hosts}]}}]}}"));
+        let cluster = named(&got, "inbound|80||");
+        assert_eq!(cluster.circuit_breakers.max_requests, requests, "{hosts}");
     }
 }
 

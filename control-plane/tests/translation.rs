@@ -454,3 +454,21 @@ fn explanations_are_written_with_the_documented_fields() {
     let request: Request = serde_json::from_str(line).unwrap();
     assert_eq!((request.tls, &*request.method), (RequestTls::Mtls, "POST"));
 }
+
+#[test]
+fn addresses_with_colons_are_hosts_in_brackets() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: six}
+spec: {clusterIP: '2001:DB8::1', ports: [{port: 80, name: http}], selector: {app: six}}
+";
+    let mut diagnostics = Vec::new();
+    let objects = Objects::read(&SourceFile::new("six.yaml", text), &mut diagnostics);
+    assert_eq!(source::render(&diagnostics, false), "");
+    let mut plane = ControlPlane::new(PushSettings::default(), objects, Vec::new());
+    let resources = plane.resources(&client(ProxyKind::Sidecar, "default", &[], ""));
+    let table = &resources.routes[0];
+    let host = table.virtual_host("[2001:db8::1]:80").unwrap();
+    assert_eq!(&*host.name, "six.default.svc.cluster.local:80");
+}

@@ -233,3 +233,41 @@ fn call(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Call> {
         probability_ppm,
     })
 }
+
+impl Behavior {
+    /// Workers of an application whose behaviour does not say.
+    pub const BUILT_IN_WORKERS: u32 = 1_000;
+
+    /// This behaviour with what it leaves out taken from `default`.
+    pub fn over(&self, default: &Behavior) -> Behavior {
+        let mut handlers = self.handlers.clone();
+        for (prefix, script) in &default.handlers {
+            if handlers.iter().all(|(own, _)| own != prefix) {
+                handlers.push((prefix.clone(), script.clone()));
+            }
+        }
+        Behavior {
+            workers: self.workers.or(default.workers),
+            queue_limit: self.queue_limit.or(default.queue_limit),
+            discipline: self.discipline.or(default.discipline),
+            asynchronous: self.asynchronous.or(default.asynchronous),
+            propagate: self.propagate.clone().or_else(|| default.propagate.clone()),
+            script: self.script.over(&default.script),
+            handlers,
+        }
+    }
+}
+
+impl Script {
+    /// This script with what it leaves out taken from `default`.
+    pub fn over(&self, default: &Script) -> Script {
+        Script {
+            service_time: self
+                .service_time
+                .clone()
+                .or_else(|| default.service_time.clone()),
+            calls: self.calls.clone().or_else(|| default.calls.clone()),
+            respond: self.respond.clone().or_else(|| default.respond.clone()),
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! Proxy passes a second through the public run path, beside a bare loop that does the same
-//! queueing in the same process: `cargo bench -p sim` (and `-- 10000` for one size). Machines differ and are noisy; the ratio of
+//! queueing in the same process: `cargo bench -p sim --bench passes` (and `-- 10000` for one size). Machines differ and are noisy; the ratio of
 //! the two is the figure to keep.
 //!
 //! The scenario: an un-injected client, one gateway, the endpoints; 250 µs of network each way,

@@ -1,5 +1,6 @@
 //! AuthorizationPolicy.
 
+use super::selection::label;
 use super::{
     Attribute, AttributeKey, Named, Target, choice, named_node, required_named, schema_warning,
 };
@@ -157,10 +158,8 @@ fn read_dry_run(
     annotations: &[(Name, Name)],
     action: &AuthorizationAction,
 ) -> bool {
-    let Some((key, value)) = annotations
-        .iter()
-        .find(|(key, _)| &**key == "istio.io/dry-run")
-    else {
+    let key = "istio.io/dry-run";
+    let Some(value) = label(annotations, key) else {
         return false;
     };
     let plain = matches!(

@@ -1,5 +1,6 @@
 //! Gateway.
 
+use super::selection::label;
 use super::server_tls::{ServerTls, ServerTlsSettings, read_server_tls};
 use super::syntax::{
     HostsOf, demand_of, host_in_namespace, ip_address, is_http_protocol, is_tls_protocol,
@@ -36,10 +37,7 @@ pub(crate) struct BoundTo {
 impl BoundTo {
     /// As Istio marks what it makes.
     pub(crate) fn of(annotations: &[(Name, Name)], namespace: &Name) -> Option<BoundTo> {
-        let value = |key: &str| {
-            let found = annotations.iter().find(|(known, _)| **known == *key);
-            found.map(|(_, value)| value)
-        };
+        let value = |key| label(annotations, key);
         let services = value("internal.istio.io/gateway-service")?;
         let parent = value("internal.istio.io/parent-namespace");
         let account = value("internal.istio.io/service-account-name");

@@ -90,11 +90,7 @@ impl HttpMatch {
             has_uri: true,
             request: RouteMatch {
                 path,
-                case_sensitive: true,
-                headers: Vec::new(),
-                query: Vec::new(),
-                claims: Vec::new(),
-                fraction: None,
+                ..RouteMatch::default()
             },
         }
     }

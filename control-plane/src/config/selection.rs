@@ -10,6 +10,12 @@ pub(crate) fn has_labels(labels: &[(Name, Name)], wanted: &[(Name, Name)]) -> bo
     wanted.iter().all(|pair| labels.contains(pair))
 }
 
+/// The value of the label, or annotation, `key`.
+pub(crate) fn label<'a>(labels: &'a [(Name, Name)], key: &str) -> Option<&'a Name> {
+    let found = labels.iter().find(|(known, _)| **known == *key);
+    found.map(|(_, value)| value)
+}
+
 /// Labels as they are found; nothing is checked.
 pub(crate) fn labels(fields: &mut Fields<'_, '_>, key: &'static str) -> Labels {
     fields

@@ -1,7 +1,7 @@
 //! ServiceEntry.
 
 use super::l4_route::read_subnet;
-use super::selection::selector;
+use super::selection::{label, selector};
 use super::syntax::{
     demand_of, dns_label, is_http_protocol, is_tls_protocol, partial_wildcard, wildcard_host,
 };
@@ -230,10 +230,8 @@ impl ServiceEntry {
                 refuse(fields.diagnostics, &address.span, message, "a network");
             }
         }
-        let opted_out = own_labels.iter().any(|(key, value)| {
-            &**key == "networking.istio.io/enable-autoallocate-ip"
-                && value.eq_ignore_ascii_case("false")
-        });
+        let allocate = label(own_labels, "networking.istio.io/enable-autoallocate-ip");
+        let opted_out = allocate.is_some_and(|value| value.eq_ignore_ascii_case("false"));
         let allocated = stated != Stated::Modelled(Resolution::None) && !opted_out;
         if !addresses.is_empty() || allocated {
             return;
@@ -267,9 +265,8 @@ impl ServiceEntry {
                 refuse(fields.diagnostics, &node.span, message, label);
             }
         }
-        let waypoint = own_labels.iter().any(|(key, value)| {
-            &**key == "istio.io/use-waypoint" && !matches!(&*value.to_lowercase(), "" | "none")
-        });
+        let waypoint = label(own_labels, "istio.io/use-waypoint");
+        let waypoint = waypoint.is_some_and(|of| !matches!(&*of.to_lowercase(), "" | "none"));
         let place = fields
             .optional("resolution")
             .map_or(fields.span(), |node| &node.span);

@@ -1,12 +1,12 @@
 //! Which workloads a security policy is for.
 
 use super::Labels;
-use super::selection::read_target;
+use super::selection::{label, read_target};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields};
 
 /// Label of the pods of a Gateway API gateway: its name.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// Istio `selector`, `targetRef`, `targetRefs`.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,10 +52,9 @@ impl Target {
                     && super::has_labels(workload_labels, selector)
             }
             Target::Gateways(names) => {
-                let mut own = workload_labels.iter();
-                let gateway = own.find(|(key, _)| &**key == GATEWAY_NAME);
+                let gateway = label(workload_labels, GATEWAY_NAME);
                 namespace == workload_namespace
-                    && gateway.is_some_and(|(_, gateway)| names.contains(gateway))
+                    && gateway.is_some_and(|gateway| names.contains(gateway))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::http_match::check_gateways;
 use super::l4_route::{L4Route, L4Routes};
+use super::selection::label;
 use super::syntax::{demand_of, gateway_bound_host, is_claim, wildcard_host};
 use super::unreachable::warn_of_unreachable;
 use super::{Destination, ExportTo, Exporter, HttpAction, HttpRoute, Named, named_list};
@@ -36,10 +37,7 @@ pub(crate) enum Semantics {
 impl Semantics {
     /// As Istio marks what it makes.
     pub(crate) fn of(annotations: &[(Name, Name)]) -> Semantics {
-        let value = |key: &str| {
-            let found = annotations.iter().find(|(known, _)| **known == *key);
-            found.map(|(_, value)| &**value)
-        };
+        let value = |key| label(annotations, key).map(|value| &**value);
         let parents = value("internal.istio.io/parents").unwrap_or_default();
         match value("internal.istio.io/route-semantics") {
             Some("gateway") if parents.starts_with("TLSRoute/") => Semantics::TlsRoute,

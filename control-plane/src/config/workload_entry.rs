@@ -1,8 +1,9 @@
 //! WorkloadEntry, also as an endpoint of a ServiceEntry, and WorkloadGroup.
 
-use super::selection::valid_labels;
+use super::selection::{label, valid_labels};
 use super::syntax::{demand, demand_of, dns_label, header_name, host_name, unix_socket};
 use super::{Labels, Named, choice, count, named, port, refuse, schema_warning};
+use crate::model::stated_locality;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node, Value};
 use std::net::IpAddr;
@@ -50,23 +51,21 @@ impl WorkloadEntry {
         let usable = check_address(&mut fields, address.as_ref(), allowed);
         let ports = read_ports(&mut fields, allowed);
         let labels = valid_labels(&mut fields, "labels");
-        let locality = fields.text("locality").unwrap_or_default().into();
+        let locality = fields.text("locality").filter(|text| !text.is_empty());
         let weight = count(&mut fields, "weight").unwrap_or(0).max(1);
         let account = fields.text("serviceAccount");
-        let stated = labels
-            .iter()
-            .find(|(key, _)| &**key == "security.istio.io/tlsMode");
-        let mutual_tls = match stated {
-            Some((_, mode)) => &**mode == "istio",
+        let mutual_tls = match label(&labels, "security.istio.io/tlsMode") {
+            Some(mode) => &**mode == "istio",
             None => account.is_some_and(|account| !account.is_empty()),
         };
         fields.unsupported(&["network"]);
         fields.finish();
+        let stated = || stated_locality(&labels).unwrap_or_default();
         Some(WorkloadEntry {
             address: address.filter(|_| usable)?,
             ports,
+            locality: locality.map_or_else(stated, Name::from),
             labels,
-            locality,
             weight,
             mutual_tls,
         })

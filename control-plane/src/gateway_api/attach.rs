@@ -1,10 +1,12 @@
 //! Which parents a route binds to, and which refuse it.
 
+use super::connections::hosts;
 use super::known::{Known, Problem, controller_of};
-use super::listeners::Parent;
+use super::listeners::{Parent, Parents};
 use super::reference::{GROUP, ParentRef};
 use super::route::Route;
 use super::{GATEWAY, Spec};
+use crate::config::label;
 use crate::names::{is_wildcard, is_within, overlap};
 use crate::object::{Body, Object};
 use proxy_core::xds::Name;
@@ -14,8 +16,8 @@ pub(crate) struct Attachment<'a> {
     pub(crate) reference: &'a ParentRef,
     pub(crate) to: To<'a>,
     pub(crate) denied: Option<Problem>,
-    /// Hosts of other listeners of that port, which more exact hosts belong to.
-    banned: Vec<Name>,
+    /// All listeners of the same Gateway or ListenerSet.
+    siblings: &'a [Parent],
 }
 
 /// What a route binds to.
@@ -39,32 +41,34 @@ impl Attachment<'_> {
         }
     }
 
-    /// The host of the listener.
-    pub(crate) fn hostname(&self) -> Option<&Name> {
-        match self.to {
-            To::Mesh => None,
-            To::Listener(parent) => parent.hostname.as_ref(),
-        }
-    }
-
     /// Whether no other listener of the port is a better one for `host`.
     pub(crate) fn owns(&self, host: &str) -> bool {
-        let own = self.hostname().map_or("", |host| host);
+        let To::Listener(parent) = self.to else {
+            return true;
+        };
+        let own = parent.host();
         if !own.is_empty() && !is_wildcard(own) {
             return true;
         }
         if !own.is_empty() && !overlap(host, own) {
             return false;
         }
-        let mut others = self.banned.iter();
-        !others.any(|other| own.len() <= other.len() && is_within(host, other))
+        !self.siblings.iter().any(|other| {
+            let better = other.host();
+            other.section != parent.section
+                && other.port == parent.port
+                && other.protocol == parent.protocol
+                && better != own
+                && own.len() <= better.len()
+                && is_within(host, better)
+        })
     }
 }
 
 /// The parents of `route`, ordered by reference.
 pub(crate) fn attachments<'a>(
     known: &Known<'a>,
-    parents: &'a [Parent],
+    parents: &'a Parents,
     object: &Object,
     route: &'a Route,
 ) -> Vec<Attachment<'a>> {
@@ -82,29 +86,18 @@ pub(crate) fn attachments<'a>(
                     reference,
                     to: To::Mesh,
                     denied: missing(known, reference, namespace),
-                    banned: Vec::new(),
+                    siblings: &[],
                 });
             }
             (GROUP, kind @ ("Gateway" | "ListenerSet")) => {
-                let of_parent = |parent: &&Parent| {
-                    parent.kind == kind && parent.namespace == *namespace && parent.name == *name
-                };
-                let candidates: Vec<&Parent> = parents.iter().filter(of_parent).collect();
-                for parent in &candidates {
-                    let others = candidates.iter().filter(|other| {
-                        other.section != parent.section
-                            && other.port == parent.port
-                            && other.protocol == parent.protocol
-                    });
-                    let hosts = others.map(|other| other.hostname.clone().unwrap_or("".into()));
-                    let own_host = parent.hostname.as_deref().unwrap_or_default();
-                    found.push(Attachment {
-                        reference,
-                        to: To::Listener(parent),
-                        denied: refused(parent, reference, route, own),
-                        banned: hosts.filter(|host| **host != *own_host).collect(),
-                    });
-                }
+                let key = (kind, namespace.clone(), name.clone());
+                let siblings = parents.get(&key).map_or(&[][..], Vec::as_slice);
+                found.extend(siblings.iter().map(|parent| Attachment {
+                    reference,
+                    to: To::Listener(parent),
+                    denied: refused(parent, reference, route, own),
+                    siblings,
+                }));
             }
             // Perhaps another controller's.
             _ => {}
@@ -131,10 +124,6 @@ fn missing(known: &Known<'_>, reference: &ParentRef, namespace: &str) -> Option<
 /// Whether clients go through a waypoint of another controller, which then has the say.
 fn foreign_waypoint(known: &Known<'_>, reference: &ParentRef, namespace: &Name) -> bool {
     let (_, kind) = reference.group_kind();
-    let label = |labels: &[(Name, Name)], key: &str| {
-        let found = labels.iter().find(|(known, _)| **known == *key);
-        found.map(|(_, value)| value.clone())
-    };
     let Some(object) = known.find(kind, namespace, &reference.to.name.text) else {
         return false;
     };
@@ -147,12 +136,11 @@ fn foreign_waypoint(known: &Known<'_>, reference: &ParentRef, namespace: &Name) 
         return false;
     };
     let stated = label(labels, "istio.io/use-waypoint-namespace");
-    let of = stated.filter(|of| !of.is_empty());
-    let of = of.unwrap_or_else(|| namespace.clone());
+    let of = stated.filter(|of| !of.is_empty()).unwrap_or(namespace);
     if name.is_empty() || name.eq_ignore_ascii_case("none") {
         return false;
     }
-    let Some(waypoint) = known.find(GATEWAY, &of, &name) else {
+    let Some(waypoint) = known.find(GATEWAY, of, name) else {
         return false;
     };
     let Body::GatewayApi(Spec::Gateway(gateway)) = &waypoint.body else {
@@ -172,23 +160,14 @@ fn refused(parent: &Parent, reference: &ParentRef, route: &Route, own: &Name) ->
         let message = format!("sectionName \"{section}\" not found");
         return Some(Problem::new("NoMatchingParent", message));
     }
-    let every: Name = "*".into();
-    let stated: Vec<&Name> = route.hostnames.iter().map(|host| &host.text).collect();
-    let hosts = match stated.is_empty() {
-        true => vec![&every],
-        false => stated,
-    };
-    let pairs = parent.hosts.iter().filter_map(|host| host.split_once('/'));
-    let fitting: Vec<&str> = pairs
-        .filter(|(_, host)| hosts.iter().any(|of_route| overlap(host, of_route)))
-        .map(|(namespace, _)| namespace)
-        .collect();
-    let shown = parent.hostname.as_deref().unwrap_or_default();
-    if fitting.is_empty() {
+    let shown = parent.host();
+    let host = parent.hostname.as_deref().unwrap_or("*");
+    if !hosts(route).iter().any(|of_route| overlap(host, of_route)) {
         let message = format!("no hostnames matched parent hostname \"{shown}\"");
         return Some(Problem::new("NoMatchingListenerHostname", message));
     }
-    if !fitting.iter().any(|of| *of == "*" || **of == **own) {
+    let mut namespaces = parent.namespaces.iter();
+    if !namespaces.any(|of| **of == *"*" || of == own) {
         let message = format!(
             "hostnames matched parent hostname \"{shown}\", but namespace \"{own}\" is not allowed \
              by the parent"

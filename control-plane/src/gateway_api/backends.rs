@@ -1,8 +1,9 @@
 //! Where rules send what they match.
 
-use super::known::{Known, Problem, service_host};
+use super::known::{Known, Problem};
 use super::route::{Backend, RouteKind};
 use crate::config::{Destination, Named};
+use crate::names::service_host;
 use proxy_core::xds::Name;
 
 /// Where a backend is.
@@ -30,7 +31,7 @@ pub(crate) fn find(
         Found::There(destination(backend, "".into(), None), Some(problem))
     };
     let refused = |message: &str| Found::Refused(Problem::new("InvalidDestination", message));
-    if granting && namespace != own && !known.granted(kind.name(), own, of, namespace, name) {
+    if granting && !known.granted(kind.name(), own, of, namespace, name) {
         let kind = kind.name();
         return nobody(
             "RefNotPermitted",

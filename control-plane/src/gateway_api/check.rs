@@ -21,7 +21,7 @@ pub(crate) fn check_route(
     let Body::GatewayApi(Spec::Route(route)) = &object.body else {
         return;
     };
-    let parents = known.objects.gateway_api().parents.as_slice();
+    let parents = &known.objects.gateway_api().parents;
     let attached = attachments(known, parents, object, route);
     for reference in &route.parents {
         if hosts_known || reference.group_kind().0 == GROUP {
@@ -61,8 +61,7 @@ fn refused(
     if reference.group_kind() == (GROUP, "Gateway") {
         let namespace = reference.to.namespace_or(own);
         let Some(gateway) = known.find(GATEWAY, namespace, &name.text) else {
-            let names = known.objects.stored();
-            let names = names.filter(|o| *o.reference.kind == *GATEWAY);
+            let names = known.objects.of_kind(GATEWAY);
             let names = names.filter(|o| o.reference.namespace == *namespace);
             return Some(
                 Diagnostic::warning(format!("there is no Gateway {namespace}/{}", name.text))

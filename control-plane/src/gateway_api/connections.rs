@@ -1,10 +1,10 @@
 //! TLSRoutes and TCPRoutes to the rules of VirtualServices.
 
-use super::backends::{Found, find, weight, weightless};
-use super::http::Converted;
+use super::backends::{weight, weightless};
+use super::http::{Converted, destinations};
 use super::known::Known;
-use super::route::{Route, RouteKind, Rule};
-use crate::config::{Destination, L4Match, L4Route, Static};
+use super::route::{Route, RouteKind};
+use crate::config::{L4Match, L4Route, Static};
 use crate::names::{is_within, overlap};
 use crate::object::Object;
 use proxy_core::xds::Name;
@@ -16,6 +16,7 @@ pub(crate) fn l4_rules(
     route: &Route,
     in_mesh: bool,
 ) -> Converted<L4Route> {
+    let own = &object.reference.namespace;
     let mut converted = Converted {
         rules: Vec::new(),
         problem: None,
@@ -23,8 +24,12 @@ pub(crate) fn l4_rules(
     for rule in &route.rules {
         let (to, problem) = match weight(&rule.backends) {
             0 => (vec![(weightless(&rule.span), 1)], None),
-            _ => match destinations(known, object, route.kind, rule, !in_mesh) {
-                Ok(made) => made,
+            _ => match destinations(known, rule, route.kind, own, !in_mesh) {
+                Ok((made, problem)) => {
+                    let made = made.into_iter();
+                    let to = made.map(|one| (one.destination, one.weight));
+                    (to.collect(), problem)
+                }
                 Err(problem) => return Converted::refused(problem),
             },
         };
@@ -44,30 +49,6 @@ pub(crate) fn l4_rules(
         });
     }
     converted
-}
-
-type Weighted = (Vec<(Destination, u32)>, Option<super::known::Problem>);
-
-fn destinations(
-    known: &Known<'_>,
-    object: &Object,
-    kind: RouteKind,
-    rule: &Rule,
-    granting: bool,
-) -> Result<Weighted, super::known::Problem> {
-    let own = &object.reference.namespace;
-    let mut made = Vec::new();
-    let mut problem = None;
-    for backend in rule.backends.iter().filter(|backend| backend.weight > 0) {
-        match find(known, backend, kind, own, granting) {
-            Found::There(destination, found) => {
-                problem = found.or(problem);
-                made.push((destination, backend.weight));
-            }
-            Found::Refused(problem) => return Err(problem),
-        }
-    }
-    Ok((made, problem))
 }
 
 /// The hosts of a route; `*` if it has none.

@@ -1,18 +1,17 @@
 //! The Service and the pods that Istio's controller makes for a Gateway. They are made up here unless
 //! the configuration has pods and no Deployments: what lists the pods of a cluster lists these too.
 
-use super::Spec;
 use super::gateway::Gateway;
 use super::known::{Controller, controller_of};
-use crate::config::{ExportTo, Labels};
+use super::{GATEWAY, Spec};
+use crate::config::{ExportTo, GATEWAY_NAME, Labels};
 use crate::kubernetes::{
     ClusterIp, Deployment, Injection, KubernetesService, Replicas, ServicePort, Target, Template,
 };
 use crate::object::{Body, Object};
-use crate::objects::{ObjectRef, Objects};
+use crate::objects::Objects;
 use crate::protocol::Protocol;
 use proxy_core::xds::Name;
-use source::{Node, Value};
 use std::sync::Arc;
 
 /// Where a gateway pod reports its health.
@@ -20,16 +19,12 @@ const STATUS_PORT: u16 = 15021;
 
 /// The Services and Deployments of the Gateways of `objects`, beside those that are there.
 pub(crate) fn deployed(objects: &Objects) -> Vec<Arc<Object>> {
-    let any = |kind: &str| {
-        objects
-            .stored()
-            .any(|object| *object.reference.kind == *kind)
-    };
+    let any = |kind| objects.of_kind(kind).next().is_some();
     if any("Pod") && !any("Deployment") {
         return Vec::new();
     }
     let mut made = Vec::new();
-    for object in objects.stored() {
+    for object in objects.of_kind(GATEWAY) {
         let Body::GatewayApi(Spec::Gateway(gateway)) = &object.body else {
             continue;
         };
@@ -52,31 +47,14 @@ pub(crate) fn deployed(objects: &Objects) -> Vec<Arc<Object>> {
             },
         });
         for (kind, body) in [("Service", service), ("Deployment", deployment)] {
-            let reference = ObjectRef {
-                kind: kind.into(),
-                namespace: object.reference.namespace.clone(),
-                name: name.clone(),
-            };
-            if objects.stored().all(|other| other.reference != reference) {
-                made.push(Arc::new(generated(object, reference, body)));
+            let new = object.stand_in(kind, &object.reference.namespace, &name, body);
+            let mut there = objects.of_kind(kind);
+            if there.all(|other| other.reference != new.reference) {
+                made.push(Arc::new(new));
             }
         }
     }
     made
-}
-
-/// An object that stands for `of`: as old, and at its place.
-pub(crate) fn generated(of: &Object, reference: ObjectRef, body: Body) -> Object {
-    Object {
-        reference,
-        age: of.age.clone(),
-        labels: Vec::new(),
-        document: Node {
-            value: Value::Null,
-            span: of.document.span.clone(),
-        },
-        body,
-    }
 }
 
 /// What the Service and the Deployment of a managed Gateway are called.
@@ -94,10 +72,7 @@ fn labels(object: &Object, gateway: &Gateway, name: &Name) -> Labels {
     let own = gateway.infrastructure_labels.as_ref();
     let mut labels = own.unwrap_or(&object.labels).clone();
     for (key, value) in [
-        (
-            "gateway.networking.k8s.io/gateway-name",
-            &object.reference.name,
-        ),
+        (GATEWAY_NAME, &object.reference.name),
         (
             "gateway.networking.k8s.io/gateway-class-name",
             &gateway.class,
@@ -114,7 +89,8 @@ fn labels(object: &Object, gateway: &Gateway, name: &Name) -> Labels {
 fn service(objects: &Objects, object: &Object, gateway: &Gateway) -> KubernetesService {
     let reference = &object.reference;
     let mut ports = vec![port("status-port", STATUS_PORT, "TCP")];
-    let of_sets = objects.stored().filter_map(|other| match &other.body {
+    let sets = objects.of_kind("ListenerSet");
+    let of_sets = sets.filter_map(|other| match &other.body {
         Body::GatewayApi(Spec::ListenerSet(set)) => {
             let to = &set.parent.to;
             let parent = (to.namespace_or(&other.reference.namespace), &to.name.text);
@@ -127,11 +103,10 @@ fn service(objects: &Objects, object: &Object, gateway: &Gateway) -> KubernetesS
             ports.push(port(&listener.name, listener.port, &listener.protocol));
         }
     }
-    let selector = ("gateway.networking.k8s.io/gateway-name", &reference.name);
     KubernetesService {
         cluster_ip: ClusterIp::Unknown,
         ports,
-        selector: vec![(selector.0.into(), selector.1.clone())],
+        selector: vec![(GATEWAY_NAME.into(), reference.name.clone())],
         export_to: ExportTo::Everyone,
         external_name: None,
     }

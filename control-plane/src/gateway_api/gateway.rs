@@ -1,7 +1,7 @@
 //! GatewayClass, Gateway and ListenerSet as typed values.
 
 use super::reference::{GROUP, ObjectReference, ParentRef};
-use crate::config::{Labels, labels, named, port, required_named};
+use crate::config::{Labels, label, labels, named, port, required_named};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node, Span};
 
@@ -13,8 +13,7 @@ pub(crate) struct Gateway {
     /// Type and value.
     pub(crate) addresses: Vec<(AddressType, Name)>,
     pub(crate) infrastructure_labels: Option<Labels>,
-    /// Group, kind and name.
-    pub(crate) parameters: Option<(Name, Name, Name)>,
+    pub(crate) parameters: Option<ObjectReference>,
     /// Who may add listeners by a ListenerSet; `None`: nobody.
     pub(crate) allowed_listeners: Option<Namespaces>,
     pub(crate) frontend: Frontend,
@@ -144,9 +143,6 @@ impl Gateway {
         };
         fields.unsupported(&["defaultScope", "backendTLS"]);
         fields.finish();
-        let name_override = annotations
-            .iter()
-            .find(|(key, _)| &**key == "gateway.istio.io/name-override");
         Some(Gateway {
             class: class?.into(),
             listeners,
@@ -156,7 +152,7 @@ impl Gateway {
             allowed_listeners,
             frontend,
             backend_certificate,
-            name_override: name_override.map(|(_, value)| value.clone()),
+            name_override: label(annotations, "gateway.istio.io/name-override").cloned(),
         })
     }
 
@@ -180,7 +176,7 @@ fn read_address(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<(Addre
 }
 
 /// Labels, and the parameters as a reference.
-type Infrastructure = (Option<Labels>, Option<(Name, Name, Name)>);
+type Infrastructure = (Option<Labels>, Option<ObjectReference>);
 
 fn read_infrastructure(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Infrastructure> {
     let mut fields = Fields::of(node, "the infrastructure", diagnostics)?;
@@ -191,8 +187,6 @@ fn read_infrastructure(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option
         parameters.and_then(|node| ObjectReference::read_node(node, fields.diagnostics));
     fields.ignore(&["annotations"]);
     fields.finish();
-    let text = |text: Option<Name>| text.unwrap_or_else(|| "".into());
-    let parameters = parameters.map(|to| (text(to.group), text(to.kind), to.name.text));
     Some((stated.then_some(own), parameters))
 }
 
@@ -304,12 +298,6 @@ impl ListenerTls {
             options,
         })
     }
-
-    /// The value of an option.
-    pub(crate) fn option(&self, key: &str) -> Option<&Name> {
-        let found = self.options.iter().find(|(known, _)| **known == *key);
-        found.map(|(_, value)| value)
-    }
 }
 
 /// A list of references.
@@ -320,6 +308,8 @@ pub(crate) fn references(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<
         .collect()
 }
 
+type WithSelector = fn(Option<Selector>) -> Namespaces;
+
 impl Namespaces {
     fn read(
         node: &Node,
@@ -329,28 +319,19 @@ impl Namespaces {
         let mut fields = Fields::of(node, "allowed namespaces", diagnostics)?;
         let selector = fields.optional("selector");
         let selector = selector.and_then(|node| Selector::read(node, fields.diagnostics));
-        let choices = [
-            ("Same", Some(Namespaces::Same)),
-            ("All", Some(Namespaces::All)),
-            ("None", Some(Namespaces::None)),
-            ("Selector", None),
+        let choices: [(&str, WithSelector); 4] = [
+            ("Same", |_| Namespaces::Same),
+            ("All", |_| Namespaces::All),
+            ("None", |_| Namespaces::None),
+            ("Selector", Namespaces::Selector),
         ];
-        let keys: Vec<(&'static str, usize)> = choices
-            .iter()
-            .enumerate()
-            .map(|(at, c)| (c.0, at))
-            .collect();
         let stated = fields.optional("from").is_some();
-        let chosen = crate::config::choice(&mut fields, "from", &keys);
+        let chosen = crate::config::choice(&mut fields, "from", &choices);
         fields.finish();
-        Some(match chosen {
-            Some(at) => match choices.into_iter().nth(at) {
-                Some((_, Some(fixed))) => fixed,
-                _ => Namespaces::Selector(selector),
-            },
-            None if stated => return None,
-            None => default,
-        })
+        match chosen {
+            Some(from) => Some(from(selector)),
+            None => (!stated).then_some(default),
+        }
     }
 
     /// Whether a namespace with these labels is among them, as seen from `own`.
@@ -397,10 +378,7 @@ impl Selector {
     fn matches(&self, name: &str, labels: &Labels) -> bool {
         let value = |key: &str| match key {
             "kubernetes.io/metadata.name" => Some(name),
-            _ => {
-                let found = labels.iter().find(|(known, _)| **known == *key);
-                found.map(|(_, value)| &**value)
-            }
+            _ => label(labels, key).map(|value| &**value),
         };
         let wanted = self.labels.iter();
         let mut wanted = wanted.map(|(key, want)| value(key) == Some(&**want));

@@ -155,7 +155,7 @@ fn joined(first: Option<Problem>, second: Option<Problem>) -> Option<Problem> {
 }
 
 /// Those with a weight. What cannot be reached stays, as a destination that answers with an error.
-fn destinations(
+pub(crate) fn destinations(
     known: &Known<'_>,
     rule: &Rule,
     kind: RouteKind,

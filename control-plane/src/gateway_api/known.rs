@@ -4,9 +4,8 @@ use super::Spec;
 use super::certificates::{Authority, Certificates};
 use super::reference::{GROUP, ReferenceGrant};
 use crate::config::Labels;
-use crate::names::DOMAIN;
 use crate::object::{Body, Object};
-use crate::objects::{ObjectRef, Objects};
+use crate::objects::Objects;
 use crate::registry::{Registry, Service};
 use proxy_core::xds::Name;
 use std::collections::BTreeMap;
@@ -116,7 +115,8 @@ impl<'a> Known<'a> {
         services.find(|service| *service.namespace == *namespace)
     }
 
-    /// Whether a grant lets objects of a kind in `namespace` refer to one elsewhere.
+    /// Whether objects of a kind in `namespace` may refer to one `elsewhere`: another namespace has to
+    /// grant it.
     pub(crate) fn granted(
         &self,
         kind: &str,
@@ -125,6 +125,9 @@ impl<'a> Known<'a> {
         elsewhere: &str,
         name: &str,
     ) -> bool {
+        if namespace == elsewhere {
+            return true;
+        }
         let grants = self.grants.iter().filter(|(own, _)| ***own == *elsewhere);
         grants.into_iter().any(|(_, grant)| {
             let mut from = grant.from.iter();
@@ -162,19 +165,5 @@ impl<'a> Known<'a> {
             }),
             _ => None,
         }
-    }
-}
-
-/// The host of a Service.
-pub(crate) fn service_host(name: &str, namespace: &str) -> Name {
-    format!("{name}.{namespace}.{DOMAIN}").into()
-}
-
-/// The full name of an object that is generated.
-pub(crate) fn reference(kind: &str, namespace: &Name, name: &str) -> ObjectRef {
-    ObjectRef {
-        kind: kind.into(),
-        namespace: namespace.clone(),
-        name: name.into(),
     }
 }

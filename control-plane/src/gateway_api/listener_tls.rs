@@ -5,32 +5,29 @@ use super::gateway::{Gateway, Listener};
 use super::known::{Known, Problem};
 use super::listeners::Owner;
 use super::reference::ObjectReference;
-use crate::config::ServerTls;
+use crate::config::{ServerTls, label};
 use crate::object::Object;
 use proxy_core::xds::Name;
 
-/// What the listener does with TLS; a problem comes with what it would do.
+/// What the listener does with TLS. With a problem, it would end it.
 pub(crate) fn tls_mode(
     known: &Known<'_>,
     owner: &Owner<'_>,
     listener: &Listener,
-) -> Result<Option<ServerTls>, (Problem, ServerTls)> {
+) -> Result<Option<ServerTls>, Problem> {
     let Some(tls) = &listener.tls else {
         return Ok(None);
     };
     if tls.passthrough {
         return Ok(Some(ServerTls::Passthrough));
     }
-    let built_in = tls.option("gateway.istio.io/tls-terminate-mode");
+    let built_in = label(&tls.options, "gateway.istio.io/tls-terminate-mode");
     if built_in.is_some_and(|mode| mode.starts_with("ISTIO_")) {
         return Ok(Some(ServerTls::Terminate));
     }
-    let checked = certificates(known, owner, &tls.certificates)
-        .and_then(|()| client_certificates(known, owner, listener));
-    match checked {
-        Ok(()) => Ok(Some(ServerTls::Terminate)),
-        Err(problem) => Err((problem, ServerTls::Terminate)),
-    }
+    certificates(known, owner, &tls.certificates)?;
+    client_certificates(known, owner, listener)?;
+    Ok(Some(ServerTls::Terminate))
 }
 
 /// One of them has to be usable.
@@ -49,8 +46,7 @@ fn certificates(
     for reference in references {
         let namespace = reference.namespace_or(own);
         let name = &reference.name.text;
-        let granted = || known.granted(owner.kind, own, ("", "Secret"), namespace, name);
-        let found = match namespace == own || granted() {
+        let found = match known.granted(owner.kind, own, ("", "Secret"), namespace, name) {
             false => Err(Problem::new(
                 "RefNotPermitted",
                 format!(
@@ -122,7 +118,7 @@ pub(crate) fn backend_certificate(
         return Some(Problem::new("InvalidClientCertificateRef", why));
     }
     let granted = known.granted("Gateway", own, ("", "Secret"), namespace, name);
-    (namespace != own && !granted).then(|| {
+    (!granted).then(|| {
         Problem::new(
             "RefNotPermitted",
             format!(
@@ -157,7 +153,7 @@ fn client_certificates(
         ("", "Secret") => ("", "Secret"),
         _ => ("", "ConfigMap"),
     };
-    if namespace != own && !known.granted(owner.kind, own, to, namespace, name) {
+    if !known.granted(owner.kind, own, to, namespace, name) {
         return Err(Problem::new(
             "RefNotPermitted",
             format!(

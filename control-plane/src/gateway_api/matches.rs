@@ -23,7 +23,7 @@ const PATHS: [(&str, How); 3] = [
 
 /// What a rule has that says nothing about its matches.
 pub(crate) fn every_path() -> HttpMatch {
-    matching(true, RouteMatch::default())
+    HttpMatch::of_path(PathMatch::Prefix("/".into()))
 }
 
 fn matching(has_uri: bool, request: RouteMatch) -> HttpMatch {

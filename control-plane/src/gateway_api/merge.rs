@@ -1,13 +1,14 @@
 //! From the rules of routes to VirtualServices: one for each gateway and host, in which the rules of
 //! all routes stand in the order of the Gateway API.
 
+use super::GENERATED;
 use super::attach::{Attachment, To};
 use super::connections::{at_port as l4_at_port, for_listener, for_service, hosts, intersection};
-use super::deployment::generated;
 use super::http::{Converted, at_port, sort};
-use super::known::{Known, reference, service_host};
+use super::known::Known;
 use super::route::{Route, RouteKind};
 use crate::config::{ExportTo, HttpRoute, L4Route, Named, Semantics, VirtualService};
+use crate::names::service_host;
 use crate::object::{Age, Body, Object};
 use proxy_core::xds::Name;
 use std::collections::BTreeMap;
@@ -15,11 +16,17 @@ use std::sync::Arc;
 
 /// HTTP rules of one route that wait for those of others.
 struct Part {
-    age: Age,
-    namespace: Name,
     name: String,
     object: Arc<Object>,
     spec: VirtualService,
+}
+
+impl Part {
+    /// By what the rules of routes are ordered where they are equally specific.
+    fn precedence(&self) -> (&Age, &Name, &str) {
+        let object = &self.object;
+        (&object.age, &object.reference.namespace, &self.name)
+    }
 }
 
 /// Rules by gateway and host.
@@ -41,36 +48,35 @@ impl Merged {
         let own = &object.reference.namespace;
         let mut count = 0;
         for attachment in taken(attachments) {
-            let mut key = attachment.internal().to_string();
-            let (mut vs_hosts, mut rules) = (hosts(route), gateway.rules.clone());
-            if attachment.in_mesh() {
-                key = own.to_string();
-                vs_hosts = mesh_hosts(known, attachment, own);
-                rules = mesh.rules.clone();
-                if let Some(port) = attachment.reference.port {
-                    rules = at_port(&rules, port);
-                    key = format!("{own}/{port}");
+            let port = attachment.reference.port;
+            let (key, vs_hosts, rules) = match (attachment.to, port) {
+                (To::Listener(parent), _) => {
+                    let key = parent.internal.to_string();
+                    (key, hosts(route), gateway.rules.clone())
                 }
-            }
+                (To::Mesh, None) => {
+                    let hosts = mesh_hosts(known, attachment, own);
+                    (own.to_string(), hosts, mesh.rules.clone())
+                }
+                (To::Mesh, Some(port)) => {
+                    let hosts = mesh_hosts(known, attachment, own);
+                    (format!("{own}/{port}"), hosts, at_port(&mesh.rules, port))
+                }
+            };
             if rules.is_empty() {
                 continue;
             }
-            sort(&mut rules);
             for host in vs_hosts.iter().filter(|host| attachment.owns(host)) {
                 let spec = VirtualService {
                     http: rules.clone(),
                     ..virtual_service(object, attachment, host, Semantics::GatewayApi)
                 };
-                self.parts
-                    .entry(format!("{key}/{host}"))
-                    .or_default()
-                    .push(Part {
-                        age: object.age.clone(),
-                        namespace: own.clone(),
-                        name: format!("{}~{count}", object.reference.name),
-                        object: Arc::clone(object),
-                        spec,
-                    });
+                let parts = self.parts.entry(format!("{key}/{host}")).or_default();
+                parts.push(Part {
+                    name: format!("{}~{count}", object.reference.name),
+                    object: Arc::clone(object),
+                    spec,
+                });
                 count += 1;
             }
         }
@@ -80,10 +86,7 @@ impl Merged {
     pub(crate) fn finish(self) -> Vec<Arc<Object>> {
         let mut made = Vec::new();
         for (key, mut parts) in self.parts {
-            parts.sort_by(|a, b| {
-                let order = |part: &Part| (part.age.clone(), part.namespace.clone());
-                order(a).cmp(&order(b)).then_with(|| a.name.cmp(&b.name))
-            });
+            parts.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
             let mut parts = parts.into_iter();
             let Some(first) = parts.next() else {
                 continue;
@@ -91,8 +94,10 @@ impl Merged {
             let mut spec = first.spec;
             spec.http.extend(parts.flat_map(|part| part.spec.http));
             sort(&mut spec.http);
-            let name = reference("VirtualService", &first.namespace, &key.replace('/', "~"));
-            let object = generated(&first.object, name, Body::VirtualService(spec));
+            let (of, name) = (first.object, key.replace('/', "~"));
+            let namespace = &of.reference.namespace;
+            let body = Body::VirtualService(spec);
+            let object = of.stand_in("VirtualService", namespace, &name, body);
             made.push(Arc::new(object));
         }
         made
@@ -115,18 +120,22 @@ pub(crate) fn l4_virtual_services(
     };
     let mut made = Vec::new();
     for attachment in taken(attachments) {
-        let mut vs_hosts = hosts(route);
-        let mut rules = gateway.rules.clone();
-        if attachment.in_mesh() {
-            vs_hosts = mesh_hosts(known, attachment, &own.namespace);
-            rules = mesh.rules.clone();
-            if let Some(port) = attachment.reference.port {
-                rules = l4_at_port(&rules, port);
+        let (vs_hosts, rules) = match attachment.to {
+            To::Mesh => {
+                let rules = match attachment.reference.port {
+                    Some(port) => l4_at_port(&mesh.rules, port),
+                    None => mesh.rules.clone(),
+                };
+                (mesh_hosts(known, attachment, &own.namespace), rules)
             }
-        } else if let Some(host) = attachment.hostname().filter(|_| tls) {
-            vs_hosts = intersection(&vs_hosts, host);
-            rules = for_listener(&rules, host);
-        }
+            To::Listener(parent) => match parent.hostname.as_ref().filter(|_| tls) {
+                Some(host) => {
+                    let rules = for_listener(&gateway.rules, host);
+                    (intersection(&hosts(route), host), rules)
+                }
+                None => (hosts(route), gateway.rules.clone()),
+            },
+        };
         for host in &vs_hosts {
             let rules = match attachment.in_mesh() && tls {
                 true => for_service(&rules, &vs_hosts, host),
@@ -137,13 +146,10 @@ pub(crate) fn l4_virtual_services(
                 true => spec.tls = rules,
                 false => spec.tcp = rules,
             }
-            let count = made.len();
-            let name = format!(
-                "{}~{suffix}~{count}~istio-autogenerated-k8s-gateway",
-                own.name
-            );
-            let name = reference("VirtualService", &own.namespace, &name);
-            let object = generated(object, name, Body::VirtualService(spec));
+            let (name, count) = (&own.name, made.len());
+            let name = format!("{name}~{suffix}~{count}~{GENERATED}");
+            let body = Body::VirtualService(spec);
+            let object = object.stand_in("VirtualService", &own.namespace, &name, body);
             made.push(Arc::new(object));
         }
     }
@@ -187,13 +193,9 @@ fn virtual_service(
         text,
         span: object.document.span.clone(),
     };
-    let gateway = match attachment.to {
-        To::Mesh => "mesh".into(),
-        To::Listener(parent) => parent.internal.clone(),
-    };
     VirtualService {
         hosts: vec![named(host.clone())],
-        gateways: vec![named(gateway)],
+        gateways: vec![named(attachment.internal())],
         http: Vec::new(),
         tls: Vec::new(),
         tcp: Vec::new(),

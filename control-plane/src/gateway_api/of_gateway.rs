@@ -49,7 +49,7 @@ impl GatewayContext<'_> {
         let all = own.iter().chain(of_sets.iter().flatten());
         let mut lost = match self.controller {
             Controller::Gateway => conflicts(all.map(|(listener, _)| listener)),
-            _ => vec![None; own.len()],
+            _ => Vec::new(),
         }
         .into_iter();
         let mut outcomes = |kind, object, entries: &[Entry]| -> Vec<Outcome> {
@@ -123,7 +123,8 @@ impl GatewayContext<'_> {
     /// The ListenerSets that name this Gateway.
     fn all_sets(&self) -> impl Iterator<Item = (&Arc<Object>, &ListenerSet)> {
         let own = &self.object.reference;
-        self.known.objects.stored().filter_map(move |object| {
+        let sets = self.known.objects.of_kind("ListenerSet");
+        sets.filter_map(move |object| {
             let Body::GatewayApi(Spec::ListenerSet(set)) = &object.body else {
                 return None;
             };
@@ -248,9 +249,11 @@ impl GatewayContext<'_> {
 
     /// The parameters of the infrastructure are a ConfigMap that is there.
     fn parameters_problem(&self) -> Option<Problem> {
-        let (group, kind, name) = self.gateway.parameters.as_ref()?;
+        let to = self.gateway.parameters.as_ref()?;
+        let (group, kind) = to.group_kind("", "");
+        let name = &to.name.text;
         let namespace = &self.object.reference.namespace;
-        let message = if (&**group, &**kind) != ("", "ConfigMap") {
+        let message = if (group, kind) != ("", "ConfigMap") {
             format!(
                 "Unsupported parametersRef group/kind {group}/{kind}, only ConfigMap is supported"
             )
@@ -291,6 +294,9 @@ type Entry = (Listener, Option<Problem>);
 /// Adds what a listener becomes.
 fn keep(outcome: Outcome, made: &mut Translated) -> ListenerStatus {
     made.objects.extend(outcome.gateway);
-    made.parents.extend(outcome.parent);
+    if let Some(parent) = outcome.parent {
+        let key = (parent.kind, parent.namespace.clone(), parent.name.clone());
+        made.parents.entry(key).or_default().push(parent);
+    }
     outcome.status
 }

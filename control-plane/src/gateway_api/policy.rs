@@ -1,7 +1,7 @@
 //! BackendTLSPolicy as a typed value.
 
 use super::reference::ObjectReference;
-use crate::config::{Named, required_named};
+use crate::config::{Named, label, required_named};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
@@ -71,15 +71,13 @@ impl BackendTlsPolicy {
         inner.finish();
         fields.unsupported(&["options"]);
         fields.finish();
-        let ignore = "istio.io/ignore-policy-attachment";
-        let mut annotations = annotations.iter();
+        let ignore = label(annotations, "istio.io/ignore-policy-attachment");
         Some(BackendTlsPolicy {
             targets,
             hostname: hostname?.into(),
             certificates,
             well_known: well_known.map(Name::from),
-            ignored: annotations
-                .any(|(key, value)| &**key == ignore && value.eq_ignore_ascii_case("true")),
+            ignored: ignore.is_some_and(|value| value.eq_ignore_ascii_case("true")),
         })
     }
 }

@@ -4,7 +4,7 @@ use super::attach::{Attachment, To, attachments};
 use super::connections::l4_rules;
 use super::http::{Converted, http_rules};
 use super::known::{Known, Problem, controller_of};
-use super::listeners::Parent;
+use super::listeners::{Parent, Parents};
 use super::merge::{Merged, l4_virtual_services};
 use super::of_gateway::GatewayContext;
 use super::policies::{self, Reached, shown_kind};
@@ -25,8 +25,7 @@ use std::sync::Arc;
 pub(crate) struct Translated {
     /// Gateways, VirtualServices and DestinationRules of Istio.
     pub(crate) objects: Vec<Arc<Object>>,
-    /// The listeners that routes can bind to.
-    pub(crate) parents: Vec<Parent>,
+    pub(crate) parents: Parents,
     /// By kind, namespace and name.
     pub(crate) statuses: Vec<GatewayApiStatus>,
 }
@@ -62,38 +61,35 @@ pub(crate) fn translated(objects: &Objects) -> Translated {
 /// All Gateways and their classes.
 fn gateways(known: &Known<'_>, made: &mut Translated, statuses: &mut Statuses) {
     let objects = known.objects;
-    let is_gateway = |object: &Arc<Object>| &*object.reference.kind == GATEWAY;
-    let pods = match objects.stored().any(is_gateway) {
-        true => objects.pods(),
-        false => Vec::new(),
+    for class in objects.of_kind("GatewayClass") {
+        if controller_of(objects, &class.reference.name).is_some() {
+            let mut conditions = Conditions::default();
+            let message = "Handled by Istio controller";
+            conditions.set("Accepted", true, "Accepted", message);
+            let body = StatusBody {
+                conditions: conditions.finish(),
+                ..StatusBody::default()
+            };
+            statuses.insert(key(class), body);
+        }
+    }
+    let mut of_kind = objects.of_kind(GATEWAY).peekable();
+    let pods = match of_kind.peek() {
+        Some(_) => objects.pods(),
+        None => Vec::new(),
     };
-    for object in objects.stored() {
-        match &object.body {
-            Body::GatewayApi(Spec::Gateway(gateway)) => {
-                if let Some(controller) = controller_of(objects, &gateway.class) {
-                    let of = GatewayContext {
-                        known,
-                        pods: &pods,
-                        object,
-                        gateway,
-                        controller,
-                    };
-                    of.translate(made, statuses);
-                }
-            }
-            Body::GatewayApi(Spec::GatewayClass(_))
-                if controller_of(objects, &object.reference.name).is_some() =>
-            {
-                let mut conditions = Conditions::default();
-                let message = "Handled by Istio controller";
-                conditions.set("Accepted", true, "Accepted", message);
-                let body = StatusBody {
-                    conditions: conditions.finish(),
-                    ..StatusBody::default()
-                };
-                statuses.insert(key(object), body);
-            }
-            _ => {}
+    for object in of_kind {
+        if let Body::GatewayApi(Spec::Gateway(gateway)) = &object.body
+            && let Some(controller) = controller_of(objects, &gateway.class)
+        {
+            let of = GatewayContext {
+                known,
+                pods: &pods,
+                object,
+                gateway,
+                controller,
+            };
+            of.translate(made, statuses);
         }
     }
 }
@@ -218,13 +214,10 @@ fn parent_statuses(
     attached: &[Attachment<'_>],
     (mesh, gateway): &(Option<Problem>, Option<Problem>),
 ) -> Vec<ParentStatus> {
-    let mut by_reference: BTreeMap<String, Vec<&Attachment<'_>>> = BTreeMap::new();
-    for attachment in attached {
-        let key = attachment.reference.key(own);
-        by_reference.entry(key).or_default().push(attachment);
-    }
+    let same =
+        |a: &Attachment<'_>, b: &Attachment<'_>| a.reference.key(own) == b.reference.key(own);
     let mut statuses = Vec::new();
-    for attachments in by_reference.into_values().rev() {
+    for attachments in attached.chunk_by(same).rev() {
         let accepted = attachments.iter().filter(|a| a.denied.is_none()).count();
         let mut conditions = Conditions::default();
         let message = match accepted {

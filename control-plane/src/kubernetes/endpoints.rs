@@ -1,5 +1,6 @@
 //! Endpoints and EndpointSlice: the addresses of Services without a selector.
 
+use crate::config::label;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 use std::net::IpAddr;
@@ -55,10 +56,7 @@ impl EndpointsObject {
         labels: &[(Name, Name)],
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<EndpointsObject> {
-        let service = labels
-            .iter()
-            .find(|(key, _)| &**key == "kubernetes.io/service-name");
-        let Some((_, service)) = service else {
+        let Some(service) = label(labels, "kubernetes.io/service-name") else {
             let message = "an EndpointSlice needs the label `kubernetes.io/service-name`";
             diagnostics
                 .push(Diagnostic::error(message).at(&document.span, "belongs to no Service"));

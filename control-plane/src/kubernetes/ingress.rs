@@ -1,5 +1,6 @@
 //! Ingress and IngressClass.
 
+use crate::config::label;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node, Span};
 
@@ -75,11 +76,8 @@ impl Ingress {
             .filter_map(|node| read_tls(node, fields.diagnostics))
             .collect();
         fields.finish();
-        let annotation = annotations
-            .iter()
-            .find(|(key, _)| &**key == "kubernetes.io/ingress.class");
         Some(Ingress {
-            class_annotation: annotation.map(|(_, class)| class.clone()),
+            class_annotation: label(annotations, "kubernetes.io/ingress.class").cloned(),
             class_name,
             rules,
             tls,

@@ -1,6 +1,6 @@
 //! Service.
 
-use crate::config::{ExportTo, Labels, labels};
+use crate::config::{ExportTo, Labels, label, labels};
 use crate::protocol::Protocol;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
@@ -106,10 +106,8 @@ impl KubernetesService {
             "publishNotReadyAddresses",
         ]);
         fields.finish();
-        let exports = annotations
-            .iter()
-            .find(|(key, _)| &**key == "networking.istio.io/exportTo")
-            .map(|(_, value)| value.split(',').map(str::trim).collect::<Vec<_>>());
+        let exports = label(annotations, "networking.istio.io/exportTo")
+            .map(|value| value.split(',').map(str::trim).collect::<Vec<_>>());
         Some(KubernetesService {
             cluster_ip,
             ports,

@@ -1,7 +1,7 @@
 //! Deployments, StatefulSets, DaemonSets and Pods. Of a pod's many fields only those that matter to routing are read.
 
 use crate::ProxyKind;
-use crate::config::{Labels, labels};
+use crate::config::{Labels, label, labels};
 use proxy_core::xds::Name;
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
@@ -209,24 +209,16 @@ pub(crate) fn locality_of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Name {
 }
 
 fn injection(labels: &Labels, annotations: &Labels, containers: &[&str]) -> Injection {
-    let value = |pairs: &Labels, key: &str| {
-        pairs
-            .iter()
-            .find(|(k, _)| **k == *key)
-            .map(|(_, value)| value.to_string())
-    };
-    let template = value(annotations, "inject.istio.io/templates");
-    if template.as_deref() == Some("gateway") || *containers == ["istio-proxy"] {
+    let template = label(annotations, "inject.istio.io/templates");
+    if template.is_some_and(|name| &**name == "gateway") || *containers == ["istio-proxy"] {
         return Injection::Gateway;
     }
     if containers.contains(&"istio-proxy") {
         return Injection::Present;
     }
     let key = "sidecar.istio.io/inject";
-    match value(labels, key)
-        .or_else(|| value(annotations, key))
-        .as_deref()
-    {
+    let stated = label(labels, key).or_else(|| label(annotations, key));
+    match stated.map(|value| &**value) {
         Some("true") => Injection::Stated(true),
         Some("false") => Injection::Stated(false),
         _ => Injection::Unstated,

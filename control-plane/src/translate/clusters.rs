@@ -4,14 +4,14 @@ use super::endpoints::{EndpointSource, PodIndex};
 use super::scope::Scope;
 use super::{Mesh, ScopeKey, cluster_name};
 use crate::config::{
-    ClientTls, ConnectionPool, HashTable, LoadBalancer, MutualTls, Simple, Subset, TlsMode,
+    ClientTls, ConnectionPool, HashTable, Labels, LoadBalancer, MutualTls, Simple, Subset, TlsMode,
     TrafficPolicy, has_labels, merge_levels,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
 use crate::policies::Policy;
 use crate::protocol::Protocol;
-use crate::registry::{Service, ServiceDiscovery, ServicePort};
+use crate::registry::{Service, ServiceDiscovery, ServicePort, named_port};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     Cluster, ConsistentHashing, Discovery, HttpProtocol, LbPolicy, LoadAssignment, LocalityLb,
@@ -248,7 +248,7 @@ fn discovery(
     scope: &Scope<'_>,
     service: &Service,
     port: &ServicePort,
-    subset: &[(proxy_core::xds::Name, proxy_core::xds::Name)],
+    subset: &Labels,
 ) -> Option<Discovery> {
     let dns = || {
         let entries = &service.listed;
@@ -261,11 +261,8 @@ fn discovery(
         };
         match entry {
             Some(entry) => {
-                let named = entry.ports.iter().find(|(name, _)| *name == port.name);
-                Some((
-                    entry.address.text.clone(),
-                    named.map_or(target, |(_, n)| *n),
-                ))
+                let named = named_port(&entry.ports, &port.name);
+                Some((entry.address.text.clone(), named.unwrap_or(target)))
             }
             // Without endpoints the host itself is looked up; it has no labels.
             None if entries.is_empty() && subset.is_empty() => Some((service.host.clone(), target)),

@@ -5,8 +5,8 @@ use super::{ScopeKey, cluster_name};
 use crate::authentication::Authentication;
 use crate::config::{Labels, LocalitySetting, MutualTls, has_labels};
 use crate::kubernetes::Target;
-use crate::model::Pod;
-use crate::registry::{Service, ServicePort, target_port};
+use crate::model::{Pod, ProxyIdentity};
+use crate::registry::{Service, ServicePort, named_port, target_port};
 use proxy_core::xds::{Endpoint, EndpointHealth, LoadAssignment, Name};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -52,6 +52,24 @@ impl PodIndex {
             }
         }
         Some(old)
+    }
+
+    /// The pod that `proxy` is in: by its name, else the only one with its address.
+    pub(crate) fn of(&self, proxy: &ProxyIdentity) -> Option<&Arc<Pod>> {
+        let name = proxy.name.strip_suffix(&*proxy.namespace);
+        let name = name.and_then(|name| name.strip_suffix('.'));
+        let named = name.and_then(|name| self.pods.get(&(proxy.namespace.clone(), name.into())));
+        named.or_else(|| {
+            let mut alike = self.pods.values().filter(|pod| pod.ip == proxy.ip);
+            alike.next().filter(|_| alike.next().is_none())
+        })
+    }
+
+    /// The container ports with a name in the pod that `proxy` is in.
+    pub(crate) fn container_ports(&self, proxy: &ProxyIdentity) -> Vec<(Name, u16)> {
+        let pod = self.of(proxy);
+        pod.map(|pod| pod.container_ports.clone())
+            .unwrap_or_default()
     }
 
     /// The pods behind `service`, by name.
@@ -168,10 +186,8 @@ impl EndpointSource {
             .collect();
         let own = service.listed.iter();
         let own = own.map(|entry| (entry, self.entry_port(&entry.ports)));
-        let pooled = service.pooled.iter().map(|entry| {
-            let named = entry.ports.iter().find(|(name, _)| *name == self.port.name);
-            (entry, named.map(|(_, number)| *number))
-        });
+        let pooled = service.pooled.iter();
+        let pooled = pooled.map(|entry| (entry, named_port(&entry.ports, &self.port.name)));
         for (entry, port) in own.chain(pooled) {
             let Ok(ip) = entry.address.text.parse::<IpAddr>() else {
                 continue;
@@ -190,25 +206,26 @@ impl EndpointSource {
         }
         // Bare addresses have no labels.
         if self.subset.is_empty() {
-            for subset in &service.endpoint_objects {
-                let port = subset
-                    .ports
-                    .iter()
-                    .find(|(name, _)| *name == self.port.name);
-                let Some((_, port)) = port else {
-                    continue;
-                };
-                found.extend(subset.addresses.iter().map(|(ip, ready, _)| Instance {
-                    address: SocketAddr::new(*ip, *port),
-                    locality: "".into(),
-                    ready: *ready,
-                    weight: 1,
-                    mutual_tls: false,
-                    labels: Vec::new(),
-                }));
-            }
+            found.extend(self.bare_addresses());
         }
         found
+    }
+
+    /// Those that Endpoints and EndpointSlices list.
+    fn bare_addresses(&self) -> impl Iterator<Item = Instance> {
+        let subsets = self.service.endpoint_objects.iter();
+        let with_port = subsets.filter_map(|subset| {
+            let port = named_port(&subset.ports, &self.port.name)?;
+            Some(subset.addresses.iter().map(move |address| (address, port)))
+        });
+        with_port.flatten().map(|((ip, ready, _), port)| Instance {
+            address: SocketAddr::new(*ip, port),
+            locality: "".into(),
+            ready: *ready,
+            weight: 1,
+            mutual_tls: false,
+            labels: Vec::new(),
+        })
     }
 
     /// Whether there are endpoints, whatever their subset, and each takes Istio's mutual TLS.
@@ -221,13 +238,9 @@ impl EndpointSource {
     /// The port of a workload that names its ports: by the name of the service's port or, if that
     /// points to a named port, by that.
     fn entry_port(&self, ports: &[(Name, u16)]) -> Option<u16> {
-        let named = |wanted: &Name| {
-            let found = ports.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, number)| *number)
-        };
         match &self.port.target {
-            Target::Number(number) => named(&self.port.name).or(Some(*number)),
-            Target::Name(name) => named(name),
+            Target::Number(number) => named_port(ports, &self.port.name).or(Some(*number)),
+            Target::Name(name) => named_port(ports, name),
         }
     }
 

@@ -4,8 +4,7 @@ use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
 use super::{guard, tcp};
 use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
-use crate::kubernetes::Target;
-use crate::names::{by_specificity, gateway_name, is_within};
+use crate::names::{by_specificity, is_within};
 use crate::registry::Service;
 use crate::rules::{GatewayRule, VirtualServiceRule};
 use proxy_core::xds::{
@@ -21,6 +20,18 @@ use std::sync::Arc;
 struct Bound<'a> {
     gateway: &'a GatewayRule,
     server: &'a Server,
+}
+
+impl<'a> Bound<'a> {
+    /// For the routes of the server.
+    fn context<'m>(&self, scope: &'a Scope<'m>) -> RouteContext<'a, 'm> {
+        RouteContext {
+            scope,
+            gateways: std::slice::from_ref(&self.gateway.id),
+            port: self.server.port,
+            tls: self.server.tls.is_some() || self.server.https_redirect,
+        }
+    }
 }
 
 /// The servers of one port that the pod listens on.
@@ -126,17 +137,12 @@ fn gateways<'a>(scope: &'a Scope<'_>) -> Vec<&'a GatewayRule> {
             Some(bound) => services_before(scope, bound).next().is_some(),
         })
         .collect();
-    let managed: BTreeSet<Name> = found
-        .iter()
-        .filter(|gateway| {
-            gateway
-                .spec()
-                .bound_to
-                .as_ref()
-                .is_some_and(|to| to.managed)
-        })
-        .map(|gateway| gateway.namespace().clone())
-        .collect();
+    let is_managed = |gateway: &&&GatewayRule| {
+        let bound = gateway.spec().bound_to.as_ref();
+        bound.is_some_and(|to| to.managed)
+    };
+    let managed = found.iter().filter(is_managed);
+    let managed: BTreeSet<Name> = managed.map(|gateway| gateway.namespace().clone()).collect();
     found.retain(|gateway| {
         let bound = gateway.spec().bound_to.is_some();
         managed.is_empty() || bound || managed.contains(gateway.namespace())
@@ -162,10 +168,7 @@ fn listening_ports(scope: &Scope<'_>, gateway: &GatewayRule, port: u16) -> BTree
     };
     let services = services_before(scope, bound);
     services
-        .filter_map(|service| match service.port(port)?.target {
-            Target::Number(target) => Some(target),
-            Target::Name(_) => None,
-        })
+        .filter_map(|service| scope.target_of(service, port))
         .collect()
 }
 
@@ -188,10 +191,7 @@ fn target_port(scope: &Scope<'_>, port: u16) -> u16 {
     services
         .filter(|service| scope.is_before(service))
         .filter(|service| !service.keeps_gateway_ports())
-        .find_map(|service| match service.port(port)?.target {
-            Target::Number(target) => Some(target),
-            Target::Name(_) => None,
-        })
+        .find_map(|service| scope.target_of(service, port))
         .unwrap_or(port)
 }
 
@@ -255,15 +255,9 @@ fn route_table(scope: &Scope<'_>, name: Name, servers: &[Bound<'_>]) -> RouteTab
         for (rule, shared) in bound_rules(scope, bound) {
             // Servers of one Gateway share the routes made for the first of them.
             let key = (bound.gateway.id.clone(), Arc::as_ptr(rule) as usize);
-            let routes = known.entry(key).or_insert_with(|| {
-                let context = RouteContext {
-                    scope,
-                    gateways: std::slice::from_ref(&bound.gateway.id),
-                    port,
-                    tls: bound.server.tls.is_some() || bound.server.https_redirect,
-                };
-                of_virtual_service(&context, rule)
-            });
+            let routes = known
+                .entry(key)
+                .or_insert_with(|| of_virtual_service(&bound.context(scope), rule));
             if routes.is_empty() {
                 continue;
             }
@@ -380,12 +374,9 @@ fn server_names(server: &Server) -> FilterChainMatch {
 }
 
 /// Only port and gateways are looked at.
-fn applies(bound: &Bound<'_>, rule: &VirtualServiceRule, statics: &Static) -> bool {
-    let named = |name: &Name| gateway_name(name, rule.namespace());
-    let mut gateways = statics.gateways.iter();
-    let gateway = statics.gateways.is_empty()
-        || gateways.any(|gateway| named(&gateway.text) == bound.gateway.id);
-    gateway && statics.port.is_none_or(|port| port == bound.server.port)
+fn applies(context: &RouteContext<'_, '_>, rule: &VirtualServiceRule, statics: &Static) -> bool {
+    (statics.gateways.is_empty() || context.is_named(rule, statics))
+        && statics.port.is_none_or(|port| port == context.port)
 }
 
 /// The first VirtualService with a TCP rule that applies has it all, or one made from a TLSRoute, where
@@ -396,12 +387,7 @@ fn tcp_chain(
     matches: FilterChainMatch,
     terminates_tls: bool,
 ) -> Option<FilterChain> {
-    let context = RouteContext {
-        scope,
-        gateways: std::slice::from_ref(&bound.gateway.id),
-        port: bound.server.port,
-        tls: bound.server.tls.is_some(),
-    };
+    let context = bound.context(scope);
     bound_rules(scope, bound).into_iter().find_map(|(rule, _)| {
         let spec = rule.spec();
         let tls = match spec.semantics {
@@ -410,7 +396,7 @@ fn tcp_chain(
         };
         let tcp = spec.tcp.iter().chain(tls).find(|tcp| {
             let mut matches = tcp.matches.iter();
-            tcp.matches.is_empty() || matches.any(|one| applies(bound, rule, &one.statics))
+            tcp.matches.is_empty() || matches.any(|one| applies(&context, rule, &one.statics))
         })?;
         Some(FilterChain {
             terminates_tls,
@@ -420,18 +406,13 @@ fn tcp_chain(
 }
 
 fn passthrough_chains(scope: &Scope<'_>, bound: &Bound<'_>, chains: &mut Vec<FilterChain>) {
-    let context = RouteContext {
-        scope,
-        gateways: std::slice::from_ref(&bound.gateway.id),
-        port: bound.server.port,
-        tls: bound.server.tls.is_some(),
-    };
+    let context = bound.context(scope);
     for (rule, _) in bound_rules(scope, bound) {
         for tls in &rule.spec().tls {
             for one in tls
                 .matches
                 .iter()
-                .filter(|one| applies(bound, rule, &one.statics))
+                .filter(|one| applies(&context, rule, &one.statics))
             {
                 let every = one.sni_hosts.iter().any(|name| &**name == "*");
                 let repeats = chains.iter().any(|chain| {

@@ -2,8 +2,9 @@
 
 use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
-use super::inbound_ports;
+use super::inbound_ports::{self, Port};
 use super::routes::plain_route;
+use super::scope::Imported;
 use super::{Mesh, guard, tcp};
 use crate::config::MutualTls;
 use crate::model::{ProxyIdentity, Resources};
@@ -26,8 +27,13 @@ const MUTUAL: [&str; 5] = [
 ];
 
 /// The inbound listener and clusters of `proxy`.
-pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
-    let ports = inbound_ports::of(mesh, proxy, pods);
+pub(crate) fn resources(
+    mesh: &Mesh,
+    imported: &Imported,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> Resources {
+    let ports = inbound_ports::of(mesh, imported, proxy, pods);
     let mut clusters = Vec::new();
     let mut chains = vec![FilterChain {
         name: "virtualInbound-blackhole".into(),
@@ -60,23 +66,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
     }
     for (target, port) in &ports {
         let cluster: Name = format!("inbound|{target}||").into();
-        let to = match port.endpoint {
-            None => to_original_destination(&cluster),
-            Some(address) => to_application(&cluster, address),
-        };
-        let mut made = Cluster {
-            http_protocol: match port.protocol {
-                protocol if protocol.is_http2() => HttpProtocol::Http2,
-                Protocol::Auto => HttpProtocol::UseDownstream,
-                _ => HttpProtocol::Http1,
-            },
-            origin: Some(port.origin.clone()),
-            ..to
-        };
-        if let Some(pool) = &port.pool {
-            apply_pool(&mut made, pool);
-        }
-        clusters.push(Arc::new(made));
+        clusters.push(Arc::new(to_port(&cluster, port)));
         let handlers = Handlers {
             http_name: port.listener.clone(),
             tcp_name: port.listener.clone(),
@@ -109,6 +99,27 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         listeners: vec![Arc::new(listener)],
         ..Resources::default()
     }
+}
+
+/// To a port of the application.
+fn to_port(name: &Name, port: &Port) -> Cluster {
+    let to = match port.endpoint {
+        None => to_original_destination(name),
+        Some(address) => to_application(name, address),
+    };
+    let mut cluster = Cluster {
+        http_protocol: match port.protocol {
+            protocol if protocol.is_http2() => HttpProtocol::Http2,
+            Protocol::Auto => HttpProtocol::UseDownstream,
+            _ => HttpProtocol::Http1,
+        },
+        origin: Some(port.rule.as_ref().unwrap_or(&port.origin).clone()),
+        ..to
+    };
+    if let Some(pool) = &port.pool {
+        apply_pool(&mut cluster, pool);
+    }
+    cluster
 }
 
 fn to_application(cluster: &Name, address: SocketAddr) -> Cluster {

@@ -1,7 +1,7 @@
 //! Which endpoints a proxy prefers, by locality and labels.
 
 use super::ScopeKey;
-use crate::config::{Labels, LocalitySetting, PriorityLabel, is_within_locality};
+use crate::config::{Labels, LocalitySetting, PriorityLabel, is_within_locality, label};
 use crate::model::topology_labels;
 use proxy_core::xds::{Endpoint, LocalityEndpoints, Name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,10 +63,11 @@ pub(crate) fn prefer(
 
 impl Group {
     fn new(locality: Name, priority: u32, endpoints: Vec<Labelled>) -> Group {
+        let weights = endpoints.iter().map(|(endpoint, _)| endpoint.weight);
         Group {
             locality,
             priority,
-            weight: endpoints.iter().map(|(endpoint, _)| endpoint.weight).sum(),
+            weight: weights.fold(0, u32::saturating_add),
             endpoints,
         }
     }
@@ -81,9 +82,14 @@ fn distribute(groups: &mut [Group], to: &[(Name, u32)]) {
             .into_iter()
             .partition(|group| is_within_locality(&group.locality, pattern));
         left = others;
-        let total: u32 = taken.iter().map(|group| group.weight).sum();
+        // Istio's arithmetic has 32 bits, and a share of nothing changes nothing.
+        let weights = taken.iter().map(|group| group.weight);
+        let total = weights.fold(0, u32::wrapping_add).max(1);
         for group in &mut taken {
-            group.weight = (group.weight * share).div_ceil(total);
+            match group.weight.wrapping_mul(*share).div_ceil(total) {
+                0 => {}
+                weight => group.weight = weight,
+            }
         }
     }
     for group in left {
@@ -91,19 +97,30 @@ fn distribute(groups: &mut [Group], to: &[(Name, u32)]) {
     }
 }
 
-/// Endpoints that share more of the labels with the proxy come first.
+/// The network of an endpoint or proxy; as the first label it is told apart from the others.
+const NETWORK: &str = "topology.istio.io/network";
+
+/// Endpoints that share more of the labels with the proxy come first; those of another network, if it is
+/// the first label, come after all of the own one, in the same order.
 fn split_by_labels(groups: Vec<Group>, labels: &[PriorityLabel], from: &ScopeKey) -> Vec<Group> {
-    let wanted = |label: &PriorityLabel| {
-        let own = || of_key(&from.labels, &label.key);
-        label.value.clone().or_else(own).unwrap_or_default()
+    let wanted = |one: &PriorityLabel| {
+        let own = || label(&from.labels, &one.key).cloned();
+        one.value.clone().or_else(own).unwrap_or_default()
     };
     let wanted: Vec<Name> = labels.iter().map(wanted).collect();
+    let first = labels.first();
+    let network_first = first.is_some_and(|one| &*one.key == NETWORK && one.value.is_none());
     let priority_of = |endpoint: &Labelled, locality: &str| {
         let topology = topology_labels(locality);
-        let value = |key| of_key(&endpoint.1, key).or_else(|| of_key(&topology, key));
-        let mut pairs = labels.iter().zip(&wanted);
-        let differs = pairs.position(|(l, wanted)| value(&l.key).unwrap_or_default() != *wanted);
-        differs.map_or(0, |at| (labels.len() - at) as u32)
+        let value = |key| {
+            let found = label(&endpoint.1, key).or_else(|| label(&topology, key));
+            found.cloned().unwrap_or_default()
+        };
+        let differs = |at: &usize| value(&labels[*at].key) != wanted[*at];
+        let mut differing = (0..labels.len()).filter(differs).peekable();
+        let elsewhere = network_first && differing.next_if_eq(&0).is_some();
+        let rank = differing.next().map_or(0, |at| labels.len() - at);
+        (rank + if elsewhere { labels.len() } else { 0 }) as u32
     };
     let mut split = Vec::new();
     for group in groups {
@@ -118,11 +135,6 @@ fn split_by_labels(groups: Vec<Group>, labels: &[PriorityLabel], from: &ScopeKey
     }
     close_gaps(&mut split);
     split
-}
-
-fn of_key(labels: &Labels, key: &str) -> Option<Name> {
-    let mut labels = labels.iter();
-    labels.find(|(k, _)| **k == *key).map(|(_, v)| v.clone())
 }
 
 /// Nearer localities come first, within what labels have decided already.

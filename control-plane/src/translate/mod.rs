@@ -25,6 +25,7 @@ use crate::registry::Registry;
 use crate::rules::Rules;
 use crate::store::Difference;
 use proxy_core::xds::Name;
+use scope::Imported;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ impl Mesh {
     }
 
     /// What all proxies with the same key are told alike.
-    pub(crate) fn scope_key(&self, proxy: &ProxyIdentity) -> ScopeKey {
+    pub(crate) fn scope_key(&self, proxy: &ProxyIdentity, pods: &PodIndex) -> ScopeKey {
         let labels_matter = proxy.kind == ProxyKind::Gateway
             || self.rules.look_at_labels()
             || !self.config.locality.failover_priority.is_empty();
@@ -80,6 +81,10 @@ impl Mesh {
                 ProxyKind::Gateway => self.registry.listed(proxy.ip),
                 ProxyKind::Sidecar | ProxyKind::None => None,
             },
+            container_ports: match proxy.kind {
+                ProxyKind::Gateway => pods.container_ports(proxy),
+                ProxyKind::Sidecar | ProxyKind::None => Vec::new(),
+            },
             labels: match labels_matter {
                 true => proxy.labels.clone(),
                 false => Vec::new(),
@@ -94,7 +99,7 @@ impl Mesh {
     }
 
     /// What all proxies with the same key are told alike of connections to their applications.
-    pub(crate) fn inbound_key(&self, proxy: &ProxyIdentity) -> InboundKey {
+    pub(crate) fn inbound_key(&self, proxy: &ProxyIdentity, pods: &PodIndex) -> InboundKey {
         let sidecar = self.rules.sidecar_for(&proxy.namespace, &proxy.labels);
         let own_address = sidecar.is_some_and(|at| self.rules.sidecar(at).names_the_pod());
         InboundKey {
@@ -105,6 +110,7 @@ impl Mesh {
                 true => Some(proxy.ip),
                 false => self.registry.listed(proxy.ip),
             },
+            container_ports: pods.container_ports(proxy),
         }
     }
 }
@@ -119,6 +125,8 @@ pub(crate) struct ScopeKey {
     pub(crate) labels: Vec<(Name, Name)>,
     /// Of a gateway whose address some ServiceEntry lists.
     pub(crate) listed_ip: Option<IpAddr>,
+    /// Of a gateway: what Services that name their target ports mean by them.
+    pub(crate) container_ports: Vec<(Name, u16)>,
     /// Empty where it does not matter.
     pub(crate) locality: Name,
 }
@@ -131,12 +139,19 @@ pub(crate) struct InboundKey {
     labels: Vec<(Name, Name)>,
     /// Where their own address has a say.
     ip: Option<IpAddr>,
+    /// What Services that name their target ports mean by them.
+    container_ports: Vec<(Name, u16)>,
 }
 
 /// What a sidecar is told about connections to its own application.
-pub(crate) fn inbound(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
+pub(crate) fn inbound(
+    mesh: &Mesh,
+    imported: &Imported,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> Resources {
     match proxy.kind {
-        ProxyKind::Sidecar => inbound::resources(mesh, proxy, pods),
+        ProxyKind::Sidecar => inbound::resources(mesh, imported, proxy, pods),
         ProxyKind::Gateway | ProxyKind::None => Resources::default(),
     }
 }

@@ -3,7 +3,7 @@
 use super::cluster_name;
 use super::scope::Scope;
 use crate::config::{
-    ConsistentHash, Destination, HttpAction, HttpMatch, HttpRoute, RedirectPort, Retries,
+    ConsistentHash, Destination, HttpAction, HttpMatch, HttpRoute, Named, RedirectPort, Retries,
     RouteDestination, Static, has_labels,
 };
 use crate::names::{escaped, full_name, gateway_name};
@@ -34,6 +34,13 @@ pub(crate) struct RouteContext<'a, 'm> {
 impl RouteContext<'_, '_> {
     fn in_mesh(&self) -> bool {
         self.gateways.iter().any(|name| &**name == "mesh")
+    }
+
+    /// Whether a condition of `rule` names one of the gateways.
+    pub(crate) fn is_named(&self, rule: &VirtualServiceRule, statics: &Static) -> bool {
+        let named = |gateway: &Named| gateway_name(&gateway.text, rule.namespace());
+        let mut gateways = statics.gateways.iter();
+        gateways.any(|gateway| self.gateways.contains(&named(gateway)))
     }
 }
 
@@ -81,11 +88,7 @@ fn applies(context: &RouteContext<'_, '_>, rule: &VirtualServiceRule, statics: &
         return false;
     }
     if !statics.gateways.is_empty() {
-        let named = |name: &Name| gateway_name(name, rule.namespace());
-        return statics
-            .gateways
-            .iter()
-            .any(|gateway| context.gateways.contains(&named(&gateway.text)));
+        return context.is_named(rule, statics);
     }
     let namespace = statics.source_namespace.as_ref();
     has_labels(&context.scope.labels, &statics.source_labels)
@@ -134,17 +137,7 @@ fn route(
             status: *status,
             scheme: scheme.clone(),
             host: host.clone(),
-            port: port
-                .map(|port| match port {
-                    RedirectPort::Number(number) => number,
-                    RedirectPort::FromRequest => context.port,
-                })
-                .filter(|port| {
-                    // Those that go without saying are left out.
-                    let own = if context.tls { "https" } else { "http" };
-                    let scheme = scheme.as_deref().unwrap_or(own);
-                    !matches!((port, scheme), (80, "http") | (443, "https"))
-                }),
+            port: port.and_then(|port| redirect_port(context, port, scheme.as_deref())),
             path: path.clone(),
         }),
         HttpAction::DirectResponse { status, body } => RouteAction::DirectResponse {
@@ -178,6 +171,23 @@ fn route(
             line: http.span.line(),
             ..rule.origin()
         })),
+    }
+}
+
+/// `None`: it goes without saying.
+fn redirect_port(
+    context: &RouteContext<'_, '_>,
+    port: RedirectPort,
+    scheme: Option<&str>,
+) -> Option<u16> {
+    let number = match port {
+        RedirectPort::Number(number) => number,
+        RedirectPort::FromRequest => context.port,
+    };
+    let own = if context.tls { "https" } else { "http" };
+    match (number, scheme.unwrap_or(own)) {
+        (80, "http") | (443, "https") => None,
+        _ => Some(number),
     }
 }
 
@@ -215,7 +225,8 @@ fn forward(
     http: &HttpRoute,
     destinations: &[RouteDestination],
 ) -> Forward {
-    let resolve = |to: &Destination| destination_cluster(context, rule, to);
+    let sole_port = !context.in_mesh();
+    let resolve = |to: &Destination| destination_cluster(context, rule, to, sole_port);
     let mut host_rewrite = http
         .authority_rewrite
         .clone()
@@ -265,12 +276,13 @@ fn forward(
     }
 }
 
-/// Without a port, sidecars use that of the listener; gateways the only one of the service, if it
-/// has one only.
+/// Where a rule sends to: the port that it names, else the only one of the service where that counts
+/// (`sole_port`), else that of the listener.
 pub(crate) fn destination_cluster(
     context: &RouteContext<'_, '_>,
     rule: &VirtualServiceRule,
     to: &Destination,
+    sole_port: bool,
 ) -> Name {
     if to.host.text.is_empty() {
         return NOBODY.into();
@@ -285,7 +297,7 @@ pub(crate) fn destination_cluster(
     };
     let port = to
         .port
-        .or_else(|| sole().filter(|_| !context.in_mesh()))
+        .or_else(|| sole().filter(|_| sole_port))
         .unwrap_or(context.port);
     let subset = to.subset.as_ref().map_or("", |subset| &subset.text);
     cluster_name(port, subset, &host)

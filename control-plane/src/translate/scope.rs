@@ -4,10 +4,11 @@ use super::{Mesh, ScopeKey};
 use crate::config::{
     ConsistentHash, EgressHost, EgressListener, OutboundTrafficMode, Sidecar, SidecarPort,
 };
+use crate::kubernetes::Target;
 use crate::model::ProxyKind;
 use crate::names::{by_specificity, is_wildcard, is_within, overlap};
 use crate::policies::Policy;
-use crate::registry::{Service, ServicePort};
+use crate::registry::{Service, ServicePort, named_port};
 use crate::rules::VirtualServiceRule;
 use proxy_core::xds::Name;
 use rustc_hash::FxHashMap;
@@ -22,6 +23,7 @@ pub(crate) struct Scope<'m> {
     pub(crate) namespace: Name,
     pub(crate) labels: Vec<(Name, Name)>,
     listed_ip: Option<IpAddr>,
+    container_ports: Vec<(Name, u16)>,
     pub(crate) view: Arc<View>,
 }
 
@@ -132,6 +134,7 @@ impl<'m> Scope<'m> {
             namespace: key.namespace.clone(),
             labels: key.labels.clone(),
             listed_ip: key.listed_ip,
+            container_ports: key.container_ports.clone(),
             view,
         }
     }
@@ -150,6 +153,14 @@ impl<'m> Scope<'m> {
     /// Whether the proxy is before an endpoint of `service`.
     pub(crate) fn is_before(&self, service: &Service) -> bool {
         service.is_of(&self.namespace, &self.labels, self.listed_ip)
+    }
+
+    /// Where a gateway that is behind `service` has that port of it.
+    pub(crate) fn target_of(&self, service: &Service, port: u16) -> Option<u16> {
+        match &service.port(port)?.target {
+            Target::Number(target) => Some(*target),
+            Target::Name(name) => named_port(&self.container_ports, name),
+        }
     }
 
     pub(crate) fn policy(&self, service: &Service) -> Option<&Arc<Policy>> {

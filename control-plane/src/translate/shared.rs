@@ -1,7 +1,7 @@
 //! What proxies with one key share, and what of it changes with the configuration or the pods.
 
 use super::clusters::{self, OfService};
-use super::scope::{Scope, View};
+use super::scope::{Imported, Scope, View};
 use super::{Mesh, PodIndex, ScopeKey, gateway, outbound, routes};
 use crate::model::{Pod, ProxyIdentity, ProxyKind, Resources};
 use crate::object::Body;
@@ -44,6 +44,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn imported(&self) -> &Imported {
+        &self.view.imported
+    }
+
     /// After `differences` of VirtualServices and DestinationRules, from `old` to `mesh`. Only what
     /// they touch is made anew.
     pub(crate) fn after_rules(
@@ -55,7 +59,11 @@ impl Shared {
     ) -> Shared {
         let mut shared = self.clone();
         let mut tables_differ = false;
-        if policies_differ(differences) {
+        let is_policy = |body: &Body| matches!(body, Body::DestinationRule(_));
+        if differences
+            .iter()
+            .any(|difference| difference.is_of(is_policy))
+        {
             let before = Scope::of(old, key, Arc::clone(&self.view));
             let after = Scope::of(mesh, key, Arc::clone(&self.view));
             let services = Arc::make_mut(&mut shared.services);
@@ -66,11 +74,7 @@ impl Shared {
                     (was, is) => was.is_none() && is.is_none(),
                 };
                 if !same {
-                    let hashes = [was, is]
-                        .into_iter()
-                        .flatten()
-                        .any(|policy| policy.hashes());
-                    tables_differ |= hashes;
+                    tables_differ |= [was, is].into_iter().flatten().any(|of| of.hashes());
                     *of = Arc::new(clusters::of(&after, service, pods, key));
                 }
             }
@@ -94,11 +98,11 @@ impl Shared {
         key: &ScopeKey,
         differences: &[Difference<'_>],
     ) -> Option<Vec<(Arc<VirtualServiceRule>, Arc<VirtualServiceRule>)>> {
-        let of_rule = |difference: &&Difference<'_>| {
-            let mut objects = difference.old.into_iter().chain(difference.new);
-            objects.any(|object| matches!(object.body, Body::VirtualService(_)))
-        };
-        if !differences.iter().any(|difference| of_rule(&difference)) {
+        let is_rule = |body: &Body| matches!(body, Body::VirtualService(_));
+        if !differences
+            .iter()
+            .any(|difference| difference.is_of(is_rule))
+        {
             return Some(Vec::new());
         }
         // Those of delegates change with them.
@@ -289,11 +293,4 @@ fn port_of(table: &RouteTable) -> Option<u16> {
 /// Whether sidecars listen at the addresses of its endpoints.
 fn listens(service: &Service) -> bool {
     service.is_at_its_endpoints() && service.ports.iter().any(|port| !port.protocol.is_http())
-}
-
-fn policies_differ(differences: &[Difference<'_>]) -> bool {
-    differences.iter().any(|difference| {
-        let mut objects = difference.old.into_iter().chain(difference.new);
-        objects.any(|object| matches!(object.body, Body::DestinationRule(_)))
-    })
 }

@@ -1,10 +1,10 @@
 //! Filter chains of TCP and TLS ports.
 
 use super::cluster_name;
-use super::routes::{NOBODY, RouteContext, destination_service};
+use super::routes::{RouteContext, destination_cluster};
 use super::scope::{Egress, Scope};
 use crate::config::{Destination, L4Match, L4Route, Static, has_labels};
-use crate::names::{full_name, gateway_name, overlap};
+use crate::names::overlap;
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
 use proxy_core::xds::{FilterChain, FilterChainMatch, Name, NetworkFilter, TcpProxy};
@@ -35,13 +35,13 @@ pub(crate) fn service_chains(
     let rules = rules.filter(|rule| rule.hosts.iter().any(|host| overlap(host, &service.host)));
     let own_ranges: Vec<(IpAddr, u8)> = subnet.into_iter().collect();
     let mut chains: Vec<FilterChain> = Vec::new();
+    let context = RouteContext {
+        scope,
+        gateways: &["mesh".into()],
+        port: port.number,
+        tls: false,
+    };
     for rule in rules {
-        let context = RouteContext {
-            scope,
-            gateways: &["mesh".into()],
-            port: port.number,
-            tls: false,
-        };
         if port.protocol.is_tls() {
             tls_chains(&context, rule, &own_ranges, &mut chains);
         } else if tcp_chains(&context, rule, &own_ranges, &mut chains) {
@@ -131,37 +131,20 @@ fn tcp_chains(
 
 /// Unlike in HTTP, conditions on the source hold beside named gateways.
 fn applies(context: &RouteContext<'_, '_>, rule: &VirtualServiceRule, statics: &Static) -> bool {
-    let named = |name: &Name| gateway_name(name, rule.namespace());
-    let mut gateways = statics.gateways.iter();
-    let gateway = statics.gateways.is_empty()
-        || gateways.any(|gateway| context.gateways.contains(&named(&gateway.text)));
     let namespace = statics.source_namespace.as_ref();
-    gateway
+    (statics.gateways.is_empty() || context.is_named(rule, statics))
         && statics.port.is_none_or(|port| port == context.port)
         && has_labels(&context.scope.labels, &statics.source_labels)
         && namespace.is_none_or(|name| *name == context.scope.namespace)
 }
 
-/// Where a rule sends connections: the only port of the service, else that of the listener, unless
-/// the destination names one.
+/// Where a rule sends connections.
 pub(crate) fn clusters(
     context: &RouteContext<'_, '_>,
     rule: &VirtualServiceRule,
     l4: &L4Route,
 ) -> Vec<(Name, u32)> {
-    let name = |to: &Destination| {
-        if to.host.text.is_empty() {
-            return NOBODY.into();
-        }
-        let host = full_name(&to.host.text, rule.namespace());
-        let service = destination_service(context.scope, rule, &host);
-        let sole = service.and_then(|service| match &service.ports[..] {
-            [port] => Some(port.number),
-            _ => None,
-        });
-        let port = to.port.or(sole).unwrap_or(context.port);
-        cluster_name(port, to.subset.as_ref().map_or("", |s| &s.text), &host)
-    };
+    let name = |to: &Destination| destination_cluster(context, rule, to, true);
     match &l4.route[..] {
         [(single, _)] => vec![(name(single), 1)],
         several => several

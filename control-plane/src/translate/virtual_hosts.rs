@@ -1,6 +1,6 @@
 //! The virtual hosts of sidecar route tables.
 
-use super::routes::{RouteContext, default_route, of_virtual_service, plain_route};
+use super::routes::{default_route, in_mesh, plain_route};
 use super::scope::{Egress, Scope};
 use crate::names::{is_wildcard, is_within};
 use crate::registry::{Service, ServicePort};
@@ -103,13 +103,7 @@ fn group(
     if found.is_empty() && port != 80 {
         return None;
     }
-    let context = RouteContext {
-        scope,
-        gateways: &["mesh".into()],
-        port,
-        tls: false,
-    };
-    let routes = of_virtual_service(&context, rule);
+    let routes = in_mesh(scope, port, rule);
     (!routes.is_empty()).then_some(Group {
         hosts,
         services: found,
@@ -131,13 +125,12 @@ fn virtual_hosts(scope: &Scope<'_>, groups: Vec<Group>, port: u16) -> Vec<Virtua
         if !names.insert(name.clone()) {
             return;
         }
-        let free = |domain: &Name| {
-            let foreign = domains.short.contains(domain) && full_names.contains(domain);
+        let Domains { all, short } = domains;
+        let mut domains = all;
+        domains.retain(|domain| {
+            let foreign = short.contains(domain) && full_names.contains(domain);
             !foreign && taken.insert(domain.clone())
-        };
-        let mut all = domains.all.clone();
-        all.retain(free);
-        let domains = all;
+        });
         if !domains.is_empty() {
             hosts.push(VirtualHost {
                 name,
@@ -190,8 +183,13 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
         let wild: Vec<Name> = all.iter().map(|name| format!("*.{name}").into()).collect();
         all.extend(wild);
     }
-    let address = service.address.as_ref();
-    all.extend(address.map(|address| Name::from(address.text.to_ascii_lowercase())));
+    all.extend(service.address.iter().map(|address| {
+        let text = address.text.to_ascii_lowercase();
+        match address.ip.is_ipv6() {
+            true => format!("[{text}]").into(),
+            false => Name::from(text),
+        }
+    }));
     Domains { all, short }
 }
 

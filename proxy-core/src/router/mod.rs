@@ -2,6 +2,7 @@
 
 mod cors;
 mod domains;
+mod external;
 mod format;
 pub(crate) mod hash;
 mod listeners;
@@ -14,6 +15,8 @@ mod timeouts;
 mod token;
 
 pub use cors::Cors;
+use external::external;
+pub(crate) use external::forwarded_proto;
 pub use listeners::{ChainChoice, find_chain, has_overlapping_chains};
 pub use matching::{matches, path_of};
 pub(crate) use matching::{request_header_matches, response_header_matches};
@@ -23,7 +26,7 @@ pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
 pub use token::{Token, TokenProblem};
 
-use crate::contract::{Opened, Protocol};
+use crate::contract::Opened;
 use crate::head::RequestHead;
 use crate::ids::ClusterId;
 use crate::time::Nanos;
@@ -61,8 +64,6 @@ pub struct Decision {
     /// say, or its connection.
     pub one_off: bool,
 }
-
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// What routing has to know of a stream besides its head.
 #[derive(Clone, Copy, Debug)]
@@ -398,71 +399,6 @@ fn is_grpc(head: &RequestHead) -> bool {
         .get("content-type")
         .and_then(|value| value.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
-}
-
-/// What only internal clients may say, and no address counts as internal.
-const INTERNAL_HEADERS: [&str; 16] = [
-    "x-envoy-retry-on",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-max-retries",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retriable-header-names",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-upstream-stream-duration-ms",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-internal",
-    "x-envoy-ip-tags",
-    "x-envoy-original-url",
-    "x-envoy-force-trace",
-];
-
-/// The head as of a client from outside: without the headers that are Envoy's own, and with
-/// `x-forwarded-proto`, which tells HTTP/1 the scheme.
-fn external(
-    manager: &HttpConnectionManager,
-    head: &Arc<RequestHead>,
-    stream: Stream<'_>,
-) -> Arc<RequestHead> {
-    let connection: &[u8] = if stream.secure { b"https" } else { b"http" };
-    let mut told = head.headers.all(FORWARDED_PROTO);
-    let (first, more) = (told.next(), told.next().is_some());
-    let proto = match first {
-        Some(told) if !manager.use_remote_address => told,
-        _ => connection,
-    };
-    let known = ["http", "https"]
-        .into_iter()
-        .find(|scheme| proto.eq_ignore_ascii_case(scheme.as_bytes()) && !more);
-    let scheme = match stream.opened.protocol {
-        Protocol::Http2 if !manager.use_remote_address => None,
-        _ => known.filter(|scheme| **scheme != *head.scheme),
-    };
-    let internal = |name: &str| name.starts_with("x-envoy-") && INTERNAL_HEADERS.contains(&name);
-    let forwarded = first == Some(proto);
-    if scheme.is_none() && forwarded && !head.headers.0.iter().any(|(name, _)| internal(name)) {
-        return Arc::clone(head);
-    }
-    let mut changed = RequestHead {
-        id: None,
-        ..(**head).clone()
-    };
-    changed.headers.0.retain(|(name, _)| !internal(name));
-    if !forwarded {
-        changed.headers.set(FORWARDED_PROTO.into(), proto);
-    }
-    if let Some(scheme) = scheme {
-        changed.scheme = scheme.into();
-    }
-    Arc::new(changed)
-}
-
-/// What [`external`] left.
-pub(crate) fn forwarded_proto(head: &RequestHead) -> &[u8] {
-    head.headers.get(FORWARDED_PROTO).unwrap_or_default()
 }
 
 /// Which weighted cluster the stream's random value picks: the first whose cumulative weight

@@ -24,7 +24,7 @@ pub(crate) use traffic::ANSWERED_AT_ONCE;
 pub use traffic::{Entry, PlanLoad, PlanTraffic};
 
 use crate::distribution::Distribution;
-use control_plane::{ControlPlane, PushSettings};
+use control_plane::{ControlPlane, Objects, PushSettings};
 use proxy_core::head::RequestHead;
 use proxy_core::time::Nanos;
 use scenarios::model::{ConfigSource, Link, Scenario};
@@ -205,6 +205,15 @@ impl Plan {
         let found = self.services.iter().position(|s| *s.info.host == *host)?;
         Some(found as u32)
     }
+}
+
+/// The objects that `scenario` starts with: its topology and its configuration.
+pub fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+    let mut objects = topology::objects(scenario, diagnostics);
+    for source in &scenario.config {
+        objects.apply(&files::config(&scenario.folder, source, diagnostics));
+    }
+    objects
 }
 
 fn is_error(diagnostic: &Diagnostic) -> bool {
