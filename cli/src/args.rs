@@ -75,6 +75,10 @@ pub(crate) struct RunArgs {
     /// scenario's own
     #[arg(long, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
+    /// Leave invalid objects out, each with a warning, as Istio's webhook would; without this they are
+    /// errors
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
     #[arg(long, value_enum, default_value = "event")]
     pub(crate) engine: Engine,
     #[arg(long, value_enum, default_value = "text")]
@@ -112,6 +116,10 @@ pub(crate) struct ConfigArgs {
     /// MeshConfig, as a YAML file
     #[arg(long, value_name = "FILE")]
     pub(crate) mesh_config: Option<PathBuf>,
+    /// Leave invalid objects out, each with a warning, as Istio's webhook would; without this they are
+    /// errors
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 use crate::args::ConfigArgs;
 use control_plane::{
     ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Request, Resources,
+    allow_invalid,
 };
 use source::{Diagnostic, SourceFile};
 use std::path::Path;
@@ -23,6 +24,9 @@ pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> O
         for file in sim::plan::read_sources(path, None, diagnostics) {
             objects.apply(&Objects::read(&file, diagnostics));
         }
+    }
+    if args.allow_invalid {
+        allow_invalid(diagnostics);
     }
     if let Some(path) = &args.mesh_config {
         for file in sim::plan::read_sources(path, None, diagnostics) {

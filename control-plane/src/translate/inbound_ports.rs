@@ -3,6 +3,7 @@
 
 use super::Mesh;
 use super::endpoints::PodIndex;
+use super::scope::Imported;
 use crate::config::{ConnectionPool, Sidecar, merge_levels};
 use crate::kubernetes::Target;
 use crate::model::{Pod, ProxyIdentity};
@@ -28,16 +29,21 @@ pub(super) struct Port {
 }
 
 /// By the number at which the application is called.
-pub(super) fn of(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> BTreeMap<u16, Port> {
+pub(super) fn of(
+    mesh: &Mesh,
+    imported: &Imported,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> BTreeMap<u16, Port> {
     let pod = pods.of(proxy).map(|pod| &**pod);
     let found = mesh.rules.sidecar_for(&proxy.namespace, &proxy.labels);
     let sidecar = found.map(|at| mesh.rules.sidecar(at));
     match sidecar {
         Some(sidecar) if !sidecar.ingress.is_empty() => {
             let origin = found.map(|at| mesh.rules.sidecar_origin(at));
-            of_sidecar(mesh, proxy, pod, sidecar, origin)
+            of_sidecar((mesh, imported), proxy, pod, sidecar, origin)
         }
-        _ => of_services(mesh, proxy, pod, sidecar),
+        _ => of_services((mesh, imported), proxy, pod, sidecar),
     }
 }
 
@@ -65,7 +71,7 @@ fn selecting<'m>(
 }
 
 fn of_services(
-    mesh: &Mesh,
+    (mesh, imported): (&Mesh, &Imported),
     proxy: &ProxyIdentity,
     pod: Option<&Pod>,
     sidecar: Option<&Sidecar>,
@@ -74,7 +80,7 @@ fn of_services(
     for (service, port, target) in selecting(mesh, proxy, pod) {
         ports.entry(target).or_insert_with(|| {
             let stated = sidecar.and_then(|sidecar| sidecar.pool_of(target));
-            let policy = policy(mesh, service, proxy);
+            let policy = policy((mesh, imported), service, proxy);
             Port {
                 protocol: port.protocol,
                 service_port: port.number,
@@ -90,7 +96,7 @@ fn of_services(
 }
 
 fn of_sidecar(
-    mesh: &Mesh,
+    (mesh, imported): (&Mesh, &Imported),
     proxy: &ProxyIdentity,
     pod: Option<&Pod>,
     sidecar: &Sidecar,
@@ -104,7 +110,7 @@ fn of_sidecar(
         let Some(origin) = origin.clone() else {
             continue;
         };
-        let policy = service.and_then(|(service, _, _)| policy(mesh, service, proxy));
+        let policy = service.and_then(|(service, _, _)| policy((mesh, imported), service, proxy));
         ports.entry(number).or_insert_with(|| Port {
             protocol: listener.port.protocol,
             service_port: number,
@@ -129,8 +135,14 @@ fn of_sidecar(
     ports
 }
 
-/// The DestinationRule for all clients of `service`, if it has a policy.
-fn policy<'m>(mesh: &'m Mesh, service: &Service, proxy: &ProxyIdentity) -> Option<&'m Policy> {
+/// The DestinationRule for all clients of `service`, if it has a policy. Of services that the proxy
+/// does not see itself, its own included, it knows none.
+fn policy<'m>(
+    (mesh, imported): (&'m Mesh, &Imported),
+    service: &Service,
+    proxy: &ProxyIdentity,
+) -> Option<&'m Policy> {
+    imported.by_host.get(&service.host)?;
     let policy = mesh.rules.policies.of(&proxy.namespace, &[], service)?;
     policy.policy.is_some().then_some(policy)
 }
