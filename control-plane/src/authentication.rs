@@ -1,15 +1,16 @@
 //! Which mutual TLS and whose tokens a workload accepts (Istio
 //! `pilot/pkg/security/authn/policy_applier.go`).
 
-use crate::config::{Labels, MutualTls, PeerAuthentication, has_labels};
+use crate::config::{Labels, MeshConfig, MutualTls, PeerAuthentication, has_labels};
 use crate::object::{Body, Object};
-use crate::rules::ROOT_NAMESPACE;
 use proxy_core::xds::{ConfigRef, JwtProvider, Name};
 use std::sync::Arc;
 
 /// All authentication policies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Authentication {
+    /// The root namespace.
+    root: Name,
     /// PeerAuthentications, oldest first, each with its namespace.
     policies: Vec<(Name, PeerAuthentication)>,
     /// RequestAuthentications, oldest first.
@@ -17,6 +18,13 @@ pub(crate) struct Authentication {
 }
 
 impl Authentication {
+    pub(crate) fn new(mesh: &MeshConfig) -> Authentication {
+        Authentication {
+            root: mesh.root_namespace.clone(),
+            ..Authentication::default()
+        }
+    }
+
     pub(crate) fn add(&mut self, namespace: &Name, policy: &PeerAuthentication) {
         self.policies.push((namespace.clone(), policy.clone()));
     }
@@ -35,7 +43,7 @@ impl Authentication {
             };
             if policy
                 .target
-                .covers(&object.reference.namespace, namespace, labels)
+                .covers(&object.reference.namespace, &self.root, (namespace, labels))
             {
                 providers.extend(policy.providers.iter().map(|(provider, line)| JwtProvider {
                     origin: Some(ConfigRef {
@@ -58,7 +66,7 @@ impl Authentication {
             whole.and_then(|(_, policy)| policy.mode)
         };
         of(namespace)
-            .or_else(|| of(ROOT_NAMESPACE))
+            .or_else(|| of(&self.root))
             .unwrap_or(MutualTls::Permissive)
     }
 
@@ -67,7 +75,7 @@ impl Authentication {
         let mut policies = self.policies.iter();
         let found = policies.find(|(of, policy)| {
             **of == *namespace
-                && namespace != ROOT_NAMESPACE
+                && *namespace != *self.root
                 && !policy.selector.is_empty()
                 && has_labels(labels, &policy.selector)
         });

@@ -2,7 +2,7 @@
 
 use crate::config::{
     AccessRule, Attribute, AttributeKey, AuthorizationAction, AuthorizationPolicy, Labels,
-    parse_range,
+    MeshConfig, parse_range,
 };
 use crate::object::{Body, Object};
 use proxy_core::xds::{
@@ -14,6 +14,10 @@ use std::sync::Arc;
 /// All AuthorizationPolicies, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Authorization {
+    /// The root namespace.
+    root: Name,
+    /// The mesh's own, and its aliases.
+    trust_domains: Vec<Name>,
     policies: Vec<Arc<Object>>,
 }
 
@@ -25,6 +29,16 @@ pub(crate) enum Level {
 }
 
 impl Authorization {
+    pub(crate) fn new(mesh: &MeshConfig) -> Authorization {
+        let own = std::iter::once(&mesh.trust_domain);
+        let trust_domains = own.chain(&mesh.trust_domain_aliases);
+        Authorization {
+            root: mesh.root_namespace.clone(),
+            trust_domains: trust_domains.cloned().collect(),
+            policies: Vec::new(),
+        }
+    }
+
     pub(crate) fn add(&mut self, object: &Arc<Object>) {
         self.policies.push(Arc::clone(object));
     }
@@ -38,7 +52,8 @@ impl Authorization {
                 continue;
             };
             let own = &object.reference.namespace;
-            if policy.dry_run || !policy.target.covers(own, namespace, labels) {
+            let covers = policy.target.covers(own, &self.root, (namespace, labels));
+            if policy.dry_run || !covers {
                 continue;
             }
             let (filter, action) = match &policy.action {
@@ -51,7 +66,9 @@ impl Authorization {
                 action,
                 policies: Vec::new(),
             });
-            filter.policies.extend(policies_of(object, policy, level));
+            filter
+                .policies
+                .extend(self.policies_of(object, policy, level));
         }
         let mut filters: Vec<Rbac> = [custom, deny, allow].into_iter().flatten().collect();
         for filter in &mut filters {
@@ -59,50 +76,57 @@ impl Authorization {
         }
         filters
     }
-}
 
-/// One for each rule that can be asked at that level.
-fn policies_of(object: &Object, policy: &AuthorizationPolicy, level: Level) -> Vec<RbacPolicy> {
-    let reference = &object.reference;
-    let name = |rule: usize| -> Name {
-        let (namespace, name) = (&reference.namespace, &reference.name);
-        let plain = format!("ns[{namespace}]-policy[{name}]-rule[{rule}]");
-        match &policy.action {
-            // Nobody is there to be asked.
-            AuthorizationAction::Custom(provider) => {
-                format!("istio-ext-authz-{provider}-{plain}-deny-due-to-bad-CUSTOM-action").into()
+    /// One for each rule that can be asked at that level.
+    fn policies_of(
+        &self,
+        object: &Object,
+        policy: &AuthorizationPolicy,
+        level: Level,
+    ) -> Vec<RbacPolicy> {
+        let reference = &object.reference;
+        let name = |rule: usize| -> Name {
+            let (namespace, name) = (&reference.namespace, &reference.name);
+            let plain = format!("ns[{namespace}]-policy[{name}]-rule[{rule}]");
+            match &policy.action {
+                // Nobody is there to be asked.
+                AuthorizationAction::Custom(provider) => {
+                    format!("istio-ext-authz-{provider}-{plain}-deny-due-to-bad-CUSTOM-action")
+                        .into()
+                }
+                _ => plain.into(),
             }
-            _ => plain.into(),
+        };
+        if policy.rules.is_empty() {
+            let never = || vec![Condition::Not(Box::new(Condition::Any))];
+            return vec![RbacPolicy {
+                name: name(0),
+                permissions: never(),
+                principals: never(),
+                origin: Some(object.origin()),
+            }];
         }
-    };
-    if policy.rules.is_empty() {
-        let never = || vec![Condition::Not(Box::new(Condition::Any))];
-        return vec![RbacPolicy {
-            name: name(0),
-            permissions: never(),
-            principals: never(),
-            origin: Some(object.origin()),
-        }];
+        let translation = Translation {
+            namespace: &reference.namespace,
+            level,
+            strict: policy.action == AuthorizationAction::Allow,
+            trust_domains: &self.trust_domains,
+        };
+        let rules = policy.rules.iter().enumerate();
+        let made = rules.filter_map(|(number, rule)| {
+            let (permissions, principals) = translation.rule(rule)?;
+            Some(RbacPolicy {
+                name: name(number),
+                permissions,
+                principals,
+                origin: Some(ConfigRef {
+                    line: rule.line,
+                    ..object.origin()
+                }),
+            })
+        });
+        made.collect()
     }
-    let translation = Translation {
-        namespace: &reference.namespace,
-        level,
-        strict: policy.action == AuthorizationAction::Allow,
-    };
-    let rules = policy.rules.iter().enumerate();
-    let made = rules.filter_map(|(number, rule)| {
-        let (permissions, principals) = translation.rule(rule)?;
-        Some(RbacPolicy {
-            name: name(number),
-            permissions,
-            principals,
-            origin: Some(ConfigRef {
-                line: rule.line,
-                ..object.origin()
-            }),
-        })
-    });
-    made.collect()
 }
 
 /// How the rules of one policy become conditions.
@@ -113,6 +137,7 @@ struct Translation<'a> {
     /// A rule that asks what cannot be answered is left out, so that less is allowed; otherwise only
     /// that question is, so that more is denied.
     strict: bool,
+    trust_domains: &'a [Name],
 }
 
 impl Translation<'_> {
@@ -173,8 +198,59 @@ impl Translation<'_> {
             AttributeKey::Audiences => claim(&["aud".into()]),
             AttributeKey::Presenter => claim(&["azp".into()]),
             AttributeKey::Claim(path) => claim(path),
+            AttributeKey::Principal | AttributeKey::TrustDomain => {
+                let mut meant: Vec<Name> = Vec::new();
+                for value in values {
+                    for value in self.with_aliases(key, value) {
+                        if !meant.contains(&value) {
+                            meant.push(value);
+                        }
+                    }
+                }
+                Condition::Or(meant.iter().map(|value| self.one(key, value)).collect())
+            }
             _ => Condition::Or(values.iter().map(|value| self.one(key, value)).collect()),
         }
+    }
+
+    /// A principal or trust domain as it is, or in all trust domains if it is of one of the mesh's;
+    /// in principals `cluster.local` stands for those too (Istio `pilot/pkg/security/trustdomain`).
+    fn with_aliases(&self, key: &AttributeKey, value: &Name) -> Vec<Name> {
+        let domains = self.trust_domains;
+        let kept = || vec![value.clone()];
+        if *key == AttributeKey::TrustDomain {
+            return match domains.contains(value) {
+                true => domains.to_vec(),
+                false => kept(),
+            };
+        }
+        let Some((domain, identity)) = value.split_once('/') else {
+            return kept();
+        };
+        let ends = |text: &str, pattern: &str| {
+            let end = pattern.strip_prefix('*');
+            end.is_some_and(|end| text.ends_with(end))
+        };
+        let starts = |text: &str, pattern: &str| {
+            let start = pattern.strip_suffix('*');
+            start.is_some_and(|start| text.starts_with(start))
+        };
+        let is_own = |own: &Name| {
+            domain == &**own
+                || ends(domain, own)
+                || ends(own, domain)
+                || starts(domain, own)
+                || starts(own, domain)
+        };
+        let enforced = domain != "*" && identity.matches('/').count() == 3;
+        if !enforced || (domain != "cluster.local" && !domains.iter().any(is_own)) {
+            return kept();
+        }
+        let of = |own: &Name| match ends(own, domain) {
+            true => value.clone(),
+            false => format!("{own}/{identity}").into(),
+        };
+        domains.iter().map(of).collect()
     }
 
     fn one(&self, key: &AttributeKey, value: &Name) -> Condition {

@@ -9,10 +9,12 @@ use crate::kubernetes::{Ingress, IngressMatch, IngressPath, IngressPort};
 use crate::names::service_host;
 use crate::object::{Body, Object};
 use crate::objects::Objects;
-use crate::rules::ROOT_NAMESPACE;
 use proxy_core::xds::{Name, PathMatch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Where those of the Gateways stand, whatever the root namespace is.
+const NAMESPACE: &str = "istio-system";
 
 /// The Gateways and VirtualServices that stand for the Ingresses which Istio serves.
 pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
@@ -39,8 +41,11 @@ pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
 
 /// Whether Istio acts for an Ingress: by its class, or without one where the mesh says so.
 pub(crate) fn is_served(objects: &Objects, mesh: &MeshConfig, ingress: &Ingress) -> bool {
+    if mesh.ingress.mode == IngressMode::Off {
+        return false;
+    }
     if let Some(class) = &ingress.class_annotation {
-        return mesh.ingress.mode != IngressMode::Off && *class == mesh.ingress.class;
+        return *class == mesh.ingress.class;
     }
     let class = ingress.class_name.as_ref();
     match class.and_then(|class| objects.ingress_class(class)) {
@@ -86,7 +91,7 @@ fn gateway(object: &Object, ingress: &Ingress, mesh: &MeshConfig) -> Object {
         servers: secure.chain([plain]).collect(),
         bound_to: None,
     });
-    object.stand_in("Gateway", ROOT_NAMESPACE, &gateway_of(object), body)
+    object.stand_in("Gateway", NAMESPACE, &gateway_of(object), body)
 }
 
 /// One for each host, of the oldest Ingress that has a rule for it, with the rules of all.
@@ -105,7 +110,7 @@ fn virtual_services(objects: &Objects, served: &[(&Object, &Ingress)]) -> Vec<Ob
             text,
             span: first.span.clone(),
         };
-        let gateway = format!("{ROOT_NAMESPACE}/{}", gateway_of(owner));
+        let gateway = format!("{NAMESPACE}/{}", gateway_of(owner));
         let reference = &owner.reference;
         let name = format!("{}-{}-{SUFFIX}", host.replace('.', "-"), reference.name);
         let routes = paths.iter();
@@ -117,7 +122,7 @@ fn virtual_services(objects: &Objects, served: &[(&Object, &Ingress)]) -> Vec<Ob
                 .collect(),
             tls: Vec::new(),
             tcp: Vec::new(),
-            export_to: ExportTo::Everyone,
+            export_to: ExportTo::Unstated,
             semantics: Semantics::Istio,
         });
         Some(owner.stand_in("VirtualService", &reference.namespace, &name, body))

@@ -16,6 +16,8 @@ pub struct Workload {
     /// Of its pods.
     pub labels: Vec<(Name, Name)>,
     pub service_account: Name,
+    /// Of the mesh.
+    pub trust_domain: Name,
     pub proxy: ProxyKind,
     pub container_ports: Vec<(Name, u16)>,
     /// `REGION/ZONE`; empty if unknown.
@@ -45,6 +47,8 @@ pub struct Pod {
     pub container_ports: Vec<(Name, u16)>,
     pub locality: Name,
     pub service_account: Name,
+    /// Of the mesh.
+    pub trust_domain: Name,
     pub proxy: ProxyKind,
     pub ready: bool,
     pub terminating: bool,
@@ -66,6 +70,7 @@ impl Workload {
             container_ports: self.container_ports.clone(),
             locality: stated_locality(&self.labels).unwrap_or_else(found),
             service_account: self.service_account.clone(),
+            trust_domain: self.trust_domain.clone(),
             proxy: self.proxy,
             ready: true,
             terminating: false,
@@ -93,8 +98,9 @@ impl Pod {
 
     /// Who it is to others, by its service account: the URI of its certificate (SPIFFE).
     pub fn principal(&self) -> Name {
-        let (namespace, account) = (&self.namespace, &self.service_account);
-        format!("spiffe://cluster.local/ns/{namespace}/sa/{account}").into()
+        let (domain, namespace, account) =
+            (&self.trust_domain, &self.namespace, &self.service_account);
+        format!("spiffe://{domain}/ns/{namespace}/sa/{account}").into()
     }
 
     /// Whether clients in the mesh speak Istio's mutual TLS to it.

@@ -233,7 +233,11 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
             &object_labels,
             diagnostics,
         )?),
-        "WorkloadEntry" => Body::WorkloadEntry(WorkloadEntry::read_object(spec, diagnostics)?),
+        "WorkloadEntry" => Body::WorkloadEntry(WorkloadEntry::read_object(
+            spec,
+            &object_labels,
+            diagnostics,
+        )?),
         "Service" => Body::Service(KubernetesService::read(
             spec,
             &annotations,

@@ -41,6 +41,14 @@ const RULE_KINDS: [&str; 6] = [
     "Sidecar",
 ];
 
+/// Istio's `IgnoredNamespaces`.
+const NEVER_INJECTED: [&str; 4] = [
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "local-path-storage",
+];
+
 /// Names one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectRef {
@@ -307,11 +315,42 @@ impl Objects {
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         self.store
             .registry
-            .get_or_init(|| Arc::new(Registry::new(self)))
+            .get_or_init(|| Arc::new(Registry::new(&self.discovered())))
     }
 
-    /// Whether the namespace's label turns injection on; `None` if it does not say.
+    /// What Istio looks at: without the namespaces that its `discoverySelectors` leave out.
+    pub(crate) fn discovered(&self) -> Objects {
+        let mesh = self.mesh_config();
+        if mesh.discovery.is_empty() {
+            return self.clone();
+        }
+        let selected = |namespace: &Name| {
+            let object = self.find("Namespace", "", namespace);
+            let labels = object.map_or(&[][..], |object| &object.labels);
+            let mut selectors = mesh.discovery.iter();
+            selectors.any(|selector| selector.matches(namespace, labels))
+        };
+        let wanted = |reference: &ObjectRef| {
+            // Its own configuration is not found that way.
+            let everywhere = reference.namespace.is_empty() || &*reference.kind == "ConfigMap";
+            everywhere || selected(&reference.namespace)
+        };
+        let store = Store {
+            items: self.store.items.retained(wanted),
+            applied: self.store.applied,
+            ..Store::default()
+        };
+        Objects {
+            store: Arc::new(store),
+        }
+    }
+
+    /// Whether the namespace's label turns injection on, as nothing does in those of Kubernetes
+    /// itself; `None` if it does not say.
     fn injection(&self, namespace: &str) -> Option<bool> {
+        if NEVER_INJECTED.contains(&namespace) {
+            return Some(false);
+        }
         let labels = &self.find("Namespace", "", namespace)?.labels;
         match label(labels, "istio-injection") {
             Some(value) => Some(&**value == "enabled"),
@@ -328,6 +367,7 @@ impl Objects {
                 _ => None,
             });
         let nodes: Vec<Name> = nodes.collect();
+        let trust_domain = self.mesh_config().trust_domain;
         let mut workloads: Vec<Workload> = self
             .iter()
             .filter_map(|object| match &object.body {
@@ -346,6 +386,7 @@ impl Objects {
                     replicas,
                     labels: template.labels.clone(),
                     service_account: template.service_account.clone(),
+                    trust_domain: trust_domain.clone(),
                     proxy: template
                         .injection
                         .proxy(self.injection(&reference.namespace)),
@@ -363,15 +404,19 @@ impl Objects {
     /// two have the same address.
     pub fn pods(&self) -> Vec<Pod> {
         let mut pods: Vec<Pod> = Vec::new();
+        let trust_domain = self.mesh_config().trust_domain;
         let mut taken = BTreeSet::new();
         let mut owners = BTreeSet::new();
         for object in self.iter() {
             if let Body::Pod(pod) = &object.body {
                 let reference = &object.reference;
-                pods.push(self.listed_pod(reference, pod));
-                taken.extend(pod.ip);
                 let owner = pod.owner.clone();
                 owners.extend(owner.map(|owner| (reference.namespace.clone(), owner)));
+                if pod.finished {
+                    continue;
+                }
+                pods.push(self.listed_pod(reference, pod, &trust_domain));
+                taken.extend(pod.ip);
             }
         }
         let listed = pods.len();
@@ -392,7 +437,7 @@ impl Objects {
         pods
     }
 
-    fn listed_pod(&self, reference: &ObjectRef, pod: &PodObject) -> Pod {
+    fn listed_pod(&self, reference: &ObjectRef, pod: &PodObject, trust_domain: &Name) -> Pod {
         let template = &pod.template;
         let (workload, ordinal) = match (&pod.owner, reference.name.rsplit_once('-')) {
             (Some(owner), None) => (owner.clone(), 0),
@@ -424,6 +469,7 @@ impl Objects {
             container_ports: template.container_ports.clone(),
             locality: stated_locality(&template.labels).unwrap_or_else(found),
             service_account: template.service_account.clone(),
+            trust_domain: trust_domain.clone(),
             proxy,
             ready: pod.ready,
             terminating: pod.terminating,

@@ -1,12 +1,11 @@
 //! DestinationRules, and which of them holds for whom.
 
 use crate::config::{
-    DestinationRule, ExportTo, Labels, LoadBalancer, Subset, TrafficPolicy, has_labels,
+    DestinationRule, ExportTo, Labels, LoadBalancer, MeshConfig, Subset, TrafficPolicy, has_labels,
 };
 use crate::names::{by_specificity, full_name, is_wildcard, is_within};
 use crate::object::{Body, Object};
 use crate::registry::Service;
-use crate::rules::ROOT_NAMESPACE;
 use proxy_core::xds::{ConfigRef, Name};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +42,10 @@ impl Policy {
 /// All DestinationRules, by namespace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policies {
+    /// The root namespace.
+    root: Name,
+    /// Those that do not say whom they are for are for their own namespace.
+    private: bool,
     by_namespace: BTreeMap<Name, Arc<PoliciesOfNamespace>>,
 }
 
@@ -54,11 +57,20 @@ struct PoliciesOfNamespace {
 }
 
 impl Policies {
+    pub(crate) fn new(mesh: &MeshConfig) -> Policies {
+        Policies {
+            root: mesh.root_namespace.clone(),
+            // Of the other defaults Istio makes nothing.
+            private: mesh.exports.destination_rules.iter().any(|of| &**of == "."),
+            by_namespace: BTreeMap::new(),
+        }
+    }
+
     /// Adds a rule that is younger than all before.
     pub(crate) fn add(&mut self, object: &Object, rule: &DestinationRule) {
         let namespace = object.reference.namespace.clone();
         let of_namespace = self.by_namespace.entry(namespace).or_default();
-        Arc::make_mut(of_namespace).add(object, rule);
+        Arc::make_mut(of_namespace).add(object, rule, self.private);
     }
 
     /// To be done when all are added.
@@ -74,7 +86,7 @@ impl Policies {
         let mut renewed = PoliciesOfNamespace::default();
         for object in objects {
             if let Body::DestinationRule(rule) = &object.body {
-                renewed.add(object, rule);
+                renewed.add(object, rule, self.private);
             }
         }
         renewed.index_wildcards();
@@ -106,7 +118,7 @@ impl Policies {
     ) -> Option<&Arc<Policy>> {
         let exported = |policy: &Policy| policy.export_to.shows(namespace);
         let others = |policy: &Policy| exported(policy) && policy.selector.is_none();
-        if namespace != ROOT_NAMESPACE
+        if *namespace != *self.root
             && let Some(found) = self.policies_in(namespace, &service.host, exported)
         {
             // The most specific host decides, even if its rules are for other pods only.
@@ -116,7 +128,7 @@ impl Policies {
             });
             return selected.or_else(|| found.iter().rev().find(|policy| others(policy)));
         }
-        [&*service.namespace, ROOT_NAMESPACE]
+        [&*service.namespace, &*self.root]
             .into_iter()
             .find_map(|of| self.policies_in(of, &service.host, others))
             .and_then(|found| found.iter().rev().find(|policy| others(policy)))
@@ -156,12 +168,17 @@ impl Policies {
 }
 
 impl PoliciesOfNamespace {
-    fn add(&mut self, object: &Object, rule: &DestinationRule) {
+    fn add(&mut self, object: &Object, rule: &DestinationRule, private: bool) {
         let namespace = &object.reference.namespace;
+        let default = match private {
+            true => &[".".into()][..],
+            false => &[],
+        };
+        let export_to = rule.export_to.or(default, namespace);
         let host = full_name(&rule.host.text, namespace);
         let list = self.by_host.entry(host).or_default();
         let same = list.iter_mut().find(|older| {
-            older.selector == rule.workload_selector && includes(&rule.export_to, &older.export_to)
+            older.selector == rule.workload_selector && includes(&export_to, &older.export_to)
         });
         match same {
             Some(older) => {
@@ -178,7 +195,7 @@ impl PoliciesOfNamespace {
             None => list.push(Arc::new(Policy {
                 policy: rule.policy.clone(),
                 subsets: rule.subsets.clone(),
-                export_to: rule.export_to.clone(),
+                export_to,
                 selector: rule.workload_selector.clone(),
                 origin: object.origin(),
             })),
@@ -195,7 +212,7 @@ impl PoliciesOfNamespace {
 /// Whether `newer` shows an object to everybody that `older` shows it to.
 fn includes(newer: &ExportTo, older: &ExportTo) -> bool {
     match (newer, older) {
-        (ExportTo::Everyone, ExportTo::Everyone) => true,
+        (ExportTo::Unstated, ExportTo::Unstated) | (ExportTo::Everyone, ExportTo::Everyone) => true,
         (ExportTo::Namespaces(newer), ExportTo::Namespaces(older)) => {
             older.iter().all(|name| newer.contains(name))
         }

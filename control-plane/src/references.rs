@@ -255,7 +255,8 @@ fn check_port(service: &Service, to: &Destination, diagnostics: &mut Vec<Diagnos
     let Some(port) = to.port else {
         return;
     };
-    if service.port(port).is_none() {
+    // An alias has the ports of what it means.
+    if service.port(port).is_none() && service.alias_of.is_none() {
         let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
         diagnostics.push(
             Diagnostic::error(format!("{} has no port {port}", service.host))

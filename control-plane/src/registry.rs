@@ -7,9 +7,10 @@ pub(crate) use service::{
 };
 
 use crate::config::{
-    ExportTo, Labels, Location, Resolution, ServiceEntry, WorkloadEntry, has_labels,
+    Labels, LocalitySetting, Location, PriorityLabel, Resolution, ServiceEntry, WorkloadEntry,
+    has_labels,
 };
-use crate::kubernetes::{ClusterIp, EndpointSubset, KubernetesService, Target};
+use crate::kubernetes::{ClusterIp, Distribution, EndpointSubset, KubernetesService, Target};
 use crate::model::service_address;
 use crate::names::{DOMAIN, service_host};
 use crate::object::{Body, Object};
@@ -29,21 +30,28 @@ pub(crate) struct Registry {
     by_host: BTreeMap<Name, Vec<usize>>,
     /// Those that ServiceEntries list.
     listed: BTreeSet<IpAddr>,
+    /// Some service prefers endpoints by where they are.
+    pub(crate) prefers_near: bool,
 }
 
 impl Registry {
     pub(crate) fn new(objects: &Objects) -> Registry {
-        let mut services = Vec::new();
-        let mut endpoints: BTreeMap<(Name, Name), Vec<EndpointSubset>> = BTreeMap::new();
+        let exports = objects.mesh_config().exports.services;
+        let mut services: Vec<Arc<Service>> = Vec::new();
+        let mut endpoints = OfServices::new();
+        let mut slices = OfServices::new();
         let mut taken = BTreeSet::new();
         let mut workloads = Workloads::new();
         for object in objects.iter() {
             let namespace = &object.reference.namespace;
             match &object.body {
-                Body::Endpoints(found) => endpoints
-                    .entry((namespace.clone(), found.service.clone()))
-                    .or_default()
-                    .extend(found.subsets.iter().cloned()),
+                Body::Endpoints(found) => match found.slice {
+                    true => &mut slices,
+                    false => &mut endpoints,
+                }
+                .entry((namespace.clone(), found.service.clone()))
+                .or_default()
+                .extend(found.subsets.iter().cloned()),
                 Body::WorkloadEntry(entry) => {
                     workloads.entry(namespace.clone()).or_default().push(entry);
                 }
@@ -55,18 +63,36 @@ impl Registry {
                 _ => {}
             }
         }
+        // In place of the Endpoints.
+        endpoints.append(&mut slices);
+        let distribution = |stated: Option<Distribution>, namespace: &str| {
+            let of_namespace = || annotated(objects.find("Namespace", "", namespace)?);
+            stated.or_else(of_namespace).and_then(near)
+        };
         for object in objects.iter() {
+            let namespace = &object.reference.namespace;
             match &object.body {
                 Body::Service(service) => {
                     let of = (&**object, service);
-                    let service = from_kubernetes(of, &mut endpoints, &mut taken, &workloads);
-                    services.extend(service.map(Arc::new));
+                    let near = distribution(service.distribution, namespace);
+                    let made = from_kubernetes(of, &mut endpoints, &mut taken, &workloads);
+                    services.push(Arc::new(Service { near, ..made }));
                 }
-                Body::ServiceEntry(entry) => from_entry(object, entry, &mut services, &workloads),
+                Body::ServiceEntry(entry) => {
+                    let near = distribution(annotated(object), namespace);
+                    from_entry((&**object, entry), near.as_ref(), &mut services, &workloads);
+                }
                 _ => {}
             }
         }
+        if !exports.is_empty() {
+            for service in &mut services {
+                let service = Arc::make_mut(service);
+                service.export_to = service.export_to.or(&exports, &service.namespace);
+            }
+        }
         pool(&mut services);
+        name_aliases(&mut services);
         let key = |service: &Service| format!("{}.{}", service.name, service.namespace);
         services.sort_by_cached_key(|service| (service.age.clone(), key(service)));
         let mut by_host: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
@@ -77,6 +103,7 @@ impl Registry {
         let listed = listed.filter_map(|entry| entry.address.text.parse().ok());
         Registry {
             listed: listed.collect(),
+            prefers_near: services.iter().any(|service| service.near.is_some()),
             services,
             by_host,
         }
@@ -113,7 +140,7 @@ impl Registry {
             let services = self.services.iter();
             services.filter(|service| service.export_to.shows(namespace))
         };
-        let everyone = |service: &&Arc<Service>| service.export_to == ExportTo::Everyone;
+        let everyone = |service: &&Arc<Service>| service.export_to.is_everyone();
         shown()
             .filter(|service| !everyone(service))
             .chain(shown().filter(everyone))
@@ -138,8 +165,18 @@ impl Registry {
             .or_else(|| visible().next())
     }
 
-    /// By any name an application may use.
+    /// By any name an application may use, those of other services included.
     pub(crate) fn find_for_client(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        let found = self.find_named(host, namespace)?;
+        if found.alias_of.is_none() {
+            return Some(found);
+        }
+        let mut services = self.services.iter();
+        let meant = services.find(|service| service.aliases.contains(&found.host))?;
+        self.visible(&meant.host, namespace)
+    }
+
+    fn find_named(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
         let host = host.to_ascii_lowercase();
         let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if let Ok(ip) = bracketed.unwrap_or(&host).parse::<IpAddr>() {
@@ -166,17 +203,15 @@ impl Registry {
 
 fn from_kubernetes(
     (object, service): (&Object, &KubernetesService),
-    endpoints: &mut BTreeMap<(Name, Name), Vec<EndpointSubset>>,
+    endpoints: &mut OfServices,
     taken: &mut BTreeSet<IpAddr>,
     workloads: &Workloads<'_>,
-) -> Option<Service> {
-    if service.external_name.is_some() {
-        return None;
-    }
+) -> Service {
     let name = object.reference.name.clone();
     let namespace = object.reference.namespace.clone();
     let host = service_host(&name, &namespace);
     let ip = match service.cluster_ip {
+        _ if service.external_name.is_some() => None,
         ClusterIp::Given(ip) => Some(ip),
         ClusterIp::Headless => None,
         ClusterIp::Unknown => {
@@ -190,23 +225,24 @@ fn from_kubernetes(
         target: port.target.clone(),
         protocol: port.protocol,
     });
-    let selector = (!service.selector.is_empty()).then(|| service.selector.clone());
+    let selects = !service.selector.is_empty() && service.external_name.is_none();
+    let selector = selects.then(|| service.selector.clone());
     let endpoint_objects = match selector {
         Some(_) => Vec::new(),
         None => endpoints
             .remove(&(namespace.clone(), name.clone()))
             .unwrap_or_default(),
     };
-    Some(Service {
+    Service {
         ports: ports.collect(),
         address: ip.map(|ip| Address {
             text: ip.to_string().into(),
             ip,
             prefix: None,
         }),
-        discovery: match ip {
-            Some(_) => ServiceDiscovery::Listed,
-            None => ServiceDiscovery::Passthrough,
+        discovery: match (ip, &service.external_name) {
+            (None, None) => ServiceDiscovery::Passthrough,
+            _ => ServiceDiscovery::Listed,
         },
         listed: match (&selector, ip) {
             (Some(selector), Some(_)) => selected(workloads, &namespace, selector),
@@ -215,6 +251,10 @@ fn from_kubernetes(
         selector,
         pooled: Vec::new(),
         endpoint_objects,
+        publishes_unready: service.publishes_unready,
+        near: None,
+        alias_of: service.external_name.clone(),
+        aliases: Vec::new(),
         external: false,
         kubernetes: true,
         export_to: service.export_to.clone(),
@@ -224,7 +264,77 @@ fn from_kubernetes(
         host,
         namespace,
         name,
+    }
+}
+
+/// Tells services by which other names they are called, following names of names. What leads to
+/// itself is nobody's name.
+fn name_aliases(services: &mut [Arc<Service>]) {
+    let mut targets: BTreeMap<Name, Name> = BTreeMap::new();
+    let mut all: Vec<(Name, Name)> = Vec::new();
+    for service in services.iter() {
+        if let Some(target) = &service.alias_of {
+            targets.insert(service.host.clone(), target.clone());
+            all.push((service.namespace.clone(), service.host.clone()));
+        }
+    }
+    all.sort();
+    let mut aliases: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
+    for (_, alias) in all {
+        if let Some(meant) = end_of(&targets, &alias) {
+            aliases.entry(meant.clone()).or_default().push(alias);
+        }
+    }
+    for service in services {
+        if let Some(names) = aliases.get(&service.host) {
+            Arc::make_mut(service).aliases.clone_from(names);
+        }
+    }
+}
+
+/// Where a chain of names ends; `None`: nowhere.
+fn end_of<'t>(targets: &'t BTreeMap<Name, Name>, alias: &'t Name) -> Option<&'t Name> {
+    let chain = std::iter::successors(Some(alias), |name| targets.get(*name));
+    chain
+        .take(targets.len() + 1)
+        .find(|name| !targets.contains_key(*name))
+}
+
+/// What is listed, by namespace and Service.
+type OfServices = BTreeMap<(Name, Name), Vec<EndpointSubset>>;
+
+/// What `distribution` means (Istio `GetEffectiveLbSetting`); `None`: what the mesh says.
+/// Nodes are not told apart.
+fn near(distribution: Distribution) -> Option<LocalitySetting> {
+    let labels = [
+        "topology.istio.io/network",
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+        "topology.istio.io/subzone",
+    ];
+    let counts = match distribution {
+        Distribution::Any => return None,
+        Distribution::PreferSameZone => 3,
+        Distribution::PreferSameNode => 4,
+    };
+    let label = |key: &&str| PriorityLabel {
+        key: (*key).into(),
+        value: None,
+    };
+    Some(LocalitySetting {
+        failover_priority: labels[..counts].iter().map(label).collect(),
+        ..LocalitySetting::default()
     })
+}
+
+const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+/// What an annotation says of the traffic to a service.
+fn annotated(object: &Object) -> Option<Distribution> {
+    let stated = object
+        .document
+        .at(&["metadata", "annotations", DISTRIBUTION])?;
+    Distribution::of_annotation(stated.as_scalar()?)
 }
 
 /// The WorkloadEntries, by namespace.
@@ -240,8 +350,8 @@ fn selected(workloads: &Workloads<'_>, namespace: &Name, selector: &Labels) -> V
 }
 
 fn from_entry(
-    object: &Object,
-    entry: &ServiceEntry,
+    (object, entry): (&Object, &ServiceEntry),
+    near: Option<&LocalitySetting>,
     services: &mut Vec<Arc<Service>>,
     workloads: &Workloads<'_>,
 ) {
@@ -285,6 +395,10 @@ fn from_entry(
                 listed: listed.clone(),
                 pooled: Vec::new(),
                 endpoint_objects: Vec::new(),
+                publishes_unready: false,
+                near: near.cloned(),
+                alias_of: None,
+                aliases: Vec::new(),
                 external: entry.location == Location::External,
                 kubernetes: false,
                 export_to: entry.export_to.clone(),

@@ -4,8 +4,8 @@
 use crate::authentication::Authentication;
 use crate::authorization::Authorization;
 use crate::config::{
-    ExportTo, Gateway, HttpAction, HttpRoute, Semantics, Sidecar, TrafficPolicy, VirtualService,
-    delegated, has_labels,
+    DefaultExports, ExportTo, Gateway, HttpAction, HttpRoute, Semantics, Sidecar, TrafficPolicy,
+    VirtualService, delegated, has_labels,
 };
 use crate::ingress;
 use crate::names::{full_name, gateway_name};
@@ -17,9 +17,6 @@ use proxy_core::xds::{ConfigRef, Name};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Where rules for everybody live.
-pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
-
 /// A VirtualService with its names resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct VirtualServiceRule {
@@ -29,6 +26,7 @@ pub(crate) struct VirtualServiceRule {
     pub(crate) hosts: Vec<Name>,
     /// `mesh`, `NAMESPACE/NAME`.
     pub(crate) gateways: Vec<Name>,
+    pub(crate) export_to: ExportTo,
 }
 
 /// A Gateway.
@@ -42,6 +40,9 @@ pub(crate) struct GatewayRule {
 /// All rules.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
+    /// Where rules for everybody live.
+    root: Name,
+    exports: DefaultExports,
     /// Oldest first.
     pub(crate) virtual_services: Vec<Arc<VirtualServiceRule>>,
     pub(crate) gateways: Vec<GatewayRule>,
@@ -58,7 +59,11 @@ pub(crate) struct Rules {
 
 impl VirtualServiceRule {
     /// `None` for any other kind.
-    fn new(objects: &Objects, object: &Arc<Object>) -> Option<VirtualServiceRule> {
+    fn new(
+        objects: &Objects,
+        object: &Arc<Object>,
+        exports: &DefaultExports,
+    ) -> Option<VirtualServiceRule> {
         let Body::VirtualService(spec) = &object.body else {
             return None;
         };
@@ -69,7 +74,8 @@ impl VirtualServiceRule {
             .collect();
         let hosts = spec.hosts.iter();
         Some(VirtualServiceRule {
-            delegated: with_delegates(objects, spec, namespace),
+            delegated: with_delegates(objects, spec, namespace, exports),
+            export_to: spec.export_to.or(&exports.virtual_services, namespace),
             object: Arc::clone(object),
             hosts: hosts.map(|host| full_name(&host.text, namespace)).collect(),
             gateways: match gateways.is_empty() {
@@ -89,7 +95,7 @@ impl VirtualServiceRule {
         order(&self.object) == order(&other.object)
             && self.hosts == other.hosts
             && self.gateways == other.gateways
-            && own.export_to == others.export_to
+            && self.export_to == other.export_to
             && own.semantics == others.semantics
             && own.tls == others.tls
             && own.tcp == others.tcp
@@ -179,12 +185,20 @@ impl Rules {
             .chain(&of_ingresses)
             .collect();
         sorted.sort_by_key(|object| order(object));
-        let mut rules = Rules::default();
+        let mesh = objects.mesh_config();
+        let mut rules = Rules {
+            authentication: Authentication::new(&mesh),
+            authorization: Authorization::new(&mesh),
+            policies: Policies::new(&mesh),
+            root: mesh.root_namespace,
+            exports: mesh.exports,
+            ..Rules::default()
+        };
         for object in sorted {
             let namespace = &object.reference.namespace;
             match &object.body {
                 Body::VirtualService(_) => {
-                    let rule = VirtualServiceRule::new(objects, object);
+                    let rule = VirtualServiceRule::new(objects, object, &rules.exports);
                     rules.virtual_services.extend(rule.map(Arc::new));
                 }
                 Body::Gateway(_) => rules.gateways.push(GatewayRule {
@@ -234,7 +248,7 @@ impl Rules {
                     .retain(|rule| !Arc::ptr_eq(&rule.object, old));
             }
             if let Some(new) = difference.new.filter(rule) {
-                let rule = VirtualServiceRule::new(objects, new)?;
+                let rule = VirtualServiceRule::new(objects, new, &self.exports)?;
                 let all = &mut rules.virtual_services;
                 let at = all.binary_search_by_key(&order(new), |rule| order(&rule.object));
                 all.insert(at.unwrap_or_else(|at| at), Arc::new(rule));
@@ -243,7 +257,8 @@ impl Rules {
         if delegates {
             for rule in &mut rules.virtual_services {
                 if rule.delegated.is_some() {
-                    *rule = Arc::new(VirtualServiceRule::new(objects, &rule.object)?);
+                    let new = VirtualServiceRule::new(objects, &rule.object, &self.exports)?;
+                    *rule = Arc::new(new);
                 }
             }
         }
@@ -288,7 +303,7 @@ impl Rules {
                 *object.reference.namespace == *namespace && selects
             })
         };
-        of(namespace, false).or_else(|| of(ROOT_NAMESPACE, true))
+        of(namespace, false).or_else(|| of(&self.root, true))
     }
 
     /// The one that [`Rules::sidecar_for`] found.
@@ -301,21 +316,23 @@ impl Rules {
         self.sidecars[at].origin()
     }
 
-    /// The VirtualServices visible in `namespace`: private ones, those exported to it by name, those
-    /// of everybody, among which its own of the Gateway API come first; oldest first in each part.
+    /// The VirtualServices visible in `namespace`: its own with a list of namespaces, others exported
+    /// to it by name, those of everybody, among which its own of the Gateway API come first; oldest
+    /// first in each part.
     pub(crate) fn virtual_services_for(&self, namespace: &str) -> Vec<&Arc<VirtualServiceRule>> {
-        let part = |rule: &VirtualServiceRule| match &rule.spec().export_to {
-            ExportTo::Everyone if rule.of_gateway_api() && **rule.namespace() == *namespace => 2,
-            ExportTo::Everyone => 3,
-            ExportTo::Namespaces(names) => {
-                let private = *names == [rule.namespace().clone()];
-                u8::from(!(private && **rule.namespace() == *namespace))
+        let part = |rule: &VirtualServiceRule| {
+            let own = **rule.namespace() == *namespace;
+            match (rule.export_to.is_everyone(), own) {
+                (false, true) => 0,
+                (false, false) => 1,
+                (true, true) if rule.of_gateway_api() => 2,
+                (true, _) => 3,
             }
         };
         let mut visible: Vec<&Arc<VirtualServiceRule>> = self
             .virtual_services
             .iter()
-            .filter(|rule| rule.spec().export_to.shows(namespace))
+            .filter(|rule| rule.export_to.shows(namespace))
             .collect();
         visible.sort_by_key(|rule| part(rule));
         visible
@@ -339,6 +356,7 @@ fn with_delegates(
     objects: &Objects,
     spec: &VirtualService,
     namespace: &Name,
+    exports: &DefaultExports,
 ) -> Option<Vec<HttpRoute>> {
     let delegates = |rule: &HttpRoute| matches!(rule.action, HttpAction::Delegate { .. });
     if !spec.http.iter().any(delegates) {
@@ -357,7 +375,10 @@ fn with_delegates(
         let of = of.as_ref().unwrap_or(namespace);
         if let Some(Body::VirtualService(child)) = objects.virtual_service(of, &name.text)
             && child.hosts.is_empty()
-            && child.export_to.shows(namespace)
+            && child
+                .export_to
+                .or(&exports.virtual_services, of)
+                .shows(namespace)
         {
             rules.extend(delegated(rule, child, of));
         }

@@ -83,6 +83,15 @@ impl Items {
         removed
     }
 
+    /// Without the objects that are not `wanted`.
+    pub(crate) fn retained(&self, wanted: impl Fn(&ObjectRef) -> bool) -> Items {
+        let mut kept = Items::default();
+        for object in self.iter().filter(|object| wanted(&object.reference)) {
+            kept.insert(Arc::clone(object));
+        }
+        kept
+    }
+
     /// What `self` has that `old` has not, and the other way round. Objects are the same if they are
     /// shared.
     pub(crate) fn differences<'a>(&'a self, old: &'a Items) -> Vec<Difference<'a>> {

@@ -296,6 +296,7 @@ fn pods() -> Vec<Pod> {
                 container_ports: Vec::new(),
                 locality: "".into(),
                 service_account: "default".into(),
+                trust_domain: "cluster.local".into(),
                 proxy: ProxyKind::Sidecar,
                 ready: true,
                 terminating: false,

@@ -15,7 +15,8 @@ pub(crate) struct ConnectionPool {
     pub(crate) max_retries: Option<u32>,
     pub(crate) max_requests_per_connection: Option<u32>,
     pub(crate) max_concurrent_streams: Option<u32>,
-    pub(crate) h2_upgrade: bool,
+    /// `None`: as the mesh says.
+    pub(crate) h2_upgrade: Option<bool>,
     pub(crate) use_client_protocol: bool,
 }
 
@@ -64,14 +65,14 @@ impl ConnectionPool {
                 &mut http,
                 "h2UpgradePolicy",
                 &[
-                    ("DEFAULT", false),
-                    ("DO_NOT_UPGRADE", false),
-                    ("UPGRADE", true),
+                    ("DEFAULT", None),
+                    ("DO_NOT_UPGRADE", Some(false)),
+                    ("UPGRADE", Some(true)),
                 ],
             )
-            .unwrap_or(false);
+            .flatten();
             pool.max_concurrent_streams = limit(&mut http, "maxConcurrentStreams");
-            if pool.h2_upgrade && pool.use_client_protocol {
+            if pool.h2_upgrade == Some(true) && pool.use_client_protocol {
                 let message = "`useClientProtocol` excludes `h2UpgradePolicy: UPGRADE`";
                 refuse(http.diagnostics, &node.span, message, "which protocol?");
             }

@@ -8,6 +8,8 @@ use source::{Diagnostic, Fields};
 /// Who sees an object (`exportTo`).
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ExportTo {
+    /// Everyone, unless the mesh has another default.
+    Unstated,
     Everyone,
     /// These namespaces; an empty list is nobody (`~`).
     Namespaces(Vec<Name>),
@@ -17,7 +19,7 @@ impl ExportTo {
     /// Whether an object with this `exportTo` is visible in `namespace`.
     pub(crate) fn shows(&self, namespace: &str) -> bool {
         match self {
-            ExportTo::Everyone => true,
+            ExportTo::Unstated | ExportTo::Everyone => true,
             ExportTo::Namespaces(names) => names.iter().any(|name| **name == *namespace),
         }
     }
@@ -25,19 +27,37 @@ impl ExportTo {
     /// Reads the items of an `exportTo`; `.` is `own`, the namespace of the object.
     pub(crate) fn of<'a>(items: impl Iterator<Item = &'a str>, own: &Name) -> ExportTo {
         let items: Vec<&str> = items.collect();
-        if items.is_empty() || items.contains(&"*") {
+        if items.is_empty() {
+            return ExportTo::Unstated;
+        }
+        if items.contains(&"*") {
             return ExportTo::Everyone;
+        }
+        if items.contains(&"~") {
+            return ExportTo::Namespaces(Vec::new());
         }
         ExportTo::Namespaces(
             items
                 .into_iter()
-                .filter(|item| *item != "~")
                 .map(|item| match item {
                     "." => own.clone(),
                     other => other.into(),
                 })
                 .collect(),
         )
+    }
+
+    /// With the `default` of the mesh for objects of the namespace `own` that do not state it.
+    pub(crate) fn or(&self, default: &[Name], own: &Name) -> ExportTo {
+        match self {
+            ExportTo::Unstated => ExportTo::of(default.iter().map(|item| &**item), own),
+            stated => stated.clone(),
+        }
+    }
+
+    /// Whether everybody sees the object.
+    pub(crate) fn is_everyone(&self) -> bool {
+        matches!(self, ExportTo::Unstated | ExportTo::Everyone)
     }
 
     /// Reads the `exportTo` of an object of the namespace `own`.

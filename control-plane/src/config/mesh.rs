@@ -1,18 +1,106 @@
 //! The part of the mesh configuration that is modelled.
 
 use super::http_extras::Retries;
-use super::{Destination, LocalitySetting, refuse};
-use proxy_core::xds::Name;
+use super::{Destination, LabelSelector, LocalitySetting, any_duration, choice, refuse};
+use proxy_core::time::Nanos;
+use proxy_core::xds::{EscapedSlashes, FilterChain, Name, NetworkFilter};
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
 
 /// Istio `MeshConfig`, as far as it is modelled.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MeshConfig {
     pub outbound_traffic_policy: OutboundTrafficMode,
+    /// Where rules for everybody live.
+    pub(crate) root_namespace: Name,
+    /// Of the namespaces that Istio looks at; none is all of them.
+    pub(crate) discovery: Vec<LabelSelector>,
+    /// Of the identities of workloads.
+    pub(crate) trust_domain: Name,
+    /// What policies may call it, too.
+    pub(crate) trust_domain_aliases: Vec<Name>,
     pub(crate) default_http_retry_policy: Option<Retries>,
-    /// Where no rule has one.
+    /// Where no rule has one, as is the next.
     pub(crate) locality: LocalitySetting,
+    pub(crate) connect_timeout: Nanos,
+    /// Clients speak HTTP/2 to HTTP/1.1 ports, unless a rule says otherwise.
+    pub(crate) h2_upgrade: bool,
+    /// Without a rule, sidecars speak mutual TLS to each other.
+    pub(crate) auto_mutual_tls: bool,
+    pub(crate) path_normalization: PathNormalization,
+    pub(crate) exports: DefaultExports,
     pub(crate) ingress: IngressSettings,
+}
+
+impl Default for MeshConfig {
+    /// Istio's where nothing is configured.
+    fn default() -> MeshConfig {
+        MeshConfig {
+            outbound_traffic_policy: OutboundTrafficMode::default(),
+            root_namespace: "istio-system".into(),
+            discovery: Vec::new(),
+            trust_domain: "cluster.local".into(),
+            trust_domain_aliases: Vec::new(),
+            default_http_retry_policy: None,
+            locality: LocalitySetting::default(),
+            connect_timeout: Nanos::from_secs(10),
+            h2_upgrade: false,
+            auto_mutual_tls: true,
+            path_normalization: PathNormalization::Base,
+            exports: DefaultExports::default(),
+            ingress: IngressSettings::default(),
+        }
+    }
+}
+
+/// The `exportTo` of objects that do not state it; empty is everybody.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DefaultExports {
+    pub(crate) services: Vec<Name>,
+    pub(crate) virtual_services: Vec<Name>,
+    pub(crate) destination_rules: Vec<Name>,
+}
+
+/// Istio `MeshConfig.ProxyPathNormalization`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathNormalization {
+    None,
+    Base,
+    MergeSlashes,
+    DecodeAndMergeSlashes,
+}
+
+impl PathNormalization {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<PathNormalization> {
+        let mut fields = Fields::of(node, "a path normalization", diagnostics)?;
+        let choices = [
+            ("DEFAULT", PathNormalization::Base),
+            ("NONE", PathNormalization::None),
+            ("BASE", PathNormalization::Base),
+            ("MERGE_SLASHES", PathNormalization::MergeSlashes),
+            (
+                "DECODE_AND_MERGE_SLASHES",
+                PathNormalization::DecodeAndMergeSlashes,
+            ),
+        ];
+        let found = choice(&mut fields, "normalization", &choices);
+        fields.finish();
+        found
+    }
+
+    /// Has the HTTP filters of `chains` do it.
+    pub(crate) fn apply(self, chains: &mut [FilterChain]) {
+        for chain in chains {
+            if let NetworkFilter::Http(manager) = &mut chain.filter {
+                let decode = self == PathNormalization::DecodeAndMergeSlashes;
+                manager.normalize_path = self != PathNormalization::None;
+                manager.merge_slashes = decode || self == PathNormalization::MergeSlashes;
+                manager.escaped_slashes = match decode {
+                    true => EscapedSlashes::UnescapeAndForward,
+                    false => EscapedSlashes::Keep,
+                };
+            }
+        }
+    }
 }
 
 /// Which Ingresses Istio serves, and where.
@@ -97,11 +185,19 @@ impl MeshConfig {
             mesh.locality = LocalitySetting::read(node, None, fields.diagnostics)?;
         }
         mesh.ingress = IngressSettings::read(&mut fields);
+        mesh.read_defaults(&mut fields);
+        // What is logged, counted and traced.
         fields.ignore(&[
             "accessLogFile",
             "accessLogFormat",
             "accessLogEncoding",
-            "rootNamespace",
+            "disableEnvoyListenerLog",
+            "enableEnvoyAccessLogService",
+            "enablePrometheusMerge",
+            "enableTracing",
+            "defaultProviders",
+            "outboundClusterStatName",
+            "inboundClusterStatName",
         ]);
         for entry in fields.rest() {
             fields.diagnostics.push(
@@ -113,6 +209,37 @@ impl MeshConfig {
             );
         }
         Some(mesh)
+    }
+
+    fn read_defaults(&mut self, fields: &mut Fields<'_, '_>) {
+        let mut text = |key| fields.text(key).filter(|text: &String| !text.is_empty());
+        if let Some(root) = text("rootNamespace") {
+            self.root_namespace = root.into();
+        }
+        if let Some(domain) = text("trustDomain") {
+            self.trust_domain = domain.into();
+        }
+        if let Some(timeout) = any_duration(fields, "connectTimeout") {
+            self.connect_timeout = timeout;
+        }
+        let upgrades = [("DO_NOT_UPGRADE", false), ("UPGRADE", true)];
+        self.h2_upgrade = choice(fields, "h2UpgradePolicy", &upgrades).unwrap_or(false);
+        self.auto_mutual_tls = fields.boolean("enableAutoMtls").unwrap_or(true);
+        if let Some(node) = fields.optional("pathNormalization") {
+            let stated = PathNormalization::read(node, fields.diagnostics);
+            self.path_normalization = stated.unwrap_or(PathNormalization::Base);
+        }
+        let selectors = fields.list("discoverySelectors").iter();
+        self.discovery = selectors
+            .filter_map(|node| LabelSelector::read(node, fields.diagnostics))
+            .collect();
+        let mut names = |key| fields.texts(key).into_iter().map(Name::from).collect();
+        self.trust_domain_aliases = names("trustDomainAliases");
+        self.exports = DefaultExports {
+            services: names("defaultServiceExportTo"),
+            virtual_services: names("defaultVirtualServiceExportTo"),
+            destination_rules: names("defaultDestinationRuleExportTo"),
+        };
     }
 }
 

@@ -153,6 +153,13 @@ impl ServiceEntry {
         if let (Some(message), Some(last)) = (complaint, nodes.last()) {
             refuse(fields.diagnostics, &last.span, message, "an endpoint");
         }
+        if let (Resolution::Dns, [_, second, ..]) = (self.resolution, nodes) {
+            let message =
+                "several endpoints of a ServiceEntry of resolution DNS are not supported yet";
+            let warning = Diagnostic::warning(message);
+            let label = "only the first that fits is used";
+            fields.diagnostics.push(warning.at(&second.span, label));
+        }
         let names: Vec<&Name> = self.ports.iter().map(|port| &port.name).collect();
         let allowed = match self.resolution {
             Resolution::Static => Addresses::OfEndpoint(&names),

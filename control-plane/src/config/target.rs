@@ -37,18 +37,16 @@ impl Target {
         Target::Gateways(gateways.map(|target| target.name).collect())
     }
 
-    /// Whether a policy with this target in `namespace` is for a workload. Those of the root
-    /// namespace are for workloads of every namespace.
+    /// Whether a policy with this target in `namespace` is for a workload. Those of `root` are for workloads of every namespace.
     pub(crate) fn covers(
         &self,
         namespace: &str,
-        workload_namespace: &str,
-        workload_labels: &Labels,
+        root: &str,
+        (workload_namespace, workload_labels): (&str, &Labels),
     ) -> bool {
         match self {
             Target::Workloads(selector) => {
-                let everywhere = namespace == crate::rules::ROOT_NAMESPACE;
-                (everywhere || namespace == workload_namespace)
+                (namespace == root || namespace == workload_namespace)
                     && super::has_labels(workload_labels, selector)
             }
             Target::Gateways(names) => {

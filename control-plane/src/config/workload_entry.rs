@@ -33,12 +33,13 @@ pub(super) enum Addresses<'a> {
 }
 
 impl WorkloadEntry {
-    /// A WorkloadEntry by itself.
+    /// A WorkloadEntry by itself. Labels of its metadata, `own`, count before those of its spec.
     pub(crate) fn read_object(
         node: &Node,
+        own: &Labels,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<WorkloadEntry> {
-        WorkloadEntry::read(node, &Addresses::Any, diagnostics)
+        WorkloadEntry::read_with(node, own, &Addresses::Any, diagnostics)
     }
 
     pub(super) fn read(
@@ -46,11 +47,22 @@ impl WorkloadEntry {
         allowed: &Addresses<'_>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<WorkloadEntry> {
+        WorkloadEntry::read_with(node, &Labels::new(), allowed, diagnostics)
+    }
+
+    fn read_with(
+        node: &Node,
+        own: &Labels,
+        allowed: &Addresses<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<WorkloadEntry> {
         let mut fields = Fields::of(node, "a workload's address and labels", diagnostics)?;
         let address = named(&mut fields, "address").filter(|address| !address.text.is_empty());
         let usable = check_address(&mut fields, address.as_ref(), allowed);
         let ports = read_ports(&mut fields, allowed);
-        let labels = valid_labels(&mut fields, "labels");
+        let mut labels = valid_labels(&mut fields, "labels");
+        labels.retain(|(key, _)| label(own, key).is_none());
+        labels.extend(own.iter().cloned());
         let locality = fields.text("locality").filter(|text| !text.is_empty());
         let weight = count(&mut fields, "weight").unwrap_or(0).max(1);
         let account = fields.text("serviceAccount");

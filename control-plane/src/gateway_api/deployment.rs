@@ -107,7 +107,9 @@ fn service(objects: &Objects, object: &Object, gateway: &Gateway) -> KubernetesS
         cluster_ip: ClusterIp::Unknown,
         ports,
         selector: vec![(GATEWAY_NAME.into(), reference.name.clone())],
-        export_to: ExportTo::Everyone,
+        export_to: ExportTo::Unstated,
+        publishes_unready: false,
+        distribution: None,
         external_name: None,
     }
 }

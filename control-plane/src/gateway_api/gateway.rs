@@ -1,7 +1,7 @@
 //! GatewayClass, Gateway and ListenerSet as typed values.
 
 use super::reference::{GROUP, ObjectReference, ParentRef};
-use crate::config::{Labels, label, labels, named, port, required_named};
+use crate::config::{LabelSelector, Labels, label, labels, named, port, required_named};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node, Span};
 
@@ -67,22 +67,7 @@ pub(crate) enum Namespaces {
     All,
     None,
     /// `None`: without a selector.
-    Selector(Option<Selector>),
-}
-
-/// Kubernetes `LabelSelector`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Selector {
-    labels: Labels,
-    expressions: Vec<(Name, Operator, Vec<Name>)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Operator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
+    Selector(Option<LabelSelector>),
 }
 
 /// What clients of a Gateway have to show (`GatewayTLSConfig.frontend`).
@@ -308,7 +293,7 @@ pub(crate) fn references(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<
         .collect()
 }
 
-type WithSelector = fn(Option<Selector>) -> Namespaces;
+type WithSelector = fn(Option<LabelSelector>) -> Namespaces;
 
 impl Namespaces {
     fn read(
@@ -318,7 +303,7 @@ impl Namespaces {
     ) -> Option<Namespaces> {
         let mut fields = Fields::of(node, "allowed namespaces", diagnostics)?;
         let selector = fields.optional("selector");
-        let selector = selector.and_then(|node| Selector::read(node, fields.diagnostics));
+        let selector = selector.and_then(|node| LabelSelector::read(node, fields.diagnostics));
         let choices: [(&str, WithSelector); 4] = [
             ("Same", |_| Namespaces::Same),
             ("All", |_| Namespaces::All),
@@ -344,55 +329,6 @@ impl Namespaces {
                 labels.is_some_and(|labels| selector.matches(name, labels))
             }
         }
-    }
-}
-
-impl Selector {
-    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Selector> {
-        let mut fields = Fields::of(node, "a label selector", diagnostics)?;
-        let wanted = labels(&mut fields, "matchLabels");
-        let mut expressions = Vec::new();
-        for node in fields.list("matchExpressions") {
-            let mut inner = Fields::of(node, "a match expression", fields.diagnostics)?;
-            let key = inner.required_text("key");
-            inner.required("operator");
-            let operators = [
-                ("In", Operator::In),
-                ("NotIn", Operator::NotIn),
-                ("Exists", Operator::Exists),
-                ("DoesNotExist", Operator::DoesNotExist),
-            ];
-            let operator = crate::config::choice(&mut inner, "operator", &operators);
-            let values = inner.texts("values").into_iter().map(Name::from).collect();
-            inner.finish();
-            expressions.push((key?.into(), operator?, values));
-        }
-        fields.finish();
-        Some(Selector {
-            labels: wanted,
-            expressions,
-        })
-    }
-
-    /// Every namespace has its name as a label.
-    fn matches(&self, name: &str, labels: &Labels) -> bool {
-        let value = |key: &str| match key {
-            "kubernetes.io/metadata.name" => Some(name),
-            _ => label(labels, key).map(|value| &**value),
-        };
-        let wanted = self.labels.iter();
-        let mut wanted = wanted.map(|(key, want)| value(key) == Some(&**want));
-        let mut expressions = self.expressions.iter().map(|(key, operator, values)| {
-            let found = value(key);
-            let listed = found.is_some_and(|found| values.iter().any(|v| **v == *found));
-            match operator {
-                Operator::In => listed,
-                Operator::NotIn => !listed,
-                Operator::Exists => found.is_some(),
-                Operator::DoesNotExist => found.is_none(),
-            }
-        });
-        wanted.all(|holds| holds) && expressions.all(|holds| holds)
     }
 }
 

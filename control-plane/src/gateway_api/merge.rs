@@ -199,7 +199,7 @@ fn virtual_service(
         http: Vec::new(),
         tls: Vec::new(),
         tcp: Vec::new(),
-        export_to: ExportTo::Everyone,
+        export_to: ExportTo::Unstated,
         semantics,
     }
 }

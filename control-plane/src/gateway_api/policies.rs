@@ -299,7 +299,7 @@ pub(crate) fn destination_rules(found: &[(&Arc<Object>, Outcome)]) -> Vec<Arc<Ob
             },
             policy: Some(policy),
             subsets: Vec::new(),
-            export_to: ExportTo::Everyone,
+            export_to: ExportTo::Unstated,
             workload_selector: None,
         };
         let body = Body::DestinationRule(Box::new(rule));

@@ -10,16 +10,26 @@ use std::net::IpAddr;
 pub(crate) struct EndpointsObject {
     /// The Service, in the object's namespace.
     pub(crate) service: Name,
+    /// An EndpointSlice. Where there are some, Istio does not look at Endpoints.
+    pub(crate) slice: bool,
     pub(crate) subsets: Vec<Subset>,
 }
 
 /// Addresses that share ports.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Subset {
-    /// Address, whether it is ready, and its node.
-    pub(crate) addresses: Vec<(IpAddr, bool, Option<Name>)>,
+    pub(crate) addresses: Vec<ListedAddress>,
     /// By the name of the Service port.
     pub(crate) ports: Vec<(Name, u16)>,
+}
+
+/// An address that is listed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListedAddress {
+    pub(crate) ip: IpAddr,
+    pub(crate) ready: bool,
+    /// Namespace and name of the Pod that it is said to be of.
+    pub(crate) pod: Option<(Name, Name)>,
 }
 
 impl EndpointsObject {
@@ -35,9 +45,9 @@ impl EndpointsObject {
             for (key, ready) in [("addresses", true), ("notReadyAddresses", false)] {
                 for address in list(node, key) {
                     let ip = address.at(&["ip"]).and_then(Node::as_scalar);
-                    let node_name = address.at(&["nodeName"]).and_then(Node::as_scalar);
                     if let Some(ip) = address_of(address, ip, diagnostics) {
-                        addresses.push((ip, ready, node_name.map(Name::from)));
+                        let pod = target(address);
+                        addresses.push(ListedAddress { ip, ready, pod });
                     }
                 }
             }
@@ -46,6 +56,7 @@ impl EndpointsObject {
         }
         EndpointsObject {
             service: name.clone(),
+            slice: false,
             subsets,
         }
     }
@@ -63,22 +74,31 @@ impl EndpointsObject {
             return None;
         };
         let mut addresses = Vec::new();
-        for endpoint in list(document, "endpoints") {
+        let mut endpoints = list(document, "endpoints");
+        let kind = document.at(&["addressType"]);
+        if let Some(node) = kind.filter(|node| node.as_scalar() == Some("FQDN")) {
+            let message = "Istio does not use EndpointSlices of type FQDN";
+            diagnostics.push(Diagnostic::warning(message).at(&node.span, "left out, as there"));
+            endpoints = &[];
+        }
+        for endpoint in endpoints {
             let condition = |name| endpoint.at(&["conditions", name]).and_then(Node::as_scalar);
-            if condition("terminating") == Some("true") {
+            let ready = condition("ready") != Some("false");
+            // As in Istio, one that is not ready is going unless it says that it is not.
+            if !ready && condition("terminating") != Some("false") {
                 continue;
             }
-            let ready = condition("ready") != Some("false");
-            let node_name = endpoint.at(&["nodeName"]).and_then(Node::as_scalar);
             for address in list(endpoint, "addresses") {
                 if let Some(ip) = address_of(address, address.as_scalar(), diagnostics) {
-                    addresses.push((ip, ready, node_name.map(Name::from)));
+                    let pod = target(endpoint);
+                    addresses.push(ListedAddress { ip, ready, pod });
                 }
             }
         }
         let ports = ports(document, diagnostics);
         Some(EndpointsObject {
             service: service.clone(),
+            slice: true,
             subsets: vec![Subset { addresses, ports }],
         })
     }
@@ -86,6 +106,13 @@ impl EndpointsObject {
 
 fn list<'n>(node: &'n Node, key: &str) -> &'n [Node] {
     node.at(&[key]).and_then(Node::as_seq).unwrap_or_default()
+}
+
+/// The Pod that an endpoint names.
+fn target(endpoint: &Node) -> Option<(Name, Name)> {
+    let text = |key| endpoint.at(&["targetRef", key]).and_then(Node::as_scalar);
+    let pod = (text("namespace")?.into(), text("name")?.into());
+    (text("kind") == Some("Pod")).then_some(pod)
 }
 
 fn address_of(

@@ -15,6 +15,30 @@ pub(crate) struct KubernetesService {
     pub(crate) export_to: ExportTo,
     /// Of type ExternalName.
     pub(crate) external_name: Option<Name>,
+    /// Its pods are sent to whether they are ready or not.
+    pub(crate) publishes_unready: bool,
+    /// `None`: not stated.
+    pub(crate) distribution: Option<Distribution>,
+}
+
+/// Kubernetes `trafficDistribution`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Distribution {
+    Any,
+    PreferSameZone,
+    PreferSameNode,
+}
+
+impl Distribution {
+    /// Of the annotation `networking.istio.io/traffic-distribution`, in any case.
+    pub(crate) fn of_annotation(text: &str) -> Option<Distribution> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "" => return None,
+            "preferclose" | "prefersamezone" => Distribution::PreferSameZone,
+            "prefersamenode" => Distribution::PreferSameNode,
+            _ => Distribution::Any,
+        })
+    }
 }
 
 /// The virtual address of a Service.
@@ -75,15 +99,9 @@ impl KubernetesService {
             _ => ClusterIp::Unknown,
         };
         let external_name = fields.text("externalName").map(Name::from);
-        let type_node = fields.optional("type");
-        if let Some(node) = type_node.filter(|node| node.as_str() == Some("ExternalName")) {
-            fields.diagnostics.push(
-                Diagnostic::warning("a Service of type ExternalName is not supported yet")
-                    .at(&node.span, "has no effect here"),
-            );
-        }
-        let external_name =
-            external_name.filter(|_| fields.text("type").as_deref() == Some("ExternalName"));
+        let external_name = external_name.filter(|name| !name.is_empty());
+        let is_name = fields.text("type").as_deref() == Some("ExternalName");
+        let external_name = external_name.filter(|_| is_name);
         fields.ignore(&[
             "type",
             "clusterIPs",
@@ -100,13 +118,19 @@ impl KubernetesService {
             "allocateLoadBalancerNodePorts",
             "healthCheckNodePort",
         ]);
-        fields.unsupported(&[
-            "internalTrafficPolicy",
-            "trafficDistribution",
-            "publishNotReadyAddresses",
-        ]);
+        if fields.text("internalTrafficPolicy").as_deref() == Some("Local") {
+            fields.unsupported(&["internalTrafficPolicy"]);
+        }
+        let distribution = match fields.text("trafficDistribution").as_deref() {
+            Some("PreferClose" | "PreferSameZone") => Some(Distribution::PreferSameZone),
+            Some("PreferSameNode") => Some(Distribution::PreferSameNode),
+            _ => label(annotations, "networking.istio.io/traffic-distribution")
+                .and_then(|text| Distribution::of_annotation(text)),
+        };
+        let publishes_unready = fields.boolean("publishNotReadyAddresses").unwrap_or(false);
         fields.finish();
         let exports = label(annotations, "networking.istio.io/exportTo")
+            .filter(|value| !value.is_empty())
             .map(|value| value.split(',').map(str::trim).collect::<Vec<_>>());
         Some(KubernetesService {
             cluster_ip,
@@ -114,6 +138,8 @@ impl KubernetesService {
             selector,
             export_to: ExportTo::of(exports.unwrap_or_default().into_iter(), namespace),
             external_name,
+            publishes_unready,
+            distribution,
         })
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct PodObject {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
+    /// Its containers have ended for good: nothing is sent to it.
+    pub(crate) finished: bool,
     /// The Deployment, StatefulSet or DaemonSet that made it, if any did.
     pub(crate) owner: Option<Name>,
 }
@@ -126,6 +128,10 @@ impl PodObject {
             ip: address,
             ready,
             terminating: document.at(&["metadata", "deletionTimestamp"]).is_some(),
+            finished: matches!(
+                document.at(&["status", "phase"]).and_then(Node::as_scalar),
+                Some("Succeeded" | "Failed")
+            ),
             owner: owner(document),
         })
     }
@@ -161,12 +167,19 @@ impl Template {
             spec.and_then(|spec| spec.at(path))
                 .and_then(Node::as_scalar)
         };
-        let containers = spec
-            .and_then(|spec| spec.at(&["containers"]))
-            .and_then(Node::as_seq)
-            .unwrap_or_default();
+        let listed = |key: &str| {
+            let list = spec.and_then(|spec| spec.at(&[key]));
+            list.and_then(Node::as_seq).unwrap_or_default().iter()
+        };
+        // Those that start first and go on running (native sidecars) are like any other.
+        let goes_on = |container: &&Node| {
+            let policy = container.at(&["restartPolicy"]);
+            policy.and_then(Node::as_scalar) == Some("Always")
+        };
+        let native = listed("initContainers").filter(goes_on);
+        let containers: Vec<&Node> = listed("containers").chain(native).collect();
         let mut container_ports = Vec::new();
-        for container in containers {
+        for container in &containers {
             let ports = container.at(&["ports"]).and_then(Node::as_seq);
             for port in ports.unwrap_or_default() {
                 let Some(mut fields) = Fields::of(port, "a container port", diagnostics) else {
@@ -187,7 +200,15 @@ impl Template {
         let locality = locality_of(|label| text(&["nodeSelector", label]));
         let account = text(&["serviceAccountName"]).or_else(|| text(&["serviceAccount"]));
         Some(Template {
-            injection: injection(&labels, &annotations, &names),
+            injection: match injection(&labels, &annotations, &names) {
+                // It would catch the traffic of the whole node.
+                Injection::Stated(_) | Injection::Unstated
+                    if text(&["hostNetwork"]) == Some("true") =>
+                {
+                    Injection::Stated(false)
+                }
+                injection => injection,
+            },
             labels,
             service_account: account.unwrap_or("default").into(),
             container_ports,

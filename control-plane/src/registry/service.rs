@@ -1,6 +1,6 @@
 //! One service of the registry.
 
-use crate::config::{ExportTo, Labels, WorkloadEntry, has_labels, label};
+use crate::config::{ExportTo, Labels, LocalitySetting, WorkloadEntry, has_labels, label};
 use crate::kubernetes::{EndpointSubset, Target};
 use crate::model::{Pod, ServiceInfo, ServicePortInfo};
 use crate::object::Age;
@@ -26,6 +26,14 @@ pub(crate) struct Service {
     /// Endpoints of other ServiceEntries with the host in its namespace, with all their ports named.
     pub(crate) pooled: Vec<WorkloadEntry>,
     pub(crate) endpoint_objects: Vec<EndpointSubset>,
+    /// Of type ExternalName: the host that it is another name of. Nothing is sent to itself.
+    pub(crate) alias_of: Option<Name>,
+    /// Hosts that are other names of this one, in order of their namespaces.
+    pub(crate) aliases: Vec<Name>,
+    /// Its pods are endpoints whether they are ready or not.
+    pub(crate) publishes_unready: bool,
+    /// Which of its endpoints proxies prefer where no rule says so.
+    pub(crate) near: Option<LocalitySetting>,
     /// Outside the mesh (`MESH_EXTERNAL`).
     pub(crate) external: bool,
     pub(crate) kubernetes: bool,
@@ -75,6 +83,11 @@ impl Service {
         self.kubernetes && self.discovery == ServiceDiscovery::Passthrough
     }
 
+    /// Whether some of its endpoints may be pods.
+    pub(crate) fn has_pods(&self) -> bool {
+        self.selector.is_some() || !self.endpoint_objects.is_empty()
+    }
+
     /// Whether pods of `namespace` with `labels` are its endpoints.
     pub(crate) fn selects(&self, namespace: &str, labels: &[(Name, Name)]) -> bool {
         *self.namespace == *namespace
@@ -82,6 +95,16 @@ impl Service {
                 .selector
                 .as_ref()
                 .is_some_and(|wanted| !wanted.is_empty() && has_labels(labels, wanted))
+    }
+
+    /// Whether some Endpoints or EndpointSlice lists `pod` for it.
+    pub(crate) fn lists(&self, pod: &Pod) -> bool {
+        let subsets = self.endpoint_objects.iter();
+        let mut addresses = subsets.flat_map(|subset| &subset.addresses);
+        addresses.any(|address| match &address.pod {
+            Some((namespace, name)) => *namespace == pod.namespace && *name == pod.name,
+            None => address.ip == pod.ip && self.namespace == pod.namespace,
+        })
     }
 
     /// Whether a proxy is before one of its endpoints. `listed_ip`: its address, if some ServiceEntry

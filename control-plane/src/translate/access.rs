@@ -26,6 +26,7 @@ pub(super) fn guard(
     });
     let of = |level| authorization.filters(namespace, labels, level);
     let (requests, connections) = (of(Level::Request), of(Level::Connection));
+    mesh.config.path_normalization.apply(chains);
     for chain in chains {
         match &mut chain.filter {
             NetworkFilter::Http(manager) => {

@@ -52,6 +52,9 @@ pub(crate) fn of(
     key: &ScopeKey,
 ) -> OfService {
     let mut made = OfService::default();
+    if service.alias_of.is_some() {
+        return made;
+    }
     let policy = scope.policy(service);
     let mut seen = BTreeSet::new();
     let ports = service.ports.iter();
@@ -69,8 +72,7 @@ pub(crate) fn of(
             let Some(cluster) = cluster(scope, &mut source, policy, subset, pods) else {
                 return;
             };
-            made.follows_pods |=
-                service.selector.is_some() && asks_endpoints(service, own(policy, subset));
+            made.follows_pods |= service.has_pods() && asks_endpoints(service, own(policy, subset));
             if cluster.discovery == Discovery::Eds {
                 let authentication = &scope.mesh.rules.authentication;
                 let endpoints = source.assignment(pods, authentication, key);
@@ -89,11 +91,14 @@ pub(crate) fn of(
 
 /// The clusters that are there without any service.
 pub(crate) fn built_in(scope: &Scope<'_>) -> Vec<Arc<Cluster>> {
-    let mut clusters = vec![Arc::new(black_hole())];
+    let mut clusters = vec![black_hole()];
     if scope.kind != ProxyKind::Gateway {
-        clusters.push(Arc::new(passthrough("PassthroughCluster")));
+        clusters.push(passthrough("PassthroughCluster"));
     }
-    clusters
+    for cluster in &mut clusters {
+        cluster.connect_timeout = scope.mesh.config.connect_timeout;
+    }
+    clusters.into_iter().map(Arc::new).collect()
 }
 
 fn black_hole() -> Cluster {
@@ -147,11 +152,18 @@ fn cluster(
     );
     let mut cluster = Cluster::new(name, discovery);
     cluster.origin = Some(policy.map_or_else(|| service.origin.clone(), |p| p.origin.clone()));
+    let config = &scope.mesh.config;
+    let pool = effective.connection_pool.as_ref();
+    let keeps = pool.is_some_and(|pool| pool.use_client_protocol);
+    let stated = pool.and_then(|pool| pool.h2_upgrade);
+    let upgrades = stated.unwrap_or(config.h2_upgrade && port.protocol.is_http());
     cluster.http_protocol = match port.protocol {
         protocol if protocol.is_http2() => HttpProtocol::Http2,
         Protocol::Auto if scope.kind != ProxyKind::Gateway => HttpProtocol::UseDownstream,
+        _ if upgrades && !keeps => HttpProtocol::Http2,
         _ => HttpProtocol::Http1,
     };
+    cluster.connect_timeout = config.connect_timeout;
     apply(&mut cluster, &effective);
     if let Discovery::OriginalDst { .. } = cluster.discovery {
         cluster.lb_policy = LbPolicy::ClusterProvided;
@@ -167,7 +179,8 @@ fn cluster(
         }
         None => inferred_transport(scope, source, own(policy, subset), &cluster.discovery, pods),
     };
-    source.send_unhealthy = cluster.healthy_panic_threshold_percent == 0;
+    source.send_unhealthy =
+        cluster.healthy_panic_threshold_percent == 0 || source.service.near.is_some();
     // Endpoints go by the first level that states a mode, whatever became of the cluster.
     let levels = [subset_policy, rule_policy];
     let stated = levels
@@ -175,10 +188,12 @@ fn cluster(
         .flatten()
         .find_map(|level| level.tls_at(port_number));
     source.mutual_tls = !external && matches!(stated, None | Some(TlsMode::IstioMutual));
-    let setting = effective.locality.as_ref();
+    let near = source.service.near.as_ref();
+    let near = near.filter(|_| effective.locality.is_none());
+    let setting = effective.locality.as_ref().or(near);
     let setting = setting.unwrap_or(&scope.mesh.config.locality);
     source.locality = Some(setting.clone()).filter(|setting| setting.enabled);
-    source.fails_over = effective.outlier_detection.is_some();
+    source.fails_over = effective.outlier_detection.is_some() || near.is_some();
     if setting.enabled && setting.weighs(source.fails_over) {
         cluster.locality_lb = LocalityLb::Weighted;
     }
@@ -225,7 +240,10 @@ fn inferred_transport(
 ) -> Transport {
     let service = &source.service;
     let authentication = &scope.mesh.rules.authentication;
-    let refused = || authentication.of_namespace(&service.namespace) == MutualTls::Disable;
+    let refused = || {
+        !scope.mesh.config.auto_mutual_tls
+            || authentication.of_namespace(&service.namespace) == MutualTls::Disable
+    };
     let spoken = || !asks_endpoints(service, own) || source.all_speak_mutual_tls(pods);
     match discovery {
         _ if service.external || refused() || !spoken() => Transport::Plaintext,
@@ -264,8 +282,10 @@ fn discovery(
                 let named = named_port(&entry.ports, &port.name);
                 Some((entry.address.text.clone(), named.unwrap_or(target)))
             }
-            // Without endpoints the host itself is looked up; it has no labels.
-            None if entries.is_empty() && subset.is_empty() => Some((service.host.clone(), target)),
+            // With neither endpoints nor a selector the host itself is looked up; it has no labels.
+            None if entries.is_empty() && subset.is_empty() && service.selector.is_none() => {
+                Some((service.host.clone(), target))
+            }
             None => None,
         }
     };
@@ -309,10 +329,6 @@ fn apply(cluster: &mut Cluster, policy: &TrafficPolicy) {
         cluster.slow_start = policy.warmup;
     }
     if let Some(pool) = &policy.connection_pool {
-        let upgrades = pool.h2_upgrade && !pool.use_client_protocol;
-        if upgrades && cluster.http_protocol == HttpProtocol::Http1 {
-            cluster.http_protocol = HttpProtocol::Http2;
-        }
         apply_pool(cluster, pool);
     }
     cluster.circuit_breakers.retry_budget = policy.retry_budget;

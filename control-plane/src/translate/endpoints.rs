@@ -4,11 +4,11 @@ use super::localities::{Labelled, prefer};
 use super::{ScopeKey, cluster_name};
 use crate::authentication::Authentication;
 use crate::config::{Labels, LocalitySetting, MutualTls, has_labels};
-use crate::kubernetes::Target;
+use crate::kubernetes::{ListedAddress, Target};
 use crate::model::{Pod, ProxyIdentity};
 use crate::registry::{Service, ServicePort, named_port, target_port};
 use proxy_core::xds::{Endpoint, EndpointHealth, LoadAssignment, Name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub(crate) struct PodIndex {
     pods: BTreeMap<(Name, Name), Arc<Pod>>,
     /// By namespace and label, each ordered by name.
     by_label: BTreeMap<(Name, Name, Name), BTreeMap<Name, Arc<Pod>>>,
+    /// Names, by namespace and address.
+    by_address: BTreeMap<(Name, IpAddr), BTreeSet<Name>>,
 }
 
 impl PodIndex {
@@ -38,6 +40,8 @@ impl PodIndex {
             let with_label = self.by_label.entry(label).or_default();
             with_label.insert(pod.name.clone(), Arc::clone(&pod));
         }
+        let at_address = self.by_address.entry((pod.namespace.clone(), pod.ip));
+        at_address.or_default().insert(pod.name.clone());
         let key = (pod.namespace.clone(), pod.name.clone());
         self.pods.insert(key, pod);
         old
@@ -51,7 +55,19 @@ impl PodIndex {
                 with_label.remove(name);
             }
         }
+        if let Some(names) = self.by_address.get_mut(&(namespace.clone(), old.ip)) {
+            names.remove(name);
+        }
         Some(old)
+    }
+
+    /// The pod that is listed in `namespace`: the one that is named, else the first at the address.
+    fn listed(&self, namespace: &Name, address: &ListedAddress) -> Option<&Arc<Pod>> {
+        if let Some(named) = &address.pod {
+            return self.pods.get(named);
+        }
+        let names = self.by_address.get(&(namespace.clone(), address.ip))?;
+        self.pods.get(&(namespace.clone(), names.first()?.clone()))
     }
 
     /// The pod that `proxy` is in: by its name, else the only one with its address.
@@ -171,13 +187,14 @@ impl EndpointSource {
         let mut found: Vec<Instance> = pods
             .behind(service)
             .into_iter()
-            .filter(|pod| !pod.terminating && has_labels(&pod.labels, &self.subset))
+            .filter(|pod| service.publishes_unready || !pod.terminating)
+            .filter(|pod| has_labels(&pod.labels, &self.subset))
             .filter_map(|pod| {
                 let port = target_port(&self.port.target, pod)?;
                 Some(Instance {
                     address: SocketAddr::new(pod.ip, port),
                     locality: pod.locality.clone(),
-                    ready: pod.ready,
+                    ready: pod.ready || service.publishes_unready,
                     weight: 1,
                     mutual_tls: pod.mutual_tls() && accepts(&pod.namespace, &pod.labels, port),
                     labels: pod.labels.clone(),
@@ -204,28 +221,32 @@ impl EndpointSource {
                 });
             }
         }
-        // Bare addresses have no labels.
-        if self.subset.is_empty() {
-            found.extend(self.bare_addresses());
+        // Of an address that is listed twice the first counts.
+        let mut seen = BTreeSet::new();
+        for subset in &service.endpoint_objects {
+            let Some(port) = named_port(&subset.ports, &self.port.name) else {
+                continue;
+            };
+            for address in subset.addresses.iter().filter(|a| seen.insert(a.ip)) {
+                // Bare addresses have no labels.
+                let pod = pods.listed(&service.namespace, address);
+                let labels = pod.map(|pod| pod.labels.clone()).unwrap_or_default();
+                if !has_labels(&labels, &self.subset) {
+                    continue;
+                }
+                found.push(Instance {
+                    address: SocketAddr::new(address.ip, port),
+                    locality: pod.map_or("".into(), |pod| pod.locality.clone()),
+                    ready: address.ready,
+                    weight: 1,
+                    mutual_tls: pod.is_some_and(|pod| {
+                        pod.mutual_tls() && accepts(&pod.namespace, &labels, port)
+                    }),
+                    labels,
+                });
+            }
         }
         found
-    }
-
-    /// Those that Endpoints and EndpointSlices list.
-    fn bare_addresses(&self) -> impl Iterator<Item = Instance> {
-        let subsets = self.service.endpoint_objects.iter();
-        let with_port = subsets.filter_map(|subset| {
-            let port = named_port(&subset.ports, &self.port.name)?;
-            Some(subset.addresses.iter().map(move |address| (address, port)))
-        });
-        with_port.flatten().map(|((ip, ready, _), port)| Instance {
-            address: SocketAddr::new(*ip, port),
-            locality: "".into(),
-            ready: *ready,
-            weight: 1,
-            mutual_tls: false,
-            labels: Vec::new(),
-        })
     }
 
     /// Whether there are endpoints, whatever their subset, and each takes Istio's mutual TLS.

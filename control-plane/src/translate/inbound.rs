@@ -9,6 +9,7 @@ use super::{Mesh, guard, tcp};
 use crate::config::MutualTls;
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
+use proxy_core::time::Nanos;
 use proxy_core::xds::{
     Cluster, ConfigRef, Discovery, Endpoint, FilterChain, FilterChainMatch, Forward,
     HttpConnectionManager, HttpProtocol, Listener, LoadAssignment, LocalityEndpoints, Name,
@@ -64,9 +65,10 @@ pub(crate) fn resources(
             handlers.add_chains(Protocol::Auto, mode(Some(port)), &mut chains);
         }
     }
+    let timeout = mesh.config.connect_timeout;
     for (target, port) in &ports {
         let cluster: Name = format!("inbound|{target}||").into();
-        clusters.push(Arc::new(to_port(&cluster, port)));
+        clusters.push(to_port(&cluster, port, timeout));
         let handlers = Handlers {
             http_name: port.listener.clone(),
             tcp_name: port.listener.clone(),
@@ -81,7 +83,10 @@ pub(crate) fn resources(
         };
         handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
     }
-    clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
+    clusters.push(Cluster {
+        connect_timeout: timeout,
+        ..passthrough("InboundPassthroughCluster")
+    });
     // All but the first, which passes nothing on.
     let workload = (&*proxy.namespace, &proxy.labels);
     guard(&mut chains[1..], mesh, proxy.kind, workload);
@@ -95,14 +100,14 @@ pub(crate) fn resources(
         use_original_dst: false,
     };
     Resources {
-        clusters,
+        clusters: clusters.into_iter().map(Arc::new).collect(),
         listeners: vec![Arc::new(listener)],
         ..Resources::default()
     }
 }
 
 /// To a port of the application.
-fn to_port(name: &Name, port: &Port) -> Cluster {
+fn to_port(name: &Name, port: &Port, connect_timeout: Nanos) -> Cluster {
     let to = match port.endpoint {
         None => to_original_destination(name),
         Some(address) => to_application(name, address),
@@ -114,6 +119,7 @@ fn to_port(name: &Name, port: &Port) -> Cluster {
             _ => HttpProtocol::Http1,
         },
         origin: Some(port.rule.as_ref().unwrap_or(&port.origin).clone()),
+        connect_timeout,
         ..to
     };
     if let Some(pool) = &port.pool {

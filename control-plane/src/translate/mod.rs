@@ -41,7 +41,7 @@ impl Mesh {
     pub(crate) fn new(objects: &Objects) -> Mesh {
         Mesh {
             registry: Arc::clone(objects.registry()),
-            rules: Arc::new(Rules::new(objects)),
+            rules: Arc::new(Rules::new(&objects.discovered())),
             config: objects.mesh_config(),
         }
     }
@@ -53,6 +53,9 @@ impl Mesh {
         objects: &Objects,
         differences: &[Difference<'_>],
     ) -> Option<Mesh> {
+        if !self.config.discovery.is_empty() {
+            return None;
+        }
         let rules = self.rules.updated(objects, differences)?;
         let alike = rules.look_at_labels() == self.rules.look_at_labels()
             && rules.look_at_locality() == self.rules.look_at_locality();
@@ -67,6 +70,7 @@ impl Mesh {
     pub(crate) fn scope_key(&self, proxy: &ProxyIdentity, pods: &PodIndex) -> ScopeKey {
         let labels_matter = proxy.kind == ProxyKind::Gateway
             || self.rules.look_at_labels()
+            || self.registry.prefers_near
             || !self.config.locality.failover_priority.is_empty();
         ScopeKey {
             kind: proxy.kind,

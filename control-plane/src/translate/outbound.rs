@@ -3,7 +3,7 @@
 use super::endpoints::{EndpointSource, PodIndex};
 use super::scope::{Egress, Scope};
 use super::tcp;
-use super::virtual_hosts::{of_port, own_table, shared_table};
+use super::virtual_hosts::{of_port, other_names, own_table, shared_table};
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
@@ -108,6 +108,7 @@ impl Found<'_> {
 
     fn add_port(&mut self, egress: &Egress, service: &Arc<Service>, port: &ServicePort) {
         match port.protocol {
+            _ if service.alias_of.is_some() => {}
             Protocol::Udp => {}
             protocol if protocol.is_http() => {
                 if self.claimed.contains(&(egress.bind, port.number)) {
@@ -128,7 +129,7 @@ impl Found<'_> {
     /// The chains of a port that is not always HTTP.
     fn add_connections(&mut self, egress: &Egress, service: &Arc<Service>, port: &ServicePort) {
         let names = match port.protocol.is_tls() {
-            true => vec![service.host.clone()],
+            true => server_names(self.scope, service),
             false => Vec::new(),
         };
         let mut own_address = Vec::new();
@@ -192,6 +193,16 @@ impl Found<'_> {
     }
 }
 
+/// Its host, and every form of its other names.
+fn server_names(scope: &Scope<'_>, service: &Service) -> Vec<Name> {
+    let mut names = vec![service.host.clone()];
+    for alias in &service.aliases {
+        names.push(alias.clone());
+        names.extend(other_names(scope, alias));
+    }
+    names
+}
+
 /// For whatever looks like HTTP.
 fn detected() -> FilterChainMatch {
     FilterChainMatch {
@@ -218,6 +229,7 @@ fn finished(
     port: u16,
     mut chains: Vec<FilterChain>,
 ) -> Listener {
+    scope.mesh.config.path_normalization.apply(&mut chains);
     let unconditional = chains
         .iter()
         .position(|chain| chain.matches == FilterChainMatch::default());

@@ -288,19 +288,21 @@ pub(crate) fn destination_cluster(
         return NOBODY.into();
     }
     let host = full_name(&to.host.text, rule.namespace());
-    let sole = || {
-        let service = destination_service(context.scope, rule, &host)?;
-        match &service.ports[..] {
-            [port] => Some(port.number),
-            _ => None,
-        }
+    let service = destination_service(context.scope, rule, &host);
+    let sole = || match &service?.ports[..] {
+        [port] => Some(port.number),
+        _ => None,
     };
     let port = to
         .port
         .or_else(|| sole().filter(|_| sole_port))
         .unwrap_or(context.port);
     let subset = to.subset.as_ref().map_or("", |subset| &subset.text);
-    cluster_name(port, subset, &host)
+    // No further than to the first name. In the mesh, services of other ports are not known here.
+    let known = |service: &&Arc<Service>| sole_port || service.port(context.port).is_some();
+    let alias = service.filter(known);
+    let meant = alias.and_then(|service| service.alias_of.as_ref());
+    cluster_name(port, subset, meant.unwrap_or(&host))
 }
 
 /// The service a destination names: of the rule's namespace, if the proxy may see it, else what the

@@ -377,6 +377,25 @@ impl<'l> Imports<'l> {
         !self.excludes(namespace, host) && self.of(namespace).any(|hosts| hosts.service(host))
     }
 
+    /// With the aliases that are imported by what imports the service itself.
+    fn with_aliases(&self, service: Arc<Service>) -> Arc<Service> {
+        if service.aliases.is_empty() {
+            return service;
+        }
+        let namespace = service.namespace.clone();
+        let mut hosts = self.of(&namespace);
+        let hosts = hosts.find(|hosts| hosts.service(&service.host));
+        let mut kept = service.aliases.clone();
+        kept.retain(|alias| hosts.is_some_and(|hosts| hosts.service(alias)));
+        match kept.len() == service.aliases.len() {
+            true => service,
+            false => Arc::new(Service {
+                aliases: kept,
+                ..Service::clone(&service)
+            }),
+        }
+    }
+
     /// One of its hosts is enough.
     fn rule(&self, rule: &VirtualServiceRule) -> bool {
         let namespace = rule.namespace();
@@ -407,6 +426,7 @@ fn imported_services(
             Some(port) => with_ports(service, |p| p.number == port.number),
             None => Some(Arc::clone(service)),
         })
+        .map(|service| imports.with_aliases(service))
         .collect();
     let mut chosen: BTreeMap<Name, Arc<Service>> = BTreeMap::new();
     for service in &imported {

@@ -114,7 +114,7 @@ impl Shared {
         let changed: Vec<_> = pairs.filter(|(was, is)| !Arc::ptr_eq(was, is)).collect();
         let mut replaced = Vec::new();
         for (was, is) in changed {
-            let seen = |rule: &VirtualServiceRule| rule.spec().export_to.shows(&key.namespace);
+            let seen = |rule: &VirtualServiceRule| rule.export_to.shows(&key.namespace);
             if !seen(was) && !seen(is) {
                 continue;
             }
@@ -217,7 +217,7 @@ impl Shared {
         let scope = Scope::of(mesh, key, Arc::clone(&self.view));
         let concerned = |service: &Service| {
             let mut changed = changed.iter();
-            changed.any(|pod| service.selects(&pod.namespace, &pod.labels))
+            changed.any(|pod| service.selects(&pod.namespace, &pod.labels) || service.lists(pod))
         };
         let mut listeners_differ = false;
         let services = Arc::make_mut(&mut shared.services);

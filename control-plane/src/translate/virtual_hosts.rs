@@ -38,7 +38,8 @@ pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
             services.remove(&service.host);
         }
     }
-    services.retain(|_, (_, port)| port.protocol.is_http_or_auto());
+    services
+        .retain(|_, (service, port)| service.alias_of.is_none() && port.protocol.is_http_or_auto());
     for (service, port) in services.into_values() {
         groups.push(Group {
             hosts: Vec::new(),
@@ -164,20 +165,14 @@ struct Domains {
 
 /// Every name by which an application may call `service`, lower case.
 fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
-    let host = &service.host;
-    let mut all: Vec<Name> = vec![host.clone(), format!("{host}.").into()];
+    let mut all: Vec<Name> = Vec::new();
     let mut short: Vec<Name> = Vec::new();
-    // Istio goes by the host, whatever defined it.
-    let kubernetes = host.strip_suffix(".svc.cluster.local");
-    if let Some((name, namespace)) = kubernetes.and_then(|name| name.split_once('.')) {
-        let of_namespace = format!("{name}.{namespace}");
-        let of_services = format!("{name}.{namespace}.svc");
-        let texts = match *scope.namespace == *namespace {
-            true => vec![name.to_string(), of_services, of_namespace],
-            false => vec![of_namespace, of_services],
-        };
-        short = texts.into_iter().map(Name::from).collect();
-        all.extend(short.iter().cloned());
+    for host in std::iter::once(&service.host).chain(&service.aliases) {
+        let others = other_names(scope, host);
+        all.push(host.clone());
+        all.extend(others.iter().cloned());
+        // The first only ends with a dot.
+        short.extend(others.into_iter().skip(1));
     }
     if service.headless() {
         let wild: Vec<Name> = all.iter().map(|name| format!("*.{name}").into()).collect();
@@ -191,6 +186,23 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
         }
     }));
     Domains { all, short }
+}
+
+/// What `host` may be called beside its own name, with a dot at the end first.
+pub(crate) fn other_names(scope: &Scope<'_>, host: &Name) -> Vec<Name> {
+    let mut names: Vec<Name> = vec![format!("{host}.").into()];
+    // Istio goes by the host, whatever defined it.
+    let kubernetes = host.strip_suffix(".svc.cluster.local");
+    if let Some((name, namespace)) = kubernetes.and_then(|name| name.split_once('.')) {
+        let of_namespace = format!("{name}.{namespace}");
+        let of_services = format!("{name}.{namespace}.svc");
+        let texts = match *scope.namespace == *namespace {
+            true => vec![name.to_string(), of_services, of_namespace],
+            false => vec![of_namespace, of_services],
+        };
+        names.extend(texts.into_iter().map(Name::from));
+    }
+    names
 }
 
 /// The virtual host that takes every other host.
