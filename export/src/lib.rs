@@ -11,6 +11,7 @@ mod health;
 mod listener;
 mod matching;
 mod normal;
+mod rate_limit;
 mod rbac;
 mod route;
 
