@@ -3,9 +3,10 @@
 use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
 use super::inbound_ports::{self, Port};
+use super::patches::Patches;
 use super::routes::plain_route;
 use super::{Mesh, guard, tcp};
-use crate::config::MutualTls;
+use crate::config::{MutualTls, PatchContext};
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
 use proxy_core::xds::{
@@ -28,6 +29,8 @@ const MUTUAL: [&str; 5] = [
 /// The inbound listener and clusters of `proxy`.
 pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
     let ports = inbound_ports::of(mesh, proxy, pods);
+    let workload = (&*proxy.namespace, &proxy.labels);
+    let patches = Patches::of_sidecar(mesh, workload, PatchContext::SidecarInbound);
     let mut clusters = Vec::new();
     let mut chains = vec![FilterChain {
         name: "virtualInbound-blackhole".into(),
@@ -44,7 +47,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         tcp_name: "virtualInbound".into(),
         port: None,
         cluster: "InboundPassthroughCluster".into(),
-        table: table("InboundPassthroughCluster", 0, None, Protocol::Auto),
+        table: patches.patched(table("InboundPassthroughCluster", 0, None, Protocol::Auto)),
     };
     let authentication = &mesh.rules.authentication;
     let mode = |port| authentication.of_port(&proxy.namespace, &proxy.labels, port);
@@ -65,21 +68,20 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
             http_name: port.listener.clone(),
             tcp_name: port.listener.clone(),
             port: Some(*target),
-            table: table(
+            table: patches.patched(table(
                 &cluster,
                 port.service_port,
                 Some(&port.origin),
                 port.protocol,
-            ),
+            )),
             cluster,
         };
         handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
     }
     clusters.push(Arc::new(passthrough("InboundPassthroughCluster")));
     // All but the first, which passes nothing on.
-    let workload = (&*proxy.namespace, &proxy.labels);
     guard(&mut chains[1..], mesh, proxy.kind, workload);
-    let listener = Listener {
+    let mut listener = Listener {
         name: "virtualInbound".into(),
         address: None,
         port: 15006,
@@ -88,6 +90,7 @@ pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> 
         default_filter_chain: None,
         use_original_dst: false,
     };
+    patches.patch_listener(&mut listener);
     Resources {
         clusters,
         listeners: vec![Arc::new(listener)],
