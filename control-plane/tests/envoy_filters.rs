@@ -423,6 +423,10 @@ fn what_is_not_run_says_so() {
         limit("rate_limits: [{actions: [{destination_cluster: {}}]}]"),
         limit("descriptors: [{entries: [{key: a}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"),
         limit("shadow_mode: true"),
+        inserted("SIDECAR_INBOUND", "INSERT_FIRST", "", 1)
+            .replace("        typed_config:", "        disabled: true\n        typed_config:"),
+        merged("HTTP_ROUTE", "{context: ANY}", 1)
+            .replace("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", "envoy.config.route.v3.FilterConfig"),
         "  - applyTo: HTTP_FILTER\n    match: {context: GATEWAY}\n    patch: {operation: INSERT_BEFORE, value: {name: envoy.filters.http.ratelimit, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit}}}\n".to_owned(),
         "  - applyTo: CLUSTER\n    patch: {operation: MERGE, value: {connect_timeout: 1s}}\n".to_owned(),
         "  - applyTo: HTTP_ROUTE\n    match: {routeConfiguration: {vhost: {name: a}}}\n    patch: {operation: MERGE, value: {route: {timeout: 1s}}}\n".to_owned(),

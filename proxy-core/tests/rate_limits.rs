@@ -265,6 +265,40 @@ fn a_refusal_says_what_it_is_told_to() {
     assert_eq!(told(keys[2], &["x-l", "grpc-status"]), ["gt", "8"]);
 }
 
+#[test]
+fn a_refusal_before_the_cors_filter_goes_without_its_headers() {
+    let headers = |place| {
+        let mut shared = route("/plain", RouteAction::Forward(to_c()));
+        shared.cors = Some(Arc::new(CorsPolicy {
+            allow_origins: vec![StringMatch::Exact("*".into())],
+            ..CorsPolicy::default()
+        }));
+        let mut w = World::with_routes(vec![shared]);
+        take_over(&mut w, listener_with(vec![(place, limit(0))]));
+        let key = w.request(10, head("/plain", &[("origin", "http://a")]));
+        w.run(1000);
+        assert_eq!(statuses(&w, &[key]), [429]);
+        w.header(key, "access-control-allow-origin")
+    };
+    assert_eq!(headers(FilterPlace::BeforeCors), None);
+    let told = headers(FilterPlace::BeforeRouter);
+    assert_eq!(told.as_deref(), Some("http://a"));
+}
+
+/// As in Envoy 1.40.
+#[test]
+fn a_bucket_that_is_never_filled_has_nothing_to_tell() {
+    let silent = LocalRateLimit {
+        x_ratelimit_headers: true,
+        ..limit(0)
+    };
+    let mut w = world(Some(silent), None);
+    let key = w.get(10, "/plain");
+    w.run(1000);
+    assert_eq!(statuses(&w, &[key]), [429]);
+    assert_eq!(w.header(key, "x-ratelimit-limit"), None);
+}
+
 /// What a real Envoy 1.40 answered.
 #[test]
 fn descriptors_have_buckets_of_their_own() {

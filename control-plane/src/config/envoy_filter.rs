@@ -214,6 +214,17 @@ fn read_filter(
         leave_out(value, &what, diagnostics);
         return None;
     }
+    let known = ["name", "typed_config", "is_optional"];
+    for entry in value.as_map().map_or(&[][..], |map| &map.entries) {
+        if !known.contains(&entry.key.as_str()) {
+            leave_out(
+                &entry.value,
+                &format!("`{}` of a filter", entry.key),
+                diagnostics,
+            );
+            return None;
+        }
+    }
     let at = read_insertion(node, operation, sub_filter, diagnostics)?;
     let (_, config) = extension(value.at(&["typed_config"])?);
     let config = local_rate_limit::read(config?, false, diagnostics)?;
@@ -270,7 +281,15 @@ fn read_merge(
     };
     let mut merged = Merged::default();
     if let Some(node) = value.at(&["typed_per_filter_config", LOCAL_RATE_LIMIT]) {
-        let (_, config) = extension(node);
+        let (of_type, config) = extension(node);
+        if !is_local_rate_limit(node) {
+            leave_out(
+                node,
+                &format!("`{of_type}` for a local rate limit"),
+                diagnostics,
+            );
+            return None;
+        }
         merged.limit = Some(local_rate_limit::read(config?, true, diagnostics)?);
     }
     let of = if routes {

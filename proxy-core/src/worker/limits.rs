@@ -68,7 +68,9 @@ impl Worker {
     }
 
     fn refuse(&mut self, x: u32, one: &Limited, out: &mut Out) {
-        self.exchanges[x as usize].flags.set(Flag::RL);
+        let exchange = &mut self.exchanges[x as usize];
+        exchange.flags.set(Flag::RL);
+        exchange.limited_before_cors = one.place < FilterPlace::BeforeRouter;
         let reply = LocalReply {
             status: one.limit.status,
             grpc_status: one.limit.resource_exhausted.then_some(8),
@@ -97,6 +99,10 @@ impl Worker {
         let first = one.descriptors.first().map(|number| Some(*number));
         match one.limit.bucket {
             Some(size) if first.is_none() || one.limit.always_consume_default_bucket => {
+                // Of a bucket that is never filled Envoy has nothing to tell.
+                if size.max_tokens == 0 {
+                    return (false, None);
+                }
                 let taken = self.take_token(x, decision, one, (None, size), out);
                 let decided = if taken { first.unwrap_or(None) } else { None };
                 (taken, Some(decided))

@@ -238,7 +238,7 @@ impl Worker {
             Details::FaultFilterAbort
                 | Details::RbacAccessDenied(_)
                 | Details::JwtAuthnAccessDenied(_)
-        );
+        ) || exchange.limited_before_cors;
         // Filters before that of CORS answer without it.
         if let Some(cors) = &matched.cors
             && !before

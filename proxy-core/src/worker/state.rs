@@ -106,6 +106,8 @@ pub(super) struct Exchange {
     /// Cookies to set, made by a hash policy.
     pub(super) cookies: Vec<String>,
     pub(super) shown: Vec<Shown>,
+    /// Refused by a local rate limit, before the CORS filter saw the request.
+    pub(super) limited_before_cors: bool,
 }
 
 impl Exchange {
@@ -152,6 +154,7 @@ impl Exchange {
             duration: TimerId::NONE,
             cookies: Vec::new(),
             shown: Vec::new(),
+            limited_before_cors: false,
         }
     }
 }
