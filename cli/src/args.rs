@@ -1,6 +1,7 @@
 //! What may be typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Rehearse a service mesh on a laptop: real Istio configuration, a real routing core, simulated
@@ -20,6 +21,9 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Where would this request go, and why?
     Explain(Box<ExplainArgs>),
+    /// Show what a proxy is told: its listeners, routes, clusters and endpoints
+    #[command(visible_alias = "pc", subcommand)]
+    ProxyConfig(ProxyConfigTarget),
     /// Write a proxy's resources for a real proxy
     #[command(subcommand)]
     Export(ExportTarget),
@@ -71,6 +75,10 @@ pub(crate) struct RunArgs {
     /// scenario's own
     #[arg(long, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
+    /// Leave invalid objects out, each with a warning, as Istio's webhook would; without this they are
+    /// errors
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
     #[arg(long, value_enum, default_value = "event")]
     pub(crate) engine: Engine,
     #[arg(long, value_enum, default_value = "text")]
@@ -101,12 +109,17 @@ pub(crate) struct CheckArgs {
 /// Configuration from files.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// Istio and Kubernetes files, folders, or - for standard input
+    /// Istio and Kubernetes files, folders, a scenario (for what it starts with), or - for standard
+    /// input
     #[arg(long, required = true, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     /// MeshConfig, as a YAML file
     #[arg(long, value_name = "FILE")]
     pub(crate) mesh_config: Option<PathBuf>,
+    /// Leave invalid objects out, each with a warning, as Istio's webhook would; without this they are
+    /// errors
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,11 +144,175 @@ pub(crate) struct ExportArgs {
     pub(crate) output: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProxyConfigTarget {
+    /// Where connections are taken, how they are told apart and where they go
+    #[command(visible_aliases = ["listener", "l"])]
+    Listeners(ListenersArgs),
+    /// Which requests the route tables tell apart, and whose rule does so
+    #[command(visible_aliases = ["route", "r"])]
+    Routes(RoutesArgs),
+    /// The services and subsets that requests may go to, and whose policy they have
+    #[command(visible_aliases = ["cluster", "c"])]
+    Clusters(ClustersArgs),
+    /// The addresses behind clusters
+    #[command(visible_aliases = ["endpoint", "ep"])]
+    Endpoints(EndpointsArgs),
+    /// All four; as JSON, in the form of Envoy's config_dump
+    #[command(visible_alias = "a")]
+    All(AllArgs),
+}
+
+/// A proxy, and how to show what it is told.
+#[derive(Debug, Args)]
+pub(crate) struct ShownProxy {
+    /// The proxy: a pod or workload of the configuration (NAME[.NAMESPACE] or [NAMESPACE/]NAME), or a
+    /// description, as for `explain`
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// A table, or Envoy's own JSON
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "short",
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Short,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListenersArgs {
+    #[command(flatten)]
+    pub(crate) proxy: ShownProxy,
+    #[command(flatten)]
+    pub(crate) filter: ListenerFilter,
+    /// Say which protocols an application protocol stands for, and what a black hole is called
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct ListenerFilter {
+    /// Only those at this address
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+    /// Only those at this port
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Only those that speak this
+    #[arg(long = "type", value_enum, ignore_case = true, value_name = "TYPE")]
+    pub(crate) kind: Option<ListenerType>,
+}
+
+/// What the filter chains of a listener speak; in the order of istioctl, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum ListenerType {
+    Http,
+    #[value(name = "http+tcp")]
+    HttpAndTcp,
+    Tcp,
+    /// Nothing is passed on
+    Unknown,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoutesArgs {
+    #[command(flatten)]
+    pub(crate) proxy: ShownProxy,
+    /// Only the table of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Show every domain, and conditions besides the path
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClustersArgs {
+    #[command(flatten)]
+    pub(crate) proxy: ShownProxy,
+    #[command(flatten)]
+    pub(crate) filter: ClusterFilter,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct ClusterFilter {
+    /// Only those with this in the service's name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) fqdn: Option<String>,
+    /// Only those of this port
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Only those with this in the subset's name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) subset: Option<String>,
+    /// Only those of this direction
+    #[arg(long, value_enum, ignore_case = true, value_name = "DIRECTION")]
+    pub(crate) direction: Option<TrafficDirection>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TrafficDirection {
+    Inbound,
+    Outbound,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndpointsArgs {
+    #[command(flatten)]
+    pub(crate) proxy: ShownProxy,
+    #[command(flatten)]
+    pub(crate) filter: EndpointFilter,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct EndpointFilter {
+    /// Only those at this address or name
+    #[arg(long, value_name = "HOST")]
+    pub(crate) address: Option<String>,
+    /// Only those at this port
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Only those of the cluster of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// Only those of this health
+    #[arg(long, value_enum, ignore_case = true, value_name = "STATUS")]
+    pub(crate) status: Option<EndpointStatus>,
+}
+
+/// Health as the control plane states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EndpointStatus {
+    Healthy,
+    Unhealthy,
+    Draining,
+    Degraded,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AllArgs {
+    #[command(flatten)]
+    pub(crate) proxy: ShownProxy,
+    /// Leave nothing out of domains and conditions
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// The proxy: a workload or pod of the configuration ([NAMESPACE/]NAME), or
+    /// The proxy: a workload or pod of the configuration ([NAMESPACE/]NAME or NAME.NAMESPACE), or
     /// kind=sidecar|gateway,namespace=NS,labels=k=v;k=v,ip=A.B.C.D,locality=REGION/ZONE
     #[arg(long = "as", value_name = "PROXY")]
     pub(crate) proxy: String,

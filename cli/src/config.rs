@@ -3,17 +3,30 @@
 use crate::args::ConfigArgs;
 use control_plane::{
     ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Request, Resources,
+    allow_invalid,
 };
 use source::{Diagnostic, SourceFile};
+use std::path::Path;
 use std::sync::Arc;
+
+const SCENARIO: &str = "scenario.yaml";
 
 /// Every object of the files, with the MeshConfig.
 pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> Objects {
     let mut objects = Objects::default();
     for path in &args.config {
+        if is_scenario(path) {
+            let scenario = sim::plan::read_scenario(path, &[], diagnostics);
+            let starts_with = scenario.map(|scenario| sim::plan::objects(&scenario, diagnostics));
+            objects.apply(&starts_with.unwrap_or_default());
+            continue;
+        }
         for file in sim::plan::read_sources(path, None, diagnostics) {
             objects.apply(&Objects::read(&file, diagnostics));
         }
+    }
+    if args.allow_invalid {
+        allow_invalid(diagnostics);
     }
     if let Some(path) = &args.mesh_config {
         for file in sim::plan::read_sources(path, None, diagnostics) {
@@ -21,6 +34,11 @@ pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> O
         }
     }
     objects
+}
+
+/// A scenario stands for the objects that it starts with.
+fn is_scenario(path: &Path) -> bool {
+    path.ends_with(SCENARIO) || path.join(SCENARIO).is_file()
 }
 
 /// The proxy meant by `--as`.

@@ -8,12 +8,13 @@ mod config;
 mod explain;
 mod export;
 mod progress;
+mod proxy_config;
 mod rehearse;
 mod run;
 mod status;
 mod verify;
 
-use anstream::{eprint, print};
+use anstream::{eprint, eprintln, print};
 use args::{Cli, Command, ExportTarget, SchemaName};
 use clap::Parser;
 use source::{Diagnostic, Level};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain_requests(&args),
+        Command::ProxyConfig(target) => proxy_config::proxy_config(&target),
         Command::Export(ExportTarget::Envoy(args)) => export::export(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Schema {
@@ -51,7 +53,13 @@ pub(crate) fn report(diagnostics: &[Diagnostic]) -> bool {
         let color = std::io::stderr().is_terminal();
         eprint!("{}", source::render(diagnostics, color));
     }
-    has_error(diagnostics)
+    let mut allowed = diagnostics.to_vec();
+    control_plane::allow_invalid(&mut allowed);
+    let failed = has_error(diagnostics);
+    if failed && !has_error(&allowed) {
+        eprintln!("with --allow-invalid, invalid objects are left out, as Istio leaves them out");
+    }
+    failed
 }
 
 /// Whether the input cannot be used.

@@ -35,6 +35,7 @@ fn rehearsal(
     let scenario = sim::plan::read_scenario(path, &args.sets, diagnostics)?;
     let overrides = Overrides {
         on_loopback: true,
+        allow_invalid: args.config.allow_invalid,
         ..Overrides::default()
     };
     let plan = Plan::new(&scenario, overrides, diagnostics)?;

@@ -71,6 +71,7 @@ fn plan(path: &Path, args: &RunArgs, diagnostics: &mut Vec<Diagnostic>) -> Optio
     let config: Vec<ConfigSource> = config.collect();
     let overrides = Overrides {
         config: (!config.is_empty()).then_some(config),
+        allow_invalid: args.allow_invalid,
         ..Overrides::default()
     };
     Plan::new(&scenario, overrides, diagnostics)
@@ -219,6 +220,9 @@ fn repeat(path: &Path, args: &RunArgs, seeds: &[u64]) -> String {
     }
     for config in &args.config {
         command += &format!(" --config {}", config.display());
+    }
+    if args.allow_invalid {
+        command += " --allow-invalid";
     }
     if args.engine == Engine::Turmoil {
         command += " --engine turmoil";

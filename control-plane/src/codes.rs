@@ -1,5 +1,7 @@
 //! Istio's codes of analyzer messages, as far as they are used.
 
+use source::{Diagnostic, Level};
+
 /// A rule names a thing that is not there.
 pub(crate) const NOT_FOUND: &str = "IST0101";
 /// An object that Istio's validation refuses.
@@ -24,5 +26,22 @@ pub fn code_name(code: &str) -> Option<&'static str> {
         SCHEMA_WARNING => Some("SchemaWarning"),
         UNKNOWN_RULE_HOST => Some("UnknownDestinationRuleHost"),
         _ => None,
+    }
+}
+
+/// Makes a warning of every error about an object: one that is invalid has been left out, as in a
+/// cluster where Istio's webhook or the API server refuses it; one that names things that are not
+/// there is used, as Istio uses it.
+pub fn allow_invalid(diagnostics: &mut [Diagnostic]) {
+    for diagnostic in diagnostics {
+        let Some(resource) = &diagnostic.resource else {
+            continue;
+        };
+        if diagnostic.level == Level::Error {
+            diagnostic.level = Level::Warning;
+            if diagnostic.code != Some(NOT_FOUND) {
+                diagnostic.message = format!("{resource} is left out: {}", diagnostic.message);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use source::Diagnostic;
 use std::net::IpAddr;
 
 impl Objects {
-    /// The proxy that `text` means: a workload or pod (`NAME` or `NAMESPACE/NAME`), or a description
+    /// The proxy that `text` means: a workload or pod (as for [`Objects::pod`]), or a description
     /// (`kind=sidecar|gateway,namespace=NS,labels=k=v;k=v,ip=A.B.C.D,locality=REGION/ZONE`, all of
     /// them optional). Of a workload it is that of the first pod. Fails if there is none, if pods in
     /// several namespaces may be meant, and for a description that cannot be read.
@@ -17,8 +17,9 @@ impl Objects {
         }
     }
 
-    /// The pod that `text` means: `NAME` or `NAMESPACE/NAME`, of the pod or of its workload, which then
-    /// is the first. Fails if there is none, and if pods in several namespaces may be meant.
+    /// The pod that `text` means: `NAME`, `NAMESPACE/NAME` or `NAME.NAMESPACE`, of the pod or of its
+    /// workload, which then is the first. Fails if there is none, and if pods in several namespaces may
+    /// be meant.
     pub fn pod(&self, text: &str) -> Result<Pod, Diagnostic> {
         named(text, &self.pods())
     }
@@ -33,14 +34,16 @@ fn before(text: &str, pod: &Pod) -> Result<ProxyIdentity, Diagnostic> {
 }
 
 fn named(text: &str, pods: &[Pod]) -> Result<Pod, Diagnostic> {
-    let (namespace, name) = match text.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, text),
+    let is_called = |pod: &&Pod, name: &str| *pod.name == *name || *pod.workload == *name;
+    let (namespace, name) = match (text.split_once('/'), text.rsplit_once('.')) {
+        (Some((namespace, name)), _) => (Some(namespace), name),
+        // A name may have dots in it.
+        (None, Some((name, namespace))) if !pods.iter().any(|pod| is_called(&pod, text)) => {
+            (Some(namespace), name)
+        }
+        (None, _) => (None, text),
     };
-    let meant: Vec<&Pod> = pods
-        .iter()
-        .filter(|pod| *pod.name == *name || *pod.workload == *name)
-        .collect();
+    let meant: Vec<&Pod> = pods.iter().filter(|pod| is_called(pod, name)).collect();
     let within: Vec<&Pod> = meant
         .iter()
         .copied()

@@ -39,7 +39,7 @@ mod rules;
 mod store;
 mod translate;
 
-pub use codes::code_name;
+pub use codes::{allow_invalid, code_name};
 pub use config::{MeshConfig, OutboundTrafficMode};
 pub use explain::{Action, ClusterShare, Explanation, Upstream, explain};
 pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};

@@ -125,15 +125,17 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
         .iter()
         .any(|diagnostic| diagnostic.level == Level::Error);
     let text = |path: &[&str]| document.at(path).and_then(Node::as_scalar);
-    let kind = text(&["kind"]).unwrap_or("object");
-    let resource = format!(
-        "{kind} {}/{}",
-        text(&["metadata", "namespace"]).unwrap_or("default"),
-        text(&["metadata", "name"]).unwrap_or("")
-    );
-    let istio = is_istio(text(&["apiVersion"]).unwrap_or(""), kind);
+    let kind = text(&["kind"]);
+    let resource = kind.map(|kind| {
+        format!(
+            "{kind} {}/{}",
+            text(&["metadata", "namespace"]).unwrap_or("default"),
+            text(&["metadata", "name"]).unwrap_or("")
+        )
+    });
+    let istio = is_istio(text(&["apiVersion"]).unwrap_or(""), kind.unwrap_or(""));
     for diagnostic in &mut diagnostics[before..] {
-        diagnostic.resource = Some(resource.clone());
+        diagnostic.resource.clone_from(&resource);
         if diagnostic.level == Level::Error && istio {
             diagnostic.code.get_or_insert(INVALID);
         }

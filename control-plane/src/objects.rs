@@ -8,6 +8,7 @@ use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
 use crate::store::{Difference, Items};
 use proxy_core::xds::Name;
+use source::fields::expected;
 use source::{Diagnostic, Dialect, Map, Node, SourceFile, Value, each_document};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -75,24 +76,30 @@ impl Objects {
 
     fn add_document(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
         let list = node.at(&["kind"]).and_then(Node::as_scalar) == Some("List");
-        match (list, node.at(&["items"]).and_then(Node::as_seq)) {
-            (true, items) => {
-                for item in items.unwrap_or_default() {
-                    self.add_document(item, diagnostics);
-                }
-            }
-            (false, _) => {
-                if let Some(object) = read_object(node, diagnostics) {
-                    let reference = object.reference.clone();
-                    let items = &mut self.change(&reference.kind).items;
-                    if items.insert(Arc::new(object)).is_some() {
-                        diagnostics.push(
-                            Diagnostic::warning(format!("{reference} is there twice"))
-                                .at(&node.span, "replaces the earlier one"),
-                        );
+        if list {
+            match node.at(&["items"]).map(|items| (items, items.as_seq())) {
+                Some((_, Some(items))) => {
+                    for item in items {
+                        self.add_document(item, diagnostics);
                     }
                 }
+                Some((items, None)) if items.value != Value::Null => {
+                    diagnostics.push(expected(items, "`items` of a List is a list"));
+                }
+                _ => {}
             }
+            return;
+        }
+        let Some(object) = read_object(node, diagnostics) else {
+            return;
+        };
+        let reference = object.reference.clone();
+        let items = &mut self.change(&reference.kind).items;
+        if items.insert(Arc::new(object)).is_some() {
+            diagnostics.push(
+                Diagnostic::warning(format!("{reference} is there twice"))
+                    .at(&node.span, "replaces the earlier one"),
+            );
         }
     }
 

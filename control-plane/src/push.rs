@@ -376,7 +376,7 @@ impl ControlPlane {
         let inbound = self
             .inbound
             .entry(own)
-            .or_insert_with(|| Arc::new(inbound(mesh, proxy, pods)));
+            .or_insert_with(|| Arc::new(inbound(mesh, shared.imported(), proxy, pods)));
         Sent {
             shared: Arc::clone(shared),
             inbound: Arc::clone(inbound),

@@ -141,7 +141,8 @@ impl Registry {
     /// By any name an application may use.
     pub(crate) fn find_for_client(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
         let host = host.to_ascii_lowercase();
-        if let Ok(ip) = host.parse::<IpAddr>() {
+        let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        if let Ok(ip) = bracketed.unwrap_or(&host).parse::<IpAddr>() {
             return self
                 .services
                 .iter()

@@ -98,6 +98,28 @@ spec: {host: legacy.shop.test, subsets: [{name: v2, labels: {version: v2}}]}
 }
 
 #[test]
+fn labels_of_a_machine_say_where_it_is_unless_it_says_so_itself() {
+    let entry = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: legacy, namespace: shop}
+spec:
+  hosts: [legacy.shop.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints:
+  - {address: 192.168.0.1, labels: {istio-locality: north.z}}
+  - {address: 192.168.0.2, labels: {istio-locality: north.z}, locality: south}
+";
+    let told = told(entry, ProxyKind::Sidecar, "shop", &[]);
+    let cluster = "outbound|80||legacy.shop.test";
+    let assignment = told.endpoints.iter().find(|e| &*e.cluster == cluster);
+    let localities = &assignment.unwrap().localities;
+    let found: Vec<&str> = localities.iter().map(|l| &*l.locality).collect();
+    assert_eq!(found, ["north/z", "south"]);
+}
+
+#[test]
 fn a_service_selects_machines_too() {
     let service = "
 apiVersion: v1

@@ -89,17 +89,16 @@ proptest! {
         let text = format!(
             "apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: {name}, namespace: x}}
+metadata: {{name: '{name}', namespace: x}}
 spec: {{replicas: {replicas}, template: {{metadata: {{labels: {{app: a}}}}, spec: {{containers: []}}}}}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: {name}, namespace: x}}
+metadata: {{name: '{name}', namespace: x}}
 spec: {{ports: [{{port: 80, name: http}}], selector: {{app: a}}}}
 "
         );
         let mut diagnostics = Vec::new();
-        // A name that YAML reads as a boolean is the same name still.
         let objects = Objects::read(&SourceFile::new("w.yaml", &text), &mut diagnostics);
         let pods = objects.pods();
         let addresses: std::collections::BTreeSet<_> = pods.iter().map(|pod| pod.ip).collect();
@@ -116,4 +115,18 @@ spec: {{ports: [{{port: 80, name: http}}], selector: {{app: a}}}}
         prop_assert_eq!(objects.service(&name, "x"), Some(service.clone()));
         prop_assert_eq!(objects.service(&name, "y"), None);
     }
+}
+
+#[test]
+fn a_service_is_found_by_its_address_as_urls_have_it() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: six, namespace: x}
+spec: {clusterIP: 'fd00::1', ports: [{port: 80, name: http}]}
+";
+    let objects = Objects::read(&SourceFile::new("w.yaml", text), &mut Vec::new());
+    let found = ["fd00::1", "[fd00::1]"].map(|host| objects.service(host, "y"));
+    assert!(found[0].is_some());
+    assert_eq!(found[0], found[1]);
 }

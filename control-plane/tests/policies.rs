@@ -55,9 +55,7 @@ fn resources_of(shop: &str, policy: &str, mesh: &str) -> Resources {
 }
 
 fn cluster(resources: &Resources) -> &Cluster {
-    let mut clusters = resources.clusters.iter();
-    let found = clusters.find(|cluster| &*cluster.name == "outbound|80||shop.test");
-    found.unwrap()
+    named(resources, "outbound|80||shop.test")
 }
 
 /// Locality, priority, weight and endpoints of each group.
@@ -179,9 +177,8 @@ fn warm_up_budgets_and_streams() {
     );
 }
 
-#[test]
-fn a_server_takes_no_upgrade_of_its_clients() {
-    let text = "
+/// A service and its only pod.
+const WEB: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -198,15 +195,29 @@ kind: DestinationRule
 metadata: {name: web}
 spec: {host: web, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE, http2MaxRequests: 9}}}}
 ";
+
+/// What the sidecar of that pod is told, with `more` objects.
+fn told_to_web(more: &str) -> Resources {
     let mut diagnostics = Vec::new();
-    let objects = Objects::read(&SourceFile::new("web.yaml", text), &mut diagnostics);
+    let file = SourceFile::new("web.yaml", &format!("{WEB}{more}"));
+    let objects = Objects::read(&file, &mut diagnostics);
     assert_eq!(source::render(&diagnostics, false), "");
     let pods = objects.pods();
     let identity = ProxyIdentity {
         kind: ProxyKind::Sidecar,
         ..pods[0].identity()
     };
-    let got = ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity);
+    ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity)
+}
+
+fn named<'r>(resources: &'r Resources, name: &str) -> &'r Cluster {
+    let mut clusters = resources.clusters.iter();
+    clusters.find(|cluster| &*cluster.name == name).unwrap()
+}
+
+#[test]
+fn a_server_takes_no_upgrade_of_its_clients() {
+    let got = told_to_web("");
     for (name, protocol) in [
         ("inbound|80||", HttpProtocol::Http1),
         (
@@ -214,10 +225,23 @@ spec: {host: web, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRA
             HttpProtocol::Http2,
         ),
     ] {
-        let mut clusters = got.clusters.iter();
-        let cluster = clusters.find(|cluster| &*cluster.name == name).unwrap();
+        let cluster = named(&got, name);
         assert_eq!(cluster.http_protocol, protocol, "{name}");
         assert_eq!(cluster.circuit_breakers.max_requests, 9, "{name}");
+    }
+}
+
+#[test]
+fn a_server_has_the_policy_of_its_service_if_its_sidecar_sees_it() {
+    let sidecar = "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec: {egress: [{hosts: [";
+    for (hosts, requests) in [("./*", 9), ("other/*", u32::MAX)] {
+        let got = told_to_web(&format!("{sidecar}{hosts}]}}]}}"));
+        let cluster = named(&got, "inbound|80||");
+        assert_eq!(cluster.circuit_breakers.max_requests, requests, "{hosts}");
     }
 }
 

@@ -371,7 +371,7 @@ fn delegated_rules_hold_under_both_conditions() {
         "
   http:
   - {name: one, match: [{uri: {exact: /api/1}}], route: [{destination: {host: reviews, subset: one}}]}
-  - {name: off, match: [{uri: {exact: /else}}], route: [{destination: {host: reviews, subset: off}}]}
+  - {name: 'off', match: [{uri: {exact: /else}}], route: [{destination: {host: reviews, subset: 'off'}}]}
   - {name: all, route: [{destination: {host: reviews, subset: all}}]}",
     );
     let resources = sidecar(&rules);

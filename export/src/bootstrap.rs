@@ -19,6 +19,15 @@ pub struct Resources<'a> {
     pub routes: &'a [Arc<RouteTable>],
 }
 
+impl Resources<'_> {
+    /// Whether `listener` takes connections itself. Traffic is redirected to the virtual listeners,
+    /// which hand it over; without them it arrives at each listener itself.
+    pub fn is_bound(&self, listener: &Listener) -> bool {
+        let redirected = self.listeners.iter().any(|l| l.use_original_dst);
+        !redirected || listener.use_original_dst || &*listener.name == "virtualInbound"
+    }
+}
+
 /// What a bootstrap says besides the resources.
 #[derive(Clone, Debug, Default)]
 pub struct Bootstrap {
@@ -131,11 +140,7 @@ impl Bootstrap {
     }
 
     fn listener(&self, one: &Listener, resources: &Resources<'_>) -> Value {
-        // Traffic is redirected to the virtual listeners, which hand it over; without them it
-        // arrives at each listener itself.
-        let redirected = resources.listeners.iter().any(|l| l.use_original_dst);
-        let is_virtual = one.use_original_dst || &*one.name == "virtualInbound";
-        let mut value = listener(one, !redirected || is_virtual);
+        let mut value = listener(one, resources.is_bound(one));
         if let Some(log) = &self.access_log {
             for filter in filters(&mut value) {
                 let name = "envoy.access_loggers.file";
@@ -156,7 +161,7 @@ fn inline_routes(chain: &mut FilterChain, tables: &[Arc<RouteTable>]) {
 }
 
 /// All values, or all that stands against them.
-fn all(
+pub(crate) fn all(
     results: impl Iterator<Item = Result<Value, Unsupported>>,
 ) -> Result<Vec<Value>, Vec<Unsupported>> {
     let (mut values, mut problems) = (Vec::new(), Vec::new());

@@ -6,6 +6,7 @@
 mod against;
 mod bootstrap;
 mod cluster;
+pub mod dump;
 mod endpoint;
 mod health;
 mod listener;

@@ -18,12 +18,7 @@ pub(crate) fn paint(text: &str, style: Style, color: bool) -> String {
 }
 
 /// Lines under a line of headings, which is in bold; columns of numbers are flush right.
-pub(crate) fn table(
-    headings: &[&str],
-    numbers: &[usize],
-    rows: Vec<Vec<String>>,
-    color: bool,
-) -> String {
+pub fn table(headings: &[&str], numbers: &[usize], rows: Vec<Vec<String>>, color: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(headings.to_vec());

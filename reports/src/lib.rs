@@ -12,6 +12,8 @@ mod numbers;
 mod seeds;
 mod summary;
 
+pub use layout::table;
+
 use record::RunRecord;
 
 /// What a person should know about the runs of one scenario, in ten seconds. `repeat` is the command

@@ -224,7 +224,7 @@ fn patch(node: &Node, _: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Happ
 
 fn object(fields: &mut Fields<'_, '_>) -> (Option<Named>, Option<String>, Option<Named>) {
     let kind = require(fields, "kind", named);
-    let namespace = fields.text("namespace");
+    let namespace = read(fields, "namespace", named).map(|named| named.text);
     let name = require(fields, "name", named);
     (kind, namespace, name)
 }

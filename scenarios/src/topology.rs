@@ -78,9 +78,8 @@ fn service(entry: &Entry, diagnostics: &mut Vec<Diagnostic>) -> Option<Service> 
     let versions = read(&mut fields, "versions", versions);
     let service = Service {
         name: key(entry),
-        namespace: fields
-            .text("namespace")
-            .unwrap_or_else(|| "default".to_owned()),
+        namespace: read(&mut fields, "namespace", named)
+            .map_or_else(|| "default".to_owned(), |named| named.text),
         port: port.unwrap_or_default(),
         protocol: read(&mut fields, "protocol", |node, what, diagnostics| {
             one_of(node, what, &PROTOCOLS, diagnostics)
@@ -92,7 +91,7 @@ fn service(entry: &Entry, diagnostics: &mut Vec<Diagnostic>) -> Option<Service> 
         })
         .unwrap_or(ProxyKind::Sidecar),
         locality: read(&mut fields, "locality", locality).map(|named| named.text),
-        labels: fields.text_map("labels"),
+        labels: read(&mut fields, "labels", labels).unwrap_or_default(),
         versions: replicas_of(&mut fields, versions, replicas),
     };
     fields.finish();
@@ -189,6 +188,24 @@ pub(crate) fn config_source(
         }
         _ => named(node, what, diagnostics).map(ConfigSource::Path),
     }
+}
+
+/// Values as written: `version: 2` is the text `2`.
+fn labels(
+    node: &Node,
+    what: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Vec<(String, String)>> {
+    let entries = entries(node, what, diagnostics).iter();
+    let labels = entries.filter_map(|entry| match entry.value.as_scalar() {
+        Some(text) => Some((entry.key.clone(), text.to_owned())),
+        None => {
+            let want = format!("`{}` is text", entry.key);
+            diagnostics.push(expected(&entry.value, &want));
+            None
+        }
+    });
+    Some(labels.collect())
 }
 
 fn object(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Node> {

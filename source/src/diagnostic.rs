@@ -1,7 +1,7 @@
 //! Errors and warnings, and their rendering.
 
 use crate::text::Span;
-use annotate_snippets::{AnnotationKind, Group, Level as SnippetLevel, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level as SnippetLevel, Origin, Renderer, Snippet};
 use std::fmt;
 
 /// How bad it is.
@@ -100,20 +100,26 @@ impl Diagnostic {
 
 /// The name nearest to `word`, if any is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (wanted, length) = (word.to_lowercase(), word.chars().count());
+    let most = |name: &str| (word.len().max(name.len()) / 3).max(1);
     names
         .into_iter()
+        // There may be very many.
+        .filter(|name| length.abs_diff(name.chars().count()) <= most(name))
         .map(|name| {
-            (
-                strsim::damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase()),
-                name,
-            )
+            let distance = strsim::damerau_levenshtein(&wanted, &name.to_lowercase());
+            (distance, name)
         })
-        .filter(|(distance, name)| *distance <= (word.len().max(name.len()) / 3).max(1))
+        .filter(|(distance, name)| *distance <= most(name))
         .min()
         .map(|(_, name)| name)
 }
 
-/// All diagnostics as people read them, worst count last.
+/// Of errors, and of all else: so many are shown with their place in the text.
+const IN_FULL: usize = 50;
+
+/// All diagnostics as people read them, worst count last. Where they are very many, the later ones
+/// have a line each.
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let renderer = if color {
         Renderer::styled()
@@ -121,11 +127,44 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
         Renderer::plain()
     };
     let mut text = String::new();
+    let mut shown = [0, 0];
+    let mut short = Vec::new();
     for diagnostic in diagnostics {
+        let shown = &mut shown[usize::from(diagnostic.level == Level::Error)];
+        *shown += 1;
+        if *shown > IN_FULL {
+            short.push(diagnostic);
+            continue;
+        }
         text += &renderer.render(&[group(diagnostic)]);
         text += "\n\n";
     }
+    for diagnostic in &short {
+        text += &line(diagnostic);
+    }
+    if !short.is_empty() {
+        text += "\n";
+    }
     text + &summary(diagnostics)
+}
+
+/// `LEVEL[CODE]: FILE:LINE:COLUMN: MESSAGE: LABEL (OBJECT)`.
+fn line(diagnostic: &Diagnostic) -> String {
+    let mut line = diagnostic.level.to_string();
+    if let Some(code) = diagnostic.code {
+        line += &format!("[{code}]");
+    }
+    if let Some(span) = &diagnostic.span {
+        line += &format!(": {}:{}:{}", span.file.name, span.line(), span.column());
+    }
+    line += &format!(": {}", diagnostic.message);
+    if !diagnostic.label.is_empty() {
+        line += &format!(": {}", diagnostic.label);
+    }
+    if let Some(resource) = &diagnostic.resource {
+        line += &format!(" ({resource})");
+    }
+    line + "\n"
 }
 
 fn group(diagnostic: &Diagnostic) -> Group<'_> {
@@ -140,14 +179,23 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
     }
     let mut group = Group::with_title(title);
     if let Some(span) = &diagnostic.span {
-        let mut annotation = AnnotationKind::Primary.span(first_line(span));
+        let (shown, marked, begins_line) = excerpt(span);
+        let mut annotation = AnnotationKind::Primary.span(marked);
         if !diagnostic.label.is_empty() {
             annotation = annotation.label(diagnostic.label.as_str());
         }
-        let snippet = Snippet::source(&*span.file.text)
-            .path(&*span.file.name)
+        let (line, column) = (span.line() as usize, span.column() as usize);
+        let snippet = Snippet::source(shown)
+            .line_start(line)
             .annotation(annotation);
-        group = group.element(snippet);
+        group = match begins_line {
+            true => group.element(snippet.path(&*span.file.name)),
+            false => {
+                let origin = Origin::path(&*span.file.name);
+                let origin = origin.line(line).char_column(column);
+                group.element(origin).element(snippet)
+            }
+        };
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(SnippetLevel::HELP.message(help.as_str()));
@@ -155,14 +203,23 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
     group
 }
 
-/// A long value is shown by its first line.
-fn first_line(span: &Span) -> std::ops::Range<usize> {
+/// In bytes, on both sides of where a place begins.
+const EXCERPT: usize = 512;
+
+/// The line where the place begins, or of a long one what is near; where in this the place is (a long
+/// value is shown by its first line); and whether it has the line's beginning. The size of the file
+/// does not matter.
+fn excerpt(span: &Span) -> (&str, std::ops::Range<usize>, bool) {
+    let text = &*span.file.text;
     let range = span.range();
-    let end = span
-        .text()
-        .find('\n')
-        .map_or(range.end, |at| range.start + at);
-    range.start..end
+    let from = text.floor_char_boundary(range.start.saturating_sub(EXCERPT));
+    let line = text[from..range.start].rfind('\n');
+    let begin = line.map_or(from, |at| from + at + 1);
+    let to = text.floor_char_boundary(range.start + EXCERPT);
+    let end = text[range.start..to].find('\n');
+    let end = end.map_or(to, |at| range.start + at);
+    let marked = range.start - begin..range.end.min(end) - begin;
+    (&text[begin..end], marked, line.is_some() || from == 0)
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {

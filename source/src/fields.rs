@@ -15,6 +15,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::node::{Map, Node, Value};
+use crate::scalar::surprise;
 use crate::text::Span;
 
 /// A map being read.
@@ -73,7 +74,7 @@ impl<'n, 'd> Fields<'n, 'd> {
         found
     }
 
-    /// Text, if there; any other scalar is taken as written.
+    /// Text, if there.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         let node = self.optional(key)?;
         self.as_text(key, node)
@@ -86,10 +87,10 @@ impl<'n, 'd> Fields<'n, 'd> {
     }
 
     fn as_text(&mut self, key: &str, node: &Node) -> Option<String> {
-        let text = node.as_scalar().map(str::to_owned);
+        let text = node.as_str().map(str::to_owned);
         if text.is_none() {
-            self.diagnostics
-                .push(expected(node, &format!("`{key}` is text")));
+            let want = format!("`{key}` is text");
+            self.diagnostics.push(expected_text(node, &want));
         }
         text
     }
@@ -98,7 +99,10 @@ impl<'n, 'd> Fields<'n, 'd> {
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let node = self.optional(key)?;
         match node.value {
-            Value::Bool(value) => Some(value),
+            Value::Bool(value) => {
+                self.diagnostics.extend(surprised(node));
+                Some(value)
+            }
             _ => {
                 self.diagnostics
                     .push(expected(node, &format!("`{key}` is true or false")));
@@ -115,7 +119,10 @@ impl<'n, 'd> Fields<'n, 'd> {
     ) -> Option<i64> {
         let node = self.optional(key)?;
         match node.value {
-            Value::Int(value) if range.contains(&value) => Some(value),
+            Value::Int(value) if range.contains(&value) => {
+                self.diagnostics.extend(surprised(node));
+                Some(value)
+            }
             _ => {
                 let want = format!(
                     "`{key}` is a whole number from {} to {}",
@@ -210,7 +217,26 @@ impl<'n, 'd> Fields<'n, 'd> {
     }
 }
 
+/// A warning about a value that is not what it looks like.
+fn surprised(node: &Node) -> Option<Diagnostic> {
+    let message = surprise(node)?;
+    Some(Diagnostic::warning(message).at(&node.span, "as Kubernetes does"))
+}
+
 /// "expected this, found that", at the value.
 pub fn expected(node: &Node, want: &str) -> Diagnostic {
     Diagnostic::error(want.to_owned()).at(&node.span, format!("found {}", node.kind()))
+}
+
+/// The same where text is expected: how to make text of a number, `true` or `no`.
+pub fn expected_text(node: &Node, want: &str) -> Diagnostic {
+    let diagnostic = expected(node, want);
+    if node.as_scalar().is_none() {
+        return diagnostic;
+    }
+    let quoted = format!("quote it to make it text: \"{}\"", node.span.text());
+    match surprise(node) {
+        Some(message) => diagnostic.help(format!("{message}; {quoted}")),
+        None => diagnostic.help(quoted),
+    }
 }

@@ -11,8 +11,10 @@
 
 pub mod diagnostic;
 pub mod fields;
+mod mapping;
 pub mod node;
 pub mod parse;
+mod scalar;
 pub mod text;
 
 pub use diagnostic::{Diagnostic, Level, nearest, render};

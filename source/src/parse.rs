@@ -1,15 +1,19 @@
-//! From text to trees. Depth and the growth that aliases can cause are bounded.
+//! From text to trees. Depth, size and the growth that aliases can cause are bounded.
 
 use crate::diagnostic::Diagnostic;
-use crate::node::{Entry, Map, Node, Value};
+use crate::mapping::Mapping;
+use crate::node::{Entry, Node, Value};
+use crate::scalar::resolve;
 use crate::text::{SourceFile, Span};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ScanSpan, StrInput};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const DEPTH_MAX: usize = 64;
-/// That aliases may add to one stream.
+/// That anchors and their aliases may add to one stream.
 const COPIES_MAX: usize = 100_000;
+/// Of one document.
+const NODES_MAX: usize = 10_000_000;
 /// In bytes: more than an API server would keep of a whole object.
 const SCALAR_MAX: usize = 2 << 20;
 /// In bytes.
@@ -20,7 +24,8 @@ const FILE_MAX: usize = 1 << 30;
 pub enum Dialect {
     /// Only `true` and `false` are booleans.
     Yaml12,
-    /// As Kubernetes reads YAML 1.1: `y`, `yes`, `on`, `n`, `no`, `off` are booleans too.
+    /// As Kubernetes reads YAML 1.1: `y`, `yes`, `on`, `n`, `no`, `off` are booleans too, `017` is octal,
+    /// and what `<<` merges into a map replaces what stands before it there.
     Kubernetes,
 }
 
@@ -57,6 +62,7 @@ pub fn each_document(
         parser: Parser::new_from_str(&file.text),
         anchors: BTreeMap::new(),
         copies: 0,
+        nodes: 0,
         diagnostics,
     };
     if let Err(stop) = builder.stream(take) {
@@ -82,8 +88,10 @@ struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     /// With the number of nodes in each.
     anchors: BTreeMap<usize, (Node, usize)>,
-    /// Nodes that stand for aliases.
+    /// Nodes that stand for anchors and aliases.
     copies: usize,
+    /// Of this document so far.
+    nodes: usize,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
@@ -95,6 +103,7 @@ impl<'a> Builder<'a> {
             match self.next()?.0 {
                 Event::StreamEnd => return Ok(()),
                 Event::DocumentStart(_) => {
+                    self.nodes = 0;
                     let (event, span) = self.next()?;
                     let node = self.node(event, span, 0)?;
                     self.anchors.clear();
@@ -116,7 +125,10 @@ impl<'a> Builder<'a> {
     }
 
     fn malformed(&self, error: &ScanError) -> Stop {
-        let at = self.offset(error.marker().index());
+        // What is missing at the end is missing after the last word.
+        let at = self
+            .offset(error.marker().index())
+            .min(self.file.text.trim_end().len());
         let span = self.file.span(at..at + 1);
         Box::new(Diagnostic::error(format!("not YAML: {}", error.info())).at(&span, "here"))
     }
@@ -140,6 +152,10 @@ impl<'a> Builder<'a> {
         if depth > DEPTH_MAX {
             return Err(refused(&span, "nested too deep to be configuration"));
         }
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(refused(&span, "too many values to be configuration"));
+        }
         let (node, anchor) = match event {
             Event::Scalar(text, ..) if text.len() > SCALAR_MAX => {
                 return Err(refused(&span, "a text too long to be configuration"));
@@ -147,7 +163,7 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
                 let value = match plain {
-                    true => self.plain(&text),
+                    true => resolve(&text, self.dialect),
                     false => Value::String(text.into_owned()),
                 };
                 (Node { value, span }, anchor)
@@ -165,23 +181,29 @@ impl<'a> Builder<'a> {
         };
         if anchor > 0 {
             let size = size_of(&node);
+            self.copy(size, &node.span)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
     }
 
-    fn alias(&mut self, anchor: usize, span: &Span) -> Result<Node, Stop> {
-        let Some((node, size)) = self.anchors.get(&anchor) else {
-            return Err(refused(span, "an alias inside its own anchor"));
-        };
+    fn copy(&mut self, size: usize, span: &Span) -> Result<(), Stop> {
         self.copies += size;
         match self.copies > COPIES_MAX {
             true => Err(refused(
                 span,
-                "aliases make it too large to be configuration",
+                "anchors and aliases make it too large to be configuration",
             )),
-            false => Ok(node.clone()),
+            false => Ok(()),
         }
+    }
+
+    fn alias(&mut self, anchor: usize, span: &Span) -> Result<Node, Stop> {
+        let Some(&(_, size)) = self.anchors.get(&anchor) else {
+            return Err(refused(span, "an alias inside its own anchor"));
+        };
+        self.copy(size, span)?;
+        Ok(self.anchors[&anchor].0.clone())
     }
 
     fn sequence(&mut self, span: Span, depth: usize) -> Result<Node, Stop> {
@@ -200,10 +222,11 @@ impl<'a> Builder<'a> {
     }
 
     fn mapping(&mut self, span: Span, depth: usize) -> Result<Node, Stop> {
-        let mut map = Map::default();
+        let mut map = Mapping::default();
         loop {
             let (event, at) = self.next()?;
             if matches!(event, Event::MappingEnd | Event::StreamEnd) {
+                let map = map.finish();
                 let span = self.through(span, at, map.entries.last().map(|entry| &entry.value));
                 return Ok(Node {
                     value: Value::Map(map),
@@ -213,43 +236,44 @@ impl<'a> Builder<'a> {
             let key = self.node(event, at, depth + 1)?;
             let (event, at) = self.next()?;
             let value = self.node(event, at, depth + 1)?;
-            self.entry(&mut map, key, value);
+            match key.as_str() == Some("<<") && key.span.text() == "<<" {
+                true => map.merge(&key.span, value, self.dialect, self.diagnostics),
+                false => self.entry(&mut map, key, value),
+            }
         }
     }
 
-    fn entry(&mut self, map: &mut Map, key: Node, value: Node) {
-        let name = match &key.value {
-            Value::Bool(value) => value.to_string(),
-            Value::Null => "null".to_owned(),
-            Value::Seq(_) | Value::Map(_) => {
-                self.diagnostics
-                    .push(Diagnostic::error("a key must be text").at(&key.span, key.kind()));
-                return;
-            }
-            Value::Int(_) | Value::Float(_) => key.span.text().to_owned(),
-            Value::String(text) => text.clone(),
-        };
-        if name == "<<" {
-            let merged = value
-                .as_map()
-                .map(|m| m.entries.clone())
-                .unwrap_or_default();
-            for entry in merged {
-                if map.get(&entry.key).is_none() {
-                    map.entries.push(entry);
-                }
-            }
-        } else if map.get(&name).is_some() {
-            let message = format!("`{name}` stands here twice");
+    fn entry(&mut self, map: &mut Mapping, key: Node, value: Node) {
+        let Some(name) = self.key(&key) else {
             self.diagnostics
-                .push(Diagnostic::error(message).at(&key.span, "the second one"));
-        } else {
-            map.entries.push(Entry {
-                key: name,
-                key_span: key.span,
-                value,
-            });
+                .push(Diagnostic::error("a key must be text").at(&key.span, key.kind()));
+            return;
+        };
+        let entry = Entry {
+            key: name,
+            key_span: key.span,
+            value,
+        };
+        map.state(entry, self.diagnostics);
+    }
+
+    /// JSON's keys are texts; a number or boolean becomes one.
+    fn key(&mut self, key: &Node) -> Option<String> {
+        let written = key.span.text();
+        let name = match &key.value {
+            Value::String(text) => return Some(text.clone()),
+            Value::Null | Value::Seq(_) | Value::Map(_) => return None,
+            _ if self.dialect == Dialect::Yaml12 => written.to_owned(),
+            Value::Bool(value) => value.to_string(),
+            Value::Int(value) => value.to_string(),
+            Value::Float(value) => value.to_string(),
+        };
+        if name != written {
+            let message = format!("YAML 1.1 reads the key `{written}` as `{name}`");
+            let warning = Diagnostic::warning(message).at(&key.span, "quote it to keep it as text");
+            self.diagnostics.push(warning);
         }
+        Some(name)
     }
 
     /// A collection reaches to its end mark, or to its last value in block style.
@@ -260,25 +284,6 @@ impl<'a> Builder<'a> {
             _ => self.span(end).range().end,
         };
         self.file.span(start.range().start..end)
-    }
-
-    fn plain(&self, text: &str) -> Value {
-        match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-            "true" | "True" | "TRUE" => return Value::Bool(true),
-            "false" | "False" | "FALSE" => return Value::Bool(false),
-            _ => {}
-        }
-        if self.dialect == Dialect::Kubernetes {
-            match text {
-                "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-                "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
-                    return Value::Bool(false);
-                }
-                _ => {}
-            }
-        }
-        number(text).unwrap_or_else(|| Value::String(text.to_owned()))
     }
 }
 
@@ -297,25 +302,6 @@ fn size_of(node: &Node) -> usize {
             .sum(),
         _ => 0,
     }
-}
-
-fn number(text: &str) -> Option<Value> {
-    let first = *text.as_bytes().first()?;
-    if !(first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.')) {
-        return None;
-    }
-    let radix = |prefix: &str, radix| {
-        text.strip_prefix(prefix)
-            .and_then(|digits| i64::from_str_radix(digits, radix).ok())
-            .map(Value::Int)
-    };
-    let numeric = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    radix("0x", 16)
-        .or_else(|| radix("0o", 8))
-        .or_else(|| text.parse().ok().map(Value::Int))
-        .or_else(|| text.parse().ok().filter(|_| numeric).map(Value::Float))
 }
 
 #[cfg(test)]
@@ -398,8 +384,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "([a-z]{0,3}[:\\-\\[\\]{}&*!|>'\" \n\t#%@,?é0-9.]{0,4}){0,40}") {
-            let (documents, diagnostics) = parse(&SourceFile::new("t", &text), Dialect::Kubernetes);
+        fn no_text_panics(
+            text in "([a-z]{0,3}|<<|0x|on|[:\\-\\[\\]{}&*!|>'\" \n\t#%@,?é0-9._]{0,4}){0,40}",
+            kubernetes: bool,
+        ) {
+            let dialect = if kubernetes { Dialect::Kubernetes } else { Dialect::Yaml12 };
+            let (documents, diagnostics) = parse(&SourceFile::new("t", &text), dialect);
             for diagnostic in &diagnostics {
                 let _ = crate::render(std::slice::from_ref(diagnostic), false);
             }

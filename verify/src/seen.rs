@@ -78,6 +78,14 @@ impl Asked {
         self.head.headers.get(SCRIPT).is_some()
     }
 
+    /// The same with upstreams that do as usual.
+    pub(crate) fn unscripted(&self) -> Asked {
+        let mut asked = self.clone();
+        let headers = &mut Arc::make_mut(&mut asked.head).headers;
+        headers.0.retain(|(name, _)| &**name != SCRIPT);
+        asked
+    }
+
     pub(crate) fn script(&self) -> Script {
         let text = self.head.headers.get(SCRIPT);
         Script::parse(text.and_then(|text| std::str::from_utf8(text).ok()))

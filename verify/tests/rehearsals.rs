@@ -24,6 +24,7 @@ macro_rules! rehearsals {
 rehearsals! {
     breaker_overflow "breaker-overflow"
     cascade_ejection "cascade-ejection"
+    control_plane_outage "control-plane-outage"
     drain "drain"
     ejected_leaves "ejected-leaves"
     ejection_backoff "ejection-backoff"

@@ -1,7 +1,9 @@
 //! AuthorizationPolicy.
 
 use super::selection::label;
-use super::{Attribute, AttributeKey, Target, choice, required_named, schema_warning};
+use super::{
+    Attribute, AttributeKey, Named, Target, choice, named_node, required_named, schema_warning,
+};
 use proxy_core::xds::Name;
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
@@ -331,13 +333,15 @@ fn read_values(fields: &mut Fields<'_, '_>, field: &'static str, key: &Attribute
         fields.diagnostics.push(diagnostic);
     }
     for item in items {
-        let text = item.as_scalar().unwrap_or_default();
-        if let Some(why) = key.refuses(text) {
+        let Some(Named { text, .. }) = named_node(item, field, fields.diagnostics) else {
+            continue;
+        };
+        if let Some(why) = key.refuses(&text) {
             let diagnostic = Diagnostic::error(format!("`{field}`: {why}"))
                 .at(&item.span, format!("found `{text}`"));
             fields.diagnostics.push(diagnostic);
         }
-        values.push(text.into());
+        values.push(text);
     }
     values
 }

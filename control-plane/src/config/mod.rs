@@ -71,7 +71,7 @@ pub(crate) use workload_entry::{WorkloadEntry, check_workload_group};
 use crate::codes::SCHEMA_WARNING;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Name, Regex, StringMatch};
-use source::fields::expected;
+use source::fields::expected_text;
 use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Span};
 
@@ -116,13 +116,13 @@ pub(crate) fn named_node(
     key: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Named> {
-    match node.as_scalar() {
+    match node.as_str() {
         Some(text) => Some(Named {
             text: text.into(),
             span: node.span.clone(),
         }),
         None => {
-            diagnostics.push(expected(node, &format!("`{key}` is text")));
+            diagnostics.push(expected_text(node, &format!("`{key}` is text")));
             None
         }
     }
@@ -272,7 +272,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Nanos> {
 /// A duration, as short as may be.
 fn any_duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
     let node = fields.optional(key)?;
-    let found = node.as_scalar().and_then(parse_duration);
+    let found = node.as_str().and_then(parse_duration);
     if found.is_none() {
         let message = format!("`{key}` is a duration such as `1.5s` or `100ms`");
         let label = match node.as_scalar() {
@@ -332,32 +332,33 @@ pub(crate) fn choice<T: Copy>(
     found.map(|(_, value)| *value)
 }
 
-/// Istio's limit, which stands for Envoy's of the size of the program.
+/// In bytes: Istio's limit, which stands for Envoy's of the size of the program.
 const REGEX_LENGTH_MAX: usize = 1024;
 
 /// Compiles an expression; the engine's explanation is reported at its place.
 pub(crate) fn regex(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Regex> {
-    let Some(text) = node.as_scalar() else {
-        diagnostics.push(expected(node, "a regular expression is text"));
+    let Some(text) = node.as_str() else {
+        diagnostics.push(expected_text(node, "a regular expression is text"));
         return None;
     };
-    if text.is_empty() || text.len() > REGEX_LENGTH_MAX {
-        let message = format!("a regular expression has 1 to {REGEX_LENGTH_MAX} characters");
-        let label = format!("found {}", text.len());
-        diagnostics.push(Diagnostic::error(message).at(&node.span, label));
-        return None;
-    }
-    match Regex::new(text) {
-        Ok(regex) => Some(regex),
-        Err(why) => {
-            let last = why.lines().last().unwrap_or_default();
-            diagnostics.push(
-                Diagnostic::error("not a regular expression of RE2's syntax")
-                    .at(&node.span, last.trim_start_matches("error: ")),
-            );
-            None
+    let problem = match text.len() {
+        1..=REGEX_LENGTH_MAX => match Regex::new(text) {
+            Ok(regex) => return Some(regex),
+            Err(why) => {
+                // The engine shows the pattern first.
+                let last = why.lines().last().unwrap_or_default();
+                let why = last.trim_start_matches("error: ");
+                Diagnostic::error("not a regular expression that Envoy takes").at(&node.span, why)
+            }
+        },
+        0 => Diagnostic::error("a regular expression is not empty").at(&node.span, "empty"),
+        length => {
+            let label = format!("{length} characters, {REGEX_LENGTH_MAX} are the most");
+            Diagnostic::error("a regular expression is too long").at(&node.span, label)
         }
-    }
+    };
+    diagnostics.push(problem);
+    None
 }
 
 /// Istio's `StringMatch`; `Ok(None)` if it is empty (`{}`), which stands for presence.

@@ -1,6 +1,6 @@
 //! RequestAuthentication.
 
-use super::{Target, choice, duration, required_named, schema_warning};
+use super::{Named, Target, choice, duration, named_node, required_named, schema_warning};
 use proxy_core::xds::{JwtProvider, Name};
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
@@ -122,10 +122,11 @@ fn check_filled(node: &Node, text: &str, want: &str, diagnostics: &mut Vec<Diagn
 fn filled_texts(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<Name> {
     let mut texts = Vec::new();
     for item in fields.list(key) {
-        let text = item.as_scalar().unwrap_or_default();
-        let want = format!("an item of `{key}` is not empty");
-        check_filled(item, text, &want, fields.diagnostics);
-        texts.push(text.into());
+        if let Some(Named { text, .. }) = named_node(item, key, fields.diagnostics) {
+            let want = format!("an item of `{key}` is not empty");
+            check_filled(item, &text, &want, fields.diagnostics);
+            texts.push(text);
+        }
     }
     texts
 }

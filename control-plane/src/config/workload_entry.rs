@@ -3,6 +3,7 @@
 use super::selection::{label, valid_labels};
 use super::syntax::{demand, demand_of, dns_label, header_name, host_name, unix_socket};
 use super::{Labels, Named, choice, count, named, port, refuse, schema_warning};
+use crate::model::stated_locality;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node, Value};
 use std::net::IpAddr;
@@ -50,7 +51,7 @@ impl WorkloadEntry {
         let usable = check_address(&mut fields, address.as_ref(), allowed);
         let ports = read_ports(&mut fields, allowed);
         let labels = valid_labels(&mut fields, "labels");
-        let locality = fields.text("locality").unwrap_or_default().into();
+        let locality = fields.text("locality").filter(|text| !text.is_empty());
         let weight = count(&mut fields, "weight").unwrap_or(0).max(1);
         let account = fields.text("serviceAccount");
         let mutual_tls = match label(&labels, "security.istio.io/tlsMode") {
@@ -59,11 +60,12 @@ impl WorkloadEntry {
         };
         fields.unsupported(&["network"]);
         fields.finish();
+        let stated = || stated_locality(&labels).unwrap_or_default();
         Some(WorkloadEntry {
             address: address.filter(|_| usable)?,
             ports,
+            locality: locality.map_or_else(stated, Name::from),
             labels,
-            locality,
             weight,
             mutual_tls,
         })

@@ -171,7 +171,7 @@ impl Rule {
 /// Zero is as good as none.
 fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
     let node = fields.optional(key)?;
-    let found = node.as_scalar().and_then(parse_duration);
+    let found = node.as_str().and_then(parse_duration);
     if found.is_none() {
         let message = format!("`{key}` is a duration such as `1.5s` or `100ms`");
         let label = format!("found {}", node.kind());

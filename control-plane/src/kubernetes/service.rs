@@ -127,7 +127,7 @@ impl Port {
         let name = fields.text("name").unwrap_or_default();
         let app_protocol = fields.text("appProtocol");
         let udp = fields.text("protocol").as_deref() == Some("UDP");
-        let target = fields.text("targetPort");
+        let target = fields.optional("targetPort").and_then(Node::as_scalar);
         fields.ignore(&["nodePort"]);
         fields.finish();
         let number = number?;

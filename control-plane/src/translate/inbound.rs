@@ -5,6 +5,7 @@ use super::endpoints::PodIndex;
 use super::inbound_ports::{self, Port};
 use super::patches::Patches;
 use super::routes::plain_route;
+use super::scope::Imported;
 use super::{Mesh, guard, tcp};
 use crate::config::{MutualTls, PatchContext};
 use crate::model::{ProxyIdentity, Resources};
@@ -27,8 +28,13 @@ const MUTUAL: [&str; 5] = [
 ];
 
 /// The inbound listener and clusters of `proxy`.
-pub(crate) fn resources(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
-    let ports = inbound_ports::of(mesh, proxy, pods);
+pub(crate) fn resources(
+    mesh: &Mesh,
+    imported: &Imported,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> Resources {
+    let ports = inbound_ports::of(mesh, imported, proxy, pods);
     let workload = (&*proxy.namespace, &proxy.labels);
     let patches = Patches::of_sidecar(mesh, workload, PatchContext::SidecarInbound);
     let mut clusters = Vec::new();
@@ -110,7 +116,7 @@ fn to_port(name: &Name, port: &Port) -> Cluster {
             Protocol::Auto => HttpProtocol::UseDownstream,
             _ => HttpProtocol::Http1,
         },
-        origin: Some(port.origin.clone()),
+        origin: Some(port.rule.as_ref().unwrap_or(&port.origin).clone()),
         ..to
     };
     if let Some(pool) = &port.pool {

@@ -3,9 +3,11 @@
 
 use super::Mesh;
 use super::endpoints::PodIndex;
+use super::scope::Imported;
 use crate::config::{ConnectionPool, Sidecar, merge_levels};
 use crate::kubernetes::Target;
 use crate::model::{Pod, ProxyIdentity};
+use crate::policies::Policy;
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort, target_port};
 use proxy_core::xds::{ConfigRef, Name};
@@ -17,6 +19,8 @@ pub(super) struct Port {
     pub(super) protocol: Protocol,
     pub(super) service_port: u16,
     pub(super) origin: ConfigRef,
+    /// The DestinationRule whose policy the server has too.
+    pub(super) rule: Option<ConfigRef>,
     pub(super) pool: Option<ConnectionPool>,
     /// `ADDRESS_PORT`.
     pub(super) listener: Name,
@@ -25,16 +29,21 @@ pub(super) struct Port {
 }
 
 /// By the number at which the application is called.
-pub(super) fn of(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> BTreeMap<u16, Port> {
+pub(super) fn of(
+    mesh: &Mesh,
+    imported: &Imported,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> BTreeMap<u16, Port> {
     let pod = pods.of(proxy).map(|pod| &**pod);
     let found = mesh.rules.sidecar_for(&proxy.namespace, &proxy.labels);
     let sidecar = found.map(|at| mesh.rules.sidecar(at));
     match sidecar {
         Some(sidecar) if !sidecar.ingress.is_empty() => {
             let origin = found.map(|at| mesh.rules.sidecar_origin(at));
-            of_sidecar(mesh, proxy, pod, sidecar, origin)
+            of_sidecar((mesh, imported), proxy, pod, sidecar, origin)
         }
-        _ => of_services(mesh, proxy, pod, sidecar),
+        _ => of_services((mesh, imported), proxy, pod, sidecar),
     }
 }
 
@@ -62,7 +71,7 @@ fn selecting<'m>(
 }
 
 fn of_services(
-    mesh: &Mesh,
+    (mesh, imported): (&Mesh, &Imported),
     proxy: &ProxyIdentity,
     pod: Option<&Pod>,
     sidecar: Option<&Sidecar>,
@@ -71,13 +80,13 @@ fn of_services(
     for (service, port, target) in selecting(mesh, proxy, pod) {
         ports.entry(target).or_insert_with(|| {
             let stated = sidecar.and_then(|sidecar| sidecar.pool_of(target));
+            let policy = policy((mesh, imported), service, proxy);
             Port {
                 protocol: port.protocol,
                 service_port: port.number,
                 origin: service.origin.clone(),
-                pool: stated
-                    .cloned()
-                    .or_else(|| pool(mesh, service, port.number, proxy)),
+                rule: policy.map(|policy| policy.origin.clone()),
+                pool: stated.cloned().or_else(|| pool(policy?, port.number)),
                 listener: format!("0.0.0.0_{target}").into(),
                 endpoint: None,
             }
@@ -87,7 +96,7 @@ fn of_services(
 }
 
 fn of_sidecar(
-    mesh: &Mesh,
+    (mesh, imported): (&Mesh, &Imported),
     proxy: &ProxyIdentity,
     pod: Option<&Pod>,
     sidecar: &Sidecar,
@@ -101,14 +110,16 @@ fn of_sidecar(
         let Some(origin) = origin.clone() else {
             continue;
         };
+        let policy = service.and_then(|(service, _, _)| policy((mesh, imported), service, proxy));
         ports.entry(number).or_insert_with(|| Port {
             protocol: listener.port.protocol,
             service_port: number,
             origin,
+            rule: policy.map(|policy| policy.origin.clone()),
             pool: sidecar
                 .pool_of(number)
                 .cloned()
-                .or_else(|| pool(mesh, service?.0, number, proxy)),
+                .or_else(|| pool(policy?, number)),
             listener: match listener.bind {
                 None => format!("0.0.0.0_{number}").into(),
                 Some(bind) => format!("{bind}_{number}").into(),
@@ -124,13 +135,18 @@ fn of_sidecar(
     ports
 }
 
-/// The connection pool that a DestinationRule sets for all clients of `service`.
-fn pool(
-    mesh: &Mesh,
+/// The DestinationRule for all clients of `service`, if it has a policy. Of services that the proxy
+/// does not see itself, its own included, it knows none.
+fn policy<'m>(
+    (mesh, imported): (&'m Mesh, &Imported),
     service: &Service,
-    port: u16,
     proxy: &ProxyIdentity,
-) -> Option<ConnectionPool> {
+) -> Option<&'m Policy> {
+    imported.by_host.get(&service.host)?;
     let policy = mesh.rules.policies.of(&proxy.namespace, &[], service)?;
+    policy.policy.is_some().then_some(policy)
+}
+
+fn pool(policy: &Policy, port: u16) -> Option<ConnectionPool> {
     merge_levels(policy.policy.as_ref(), None, port).connection_pool
 }

@@ -26,6 +26,7 @@ use crate::registry::Registry;
 use crate::rules::Rules;
 use crate::store::Difference;
 use proxy_core::xds::Name;
+use scope::Imported;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -144,9 +145,14 @@ pub(crate) struct InboundKey {
 }
 
 /// What a sidecar is told about connections to its own application.
-pub(crate) fn inbound(mesh: &Mesh, proxy: &ProxyIdentity, pods: &PodIndex) -> Resources {
+pub(crate) fn inbound(
+    mesh: &Mesh,
+    imported: &Imported,
+    proxy: &ProxyIdentity,
+    pods: &PodIndex,
+) -> Resources {
     match proxy.kind {
-        ProxyKind::Sidecar => inbound::resources(mesh, proxy, pods),
+        ProxyKind::Sidecar => inbound::resources(mesh, imported, proxy, pods),
         ProxyKind::Gateway | ProxyKind::None => Resources::default(),
     }
 }

@@ -1,7 +1,7 @@
 //! What proxies with one key share, and what of it changes with the configuration or the pods.
 
 use super::clusters::{self, OfService};
-use super::scope::{Scope, View};
+use super::scope::{Imported, Scope, View};
 use super::{Mesh, PodIndex, ScopeKey, gateway, outbound, routes};
 use crate::model::{Pod, ProxyIdentity, ProxyKind, Resources};
 use crate::object::Body;
@@ -42,6 +42,10 @@ impl Shared {
                 && scope.view.services().any(|service| listens(service)),
             view: scope.view,
         }
+    }
+
+    pub(crate) fn imported(&self) -> &Imported {
+        &self.view.imported
     }
 
     /// After `differences` of VirtualServices and DestinationRules, from `old` to `mesh`. Only what

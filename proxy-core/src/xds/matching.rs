@@ -2,6 +2,7 @@
 
 use super::Name;
 use regex_syntax::hir::literal::{Extractor, Seq};
+use regex_syntax::hir::{Hir, HirKind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A full-match regular expression with RE2's syntax over Latin-1 bytes, as Envoy 1.40 matches.
@@ -12,14 +13,31 @@ pub struct Regex {
     part: regex::bytes::Regex,
 }
 
+/// RE2's (and Go's) limit, counted through nested repetitions.
+const REPEATS_MAX: u32 = 1000;
+/// In bytes: no less than RE2 takes for 32768 instructions, Istio's limit for proxies.
+const COMPILED_MAX: usize = 4 << 20;
+
 impl Regex {
-    /// Compiles `source`; the error is the engine's own explanation.
+    /// Compiles `source`; the error is the engine's own explanation, or the limit that it exceeds.
     pub fn new(source: &str) -> Result<Regex, String> {
+        let parsed = parser().parse(source).map_err(|error| error.to_string())?;
+        if !repeats_within(&parsed, REPEATS_MAX) {
+            return Err(format!(
+                "repeats more than {REPEATS_MAX} times, nested repetitions multiplied"
+            ));
+        }
         let build = |pattern: &str| {
             regex::bytes::RegexBuilder::new(pattern)
                 .unicode(false)
+                .size_limit(COMPILED_MAX)
                 .build()
-                .map_err(|e| e.to_string())
+                .map_err(|error| match error {
+                    regex::Error::CompiledTooBig(limit) => {
+                        format!("takes more than {} MB when compiled", limit >> 20)
+                    }
+                    error => error.to_string(),
+                })
         };
         let part = build(source)?;
         let whole = build(&format!("^(?:{source})$"))?;
@@ -47,12 +65,7 @@ impl Regex {
 
     /// What every full match begins with, as far as that is easily told.
     pub(crate) fn literal_prefix(&self) -> Box<[u8]> {
-        let mut parser = regex_syntax::ParserBuilder::new();
-        let parsed = parser
-            .unicode(false)
-            .utf8(false)
-            .build()
-            .parse(&self.source);
+        let parsed = parser().parse(&self.source);
         let literals = parsed.map(|pattern| Extractor::new().extract(&pattern));
         let prefix = literals.as_ref().ok().and_then(Seq::longest_common_prefix);
         prefix.unwrap_or_default().into()
@@ -67,6 +80,33 @@ impl Regex {
             });
         String::from_utf8_lossy(&replaced).into_owned()
     }
+}
+
+/// Of bytes, as the engine's own.
+fn parser() -> regex_syntax::Parser {
+    regex_syntax::ParserBuilder::new()
+        .unicode(false)
+        .utf8(false)
+        .build()
+}
+
+/// Whether nothing in `pattern` is repeated more than `most` times.
+fn repeats_within(pattern: &Hir, most: u32) -> bool {
+    let most = match pattern.kind() {
+        HirKind::Repetition(repeat) => {
+            let times = repeat.max.unwrap_or(repeat.min).max(1);
+            match most / times {
+                0 => return false,
+                rest => rest,
+            }
+        }
+        _ => most,
+    };
+    pattern
+        .kind()
+        .subs()
+        .iter()
+        .all(|sub| repeats_within(sub, most))
 }
 
 fn expand_re2(substitution: &str, groups: &regex::bytes::Captures<'_>) -> Vec<u8> {
@@ -203,4 +243,34 @@ pub struct HeaderMatch {
 pub struct QueryMatch {
     pub name: Name,
     pub value: ValueMatch,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn patterns_of_exponential_size_are_refused() {
+        for pattern in [
+            "a{1000}",
+            "(a{10}){100}",
+            "(?:[a-z]{2,}b?){500}",
+            "(a*)*",
+            ".{1000}",
+        ] {
+            assert_eq!(Regex::new(pattern).unwrap().source(), pattern);
+        }
+        for pattern in [
+            "a{1001}",
+            "(a{10}){101}",
+            "((a{2,}){20}){26}",
+            "(((a{99}){99}){99}){99}",
+        ] {
+            let why = Regex::new(pattern).unwrap_err();
+            assert!(why.starts_with("repeats more than 1000 times"), "{why}");
+        }
+        let why = Regex::new(&"[^a-c]{1000}".repeat(80)).unwrap_err();
+        assert_eq!(why, "takes more than 4 MB when compiled");
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) use traffic::ANSWERED_AT_ONCE;
 pub use traffic::{Entry, PlanLoad, PlanTraffic};
 
 use crate::distribution::Distribution;
-use control_plane::{ControlPlane, PushSettings};
+use control_plane::{ControlPlane, Objects, PushSettings};
 use proxy_core::head::RequestHead;
 use proxy_core::time::Nanos;
 use scenarios::model::{ConfigSource, Link, Scenario};
@@ -104,6 +104,8 @@ pub struct Overrides {
     /// Pods have addresses of 127.0.0.0/8 instead of 10.0.0.0/8: a real proxy on this machine reaches
     /// what stands in for them there.
     pub on_loopback: bool,
+    /// Objects that are invalid are left out instead of being errors, at the start and in the timeline.
+    pub allow_invalid: bool,
 }
 
 impl Plan {
@@ -117,11 +119,18 @@ impl Plan {
         let config = overrides.config.as_ref().unwrap_or(&scenario.config);
         let before = diagnostics.len();
         let failed = |diagnostics: &[Diagnostic]| diagnostics[before..].iter().any(is_error);
+        let judge_objects = |diagnostics: &mut [Diagnostic]| {
+            if overrides.allow_invalid {
+                control_plane::allow_invalid(&mut diagnostics[before..]);
+            }
+        };
         let mut objects = topology::objects(scenario, diagnostics);
+        judge_objects(diagnostics);
         let unknown = failed(diagnostics);
         for source in config {
             objects.apply(&files::config(&scenario.folder, source, diagnostics));
         }
+        judge_objects(diagnostics);
         // What names things that could not be read is not wrong itself.
         if unknown {
             return None;
@@ -130,6 +139,7 @@ impl Plan {
             objects.check_references(diagnostics);
         }
         let timeline = timeline::config_steps(scenario, &objects, diagnostics);
+        judge_objects(diagnostics);
         let mut places = topology::Places::of(scenario, &objects, diagnostics);
         if overrides.on_loopback {
             places.move_to_loopback(&scenario.name);
@@ -195,6 +205,15 @@ impl Plan {
         let found = self.services.iter().position(|s| *s.info.host == *host)?;
         Some(found as u32)
     }
+}
+
+/// The objects that `scenario` starts with: its topology and its configuration.
+pub fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+    let mut objects = topology::objects(scenario, diagnostics);
+    for source in &scenario.config {
+        objects.apply(&files::config(&scenario.folder, source, diagnostics));
+    }
+    objects
 }
 
 fn is_error(diagnostic: &Diagnostic) -> bool {

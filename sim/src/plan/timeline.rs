@@ -8,7 +8,7 @@ use crate::distribution::Distribution;
 use control_plane::{ObjectRef, Objects};
 use proxy_core::time::Nanos;
 use scenarios::model::{BehaviorChange, Happening, Named, Pods, Scenario, TimelineEvent};
-use source::{Diagnostic, Level};
+use source::{Diagnostic, Level, Node};
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -367,6 +367,11 @@ fn plan_change(change: &BehaviorChange) -> PlanChange {
     }
 }
 
+fn kind_and_name(object: &Node) -> String {
+    let text = |path: &[&str]| object.at(path).and_then(Node::as_str).unwrap_or("?");
+    format!("{} {}", text(&["kind"]), text(&["metadata", "name"]))
+}
+
 /// In a few words.
 fn describe(happening: &Happening) -> String {
     use scenarios::model::ConfigSource;
@@ -378,8 +383,10 @@ fn describe(happening: &Happening) -> String {
     match happening {
         Happening::Apply(ConfigSource::Path(path)) => format!("apply {}", path.text),
         Happening::Apply(ConfigSource::Inline(node)) => {
-            let text = |path: &[&str]| node.at(path).and_then(|n| n.as_str()).unwrap_or("?");
-            format!("apply {} {}", text(&["kind"]), text(&["metadata", "name"]))
+            let items = node.at(&["items"]).and_then(Node::as_seq);
+            let objects = items.unwrap_or(std::slice::from_ref(node)).iter();
+            let names: Vec<String> = objects.map(kind_and_name).collect();
+            format!("apply {}", names.join(", "))
         }
         Happening::DeleteFrom(path) => format!("delete {}", path.text),
         Happening::Delete { kind, name, .. } => format!("delete {} {}", kind.text, name.text),

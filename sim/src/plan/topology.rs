@@ -69,8 +69,8 @@ fn manifests(service: &Service) -> String {
     } = service;
     let name = &service.name.text;
     let mut text = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\n\
-         spec: {{selector: {{app: {name}}}, ports: [{{port: {port}, name: {protocol}}}]}}\n"
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name:?}, namespace: {namespace:?}, labels: {{app: {name:?}}}}}\n\
+         spec: {{selector: {{app: {name:?}}}, ports: [{{port: {port}, name: {protocol}}}]}}\n"
     );
     for (version, replicas) in &service.versions {
         let workload = match version.is_empty() {
@@ -84,8 +84,8 @@ fn manifests(service: &Service) -> String {
         };
         let _ = write!(
             text,
-            "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {workload}, namespace: {namespace}}}\n\
-             spec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    \
+            "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {workload:?}, namespace: {namespace:?}}}\n\
+             spec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: {name:?}}}}}\n  template:\n    \
              metadata: {{labels: {{{labels}}}{annotations}}}\n    \
              spec: {{containers: [{{name: app, image: app, ports: [{{containerPort: {port}}}]}}]}}\n"
         );
