@@ -2,10 +2,10 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    AuthorizationPolicy, BoundTo, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
-    RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
-    check_envoy_filter, check_proxy_config, check_telemetry, check_traffic_extension,
-    check_wasm_plugin, check_workload_group, is_dns_label, label, labels,
+    AuthorizationPolicy, BoundTo, DestinationRule, EnvoyFilter, Gateway, MeshConfig,
+    PeerAuthentication, RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService,
+    WorkloadEntry, check_proxy_config, check_telemetry, check_traffic_extension, check_wasm_plugin,
+    check_workload_group, is_dns_label, label, labels,
 };
 use crate::gateway_api::{self, Certificates};
 use crate::kinds::{Fate, fate, is_istio};
@@ -45,6 +45,7 @@ pub(crate) enum Body {
     Sidecar(Box<Sidecar>),
     AuthorizationPolicy(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
+    EnvoyFilter(EnvoyFilter),
     Service(KubernetesService),
     Deployment(Deployment),
     Ingress(Ingress),
@@ -222,6 +223,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         "RequestAuthentication" => {
             Body::RequestAuthentication(RequestAuthentication::read(spec, diagnostics)?)
         }
+        "EnvoyFilter" => Body::EnvoyFilter(EnvoyFilter::read(spec, diagnostics)?),
         "Sidecar" => Body::Sidecar(Box::new(Sidecar::read(spec, &namespace, diagnostics)?)),
         "Gateway" => Body::Gateway(Gateway {
             bound_to: BoundTo::of(&annotations, &namespace),
@@ -326,7 +328,6 @@ fn is_read(version: &str, kind: &str, place: &Span, diagnostics: &mut Vec<Diagno
 fn checked_only(kind: &str) -> Option<fn(&Node, &mut Vec<Diagnostic>)> {
     Some(match kind {
         "WorkloadGroup" => check_workload_group,
-        "EnvoyFilter" => check_envoy_filter,
         "WasmPlugin" => check_wasm_plugin,
         "TrafficExtension" => check_traffic_extension,
         "Telemetry" => check_telemetry,

@@ -32,12 +32,13 @@ struct Store {
 }
 
 /// Rules of Istio's, which say nothing of what there is.
-const RULE_KINDS: [&str; 6] = [
+const RULE_KINDS: [&str; 7] = [
     "VirtualService",
     "DestinationRule",
     "PeerAuthentication",
     "AuthorizationPolicy",
     "RequestAuthentication",
+    "EnvoyFilter",
     "Sidecar",
 ];
 

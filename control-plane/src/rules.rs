@@ -4,8 +4,8 @@
 use crate::authentication::Authentication;
 use crate::authorization::Authorization;
 use crate::config::{
-    DefaultExports, ExportTo, Gateway, HttpAction, HttpRoute, Semantics, Sidecar, TrafficPolicy,
-    VirtualService, delegated, has_labels,
+    DefaultExports, EnvoyFilter, ExportTo, Gateway, HttpAction, HttpRoute, Labels, Patch,
+    Semantics, Sidecar, Target, TrafficPolicy, VirtualService, delegated, has_labels,
 };
 use crate::ingress;
 use crate::names::{full_name, gateway_name};
@@ -49,6 +49,8 @@ pub(crate) struct Rules {
     pub(crate) authentication: Authentication,
     /// With a selector first, oldest first in each part.
     sidecars: Vec<Arc<Object>>,
+    /// In the order in which their patches are applied.
+    envoy_filters: Vec<Arc<Object>>,
     pub(crate) authorization: Authorization,
     pub(crate) policies: Policies,
     /// See [`Rules::look_at_locality`].
@@ -210,12 +212,20 @@ impl Rules {
                 Body::RequestAuthentication(_) => rules.authentication.add_tokens(object),
                 Body::DestinationRule(rule) => rules.policies.add(object, rule),
                 Body::Sidecar(_) => rules.sidecars.push(Arc::clone(object)),
+                Body::EnvoyFilter(filter) if !filter.patches.is_empty() => {
+                    rules.envoy_filters.push(Arc::clone(object));
+                }
                 _ => {}
             }
         }
         rules
             .sidecars
             .sort_by_key(|object| spec_of(object).selector.is_none());
+        let root = &rules.root;
+        rules.envoy_filters.sort_by_key(|object| {
+            let elsewhere = object.reference.namespace != *root;
+            (filter_of(object).priority, elsewhere)
+        });
         rules.policies.index_wildcards();
         rules.look();
         rules
@@ -287,7 +297,26 @@ impl Rules {
             || self
                 .virtual_services
                 .iter()
-                .any(|rule| rule.selects_by_label());
+                .any(|rule| rule.selects_by_label())
+            || self.envoy_filters.iter().any(|object| {
+                let everybody = Target::Workloads(Vec::new());
+                filter_of(object).target != everybody
+            });
+    }
+
+    /// The patches for pods with `labels`, in the order in which they are applied.
+    pub(crate) fn patches_for<'r>(
+        &'r self,
+        namespace: &'r str,
+        labels: &'r Labels,
+    ) -> impl Iterator<Item = &'r Patch> {
+        let covers = move |object: &&Arc<Object>| {
+            let of = &object.reference.namespace;
+            let target = &filter_of(object).target;
+            target.covers(of, &self.root, (namespace, labels))
+        };
+        let filters = self.envoy_filters.iter().filter(covers);
+        filters.flat_map(|object| &filter_of(object).patches)
     }
 
     /// The Sidecar that applies to pods with `labels`: one that selects them, else that of their
@@ -390,6 +419,13 @@ fn spec_of(sidecar: &Object) -> &Sidecar {
     match &sidecar.body {
         Body::Sidecar(spec) => spec,
         _ => unreachable!("only Sidecars are among them"),
+    }
+}
+
+fn filter_of(object: &Object) -> &EnvoyFilter {
+    match &object.body {
+        Body::EnvoyFilter(filter) => filter,
+        _ => unreachable!("only EnvoyFilters are among them"),
     }
 }
 

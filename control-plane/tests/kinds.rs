@@ -263,7 +263,6 @@ fn what_is_passed_over_is_said_once_for_a_kind() {
         object("v1", "ServiceAccount", "silent"),
         object("rbac.authorization.k8s.io/v1", "Role", "silent"),
         object("batch/v1", "CronJob", "nightly"),
-        object("networking.istio.io/v1alpha3", "EnvoyFilter", "lua"),
         object("networking.istio.io/v1", "VirtualServce", "misspelt"),
         object("networking.istio.io/v1alpha1", "Gateway", "old"),
     ]

@@ -12,6 +12,7 @@ mod health;
 mod listener;
 mod matching;
 mod normal;
+mod rate_limit;
 mod rbac;
 mod route;
 

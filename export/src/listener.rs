@@ -1,10 +1,11 @@
 //! Listeners, filter chains and the connection manager.
 
+use crate::rate_limit::{LOCAL_RATE_LIMIT, local_rate_limit};
 use crate::route::route_table;
-use crate::{Message, duration, fractional_percent, rbac, typed};
+use crate::{Message, duration, rbac, typed};
 use proxy_core::xds::{
-    EscapedSlashes, FilterChain, FilterChainMatch, Fraction, HttpConnectionManager, Listener,
-    LocalRateLimit, NetworkFilter, RouteSource, TcpProxy, TlsInspector,
+    EscapedSlashes, FilterChain, FilterChainMatch, FilterPlace, HttpConnectionManager, Listener,
+    NetworkFilter, RouteSource, TcpProxy, TlsInspector,
 };
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
@@ -170,68 +171,30 @@ fn connection_manager(manager: &HttpConnectionManager, chain: &FilterChain) -> V
     )
 }
 
-/// Access control, fault, CORS, local rate limit, router: in Istio's order.
+/// Access control, fault, CORS, router: in Istio's order, with local rate limits among them.
 fn http_filters(manager: &HttpConnectionManager) -> Vec<Value> {
-    let filter = |name: &str, config: Value| json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": config });
-    let never = LocalRateLimit {
-        max_tokens: 1,
-        tokens_per_fill: 1,
-        fill_interval: proxy_core::time::Nanos::from_secs(1),
-        enabled: Fraction::ppm(0),
-        enforced: Fraction::ppm(0),
-        per_connection: false,
-        status: 429,
+    let filter = |name: &str, message: &str| {
+        let config = typed(
+            &format!("envoy.extensions.filters.http.{message}"),
+            json!({}),
+        );
+        json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": config })
     };
-    let limit = manager.local_rate_limit.as_ref().unwrap_or(&never);
-    let mut filters: Vec<Value> = manager.rbac.iter().map(rbac::http_filter).collect();
-    filters.extend([
-        filter(
-            "fault",
-            typed(
-                "envoy.extensions.filters.http.fault.v3.HTTPFault",
-                json!({}),
-            ),
-        ),
-        filter(
-            "cors",
-            typed("envoy.extensions.filters.http.cors.v3.Cors", json!({})),
-        ),
-        filter("local_ratelimit", local_rate_limit(limit)),
-        filter(
-            "router",
-            typed("envoy.extensions.filters.http.router.v3.Router", json!({})),
-        ),
-    ]);
+    let limits = |place: FilterPlace| {
+        let all = manager.local_rate_limits.iter();
+        all.filter(move |limit| limit.place == place)
+            .map(|limit| json!({ "name": LOCAL_RATE_LIMIT, "typed_config": local_rate_limit(&limit.config) }))
+    };
+    let mut filters: Vec<Value> = limits(FilterPlace::First).collect();
+    filters.extend(limits(FilterPlace::BeforeRbac));
+    filters.extend(manager.rbac.iter().map(rbac::http_filter));
+    filters.extend(limits(FilterPlace::BeforeFault));
+    filters.push(filter("fault", "fault.v3.HTTPFault"));
+    filters.extend(limits(FilterPlace::BeforeCors));
+    filters.push(filter("cors", "cors.v3.Cors"));
+    filters.extend(limits(FilterPlace::BeforeRouter));
+    filters.push(filter("router", "router.v3.Router"));
     filters
-}
-
-/// `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`.
-pub(crate) fn local_rate_limit(limit: &LocalRateLimit) -> Value {
-    let mut message = Message::default();
-    message.set("stat_prefix", "local_rate_limit");
-    if limit.status != 429 {
-        message.set("status", json!({ "code": limit.status }));
-    }
-    let bucket = json!({
-        "max_tokens": limit.max_tokens,
-        "tokens_per_fill": limit.tokens_per_fill,
-        "fill_interval": duration(limit.fill_interval),
-    });
-    message.set("token_bucket", bucket);
-    for (name, share) in [
-        ("filter_enabled", limit.enabled),
-        ("filter_enforced", limit.enforced),
-    ] {
-        message.set(name, json!({ "default_value": fractional_percent(share) }));
-    }
-    message.set_flag(
-        "local_rate_limit_per_downstream_connection",
-        limit.per_connection,
-    );
-    typed(
-        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-        message.into(),
-    )
 }
 
 fn tcp_proxy(proxy: &TcpProxy) -> Value {

@@ -1,15 +1,15 @@
 //! Route tables, virtual hosts and routes.
 
 use crate::endpoint::lb_metadata;
-use crate::listener::local_rate_limit;
 use crate::matching::{header, query, string};
+use crate::rate_limit::{LOCAL_RATE_LIMIT, local_rate_limit, rate_limits};
 use crate::rbac::claim;
 use crate::{Message, duration, fractional_percent, typed};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    CorsPolicy, Fault, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, Mirror, Name,
-    PathMatch, PathRewrite, RateLimitedBackOff, Redirect, RedirectPath, RetryOn, RetryPolicy,
-    Route, RouteAction, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
+    CorsPolicy, Fault, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, HeaderValue,
+    Mirror, Name, PathMatch, PathRewrite, RateLimitedBackOff, Redirect, RedirectPath, RetryOn,
+    RetryPolicy, Route, RouteAction, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
 };
 use serde_json::{Map, Value, json};
 
@@ -40,6 +40,11 @@ fn virtual_host(host: &VirtualHost) -> Value {
     mutations("request", &host.request_headers, &mut message);
     mutations("response", &host.response_headers, &mut message);
     message.set_flag("include_request_attempt_count", host.include_attempt_count);
+    message.set_list("rate_limits", rate_limits(&host.rate_limits));
+    if let Some(config) = &host.local_rate_limit {
+        let filters = json!({ LOCAL_RATE_LIMIT: local_rate_limit(config) });
+        message.set("typed_per_filter_config", filters);
+    }
     message.into()
 }
 
@@ -74,8 +79,7 @@ pub fn route(route: &Route) -> Value {
         filters.insert("envoy.filters.http.cors".to_owned(), cors(policy));
     }
     if let Some(config) = &route.local_rate_limit {
-        let name = "envoy.filters.http.local_ratelimit".to_owned();
-        filters.insert(name, local_rate_limit(config));
+        filters.insert(LOCAL_RATE_LIMIT.to_owned(), local_rate_limit(config));
     }
     if !filters.is_empty() {
         message.set("typed_per_filter_config", filters);
@@ -166,6 +170,7 @@ fn forward(forward: &Forward) -> Value {
         "request_mirror_policies",
         forward.mirrors.iter().map(mirror),
     );
+    message.set_list("rate_limits", rate_limits(&forward.rate_limits));
     if !forward.subset.is_empty() {
         message.set("metadata_match", subset(&forward.subset));
     }
@@ -203,19 +208,22 @@ fn subset(pairs: &[(Name, Name)]) -> Value {
 fn mutations(side: &str, changes: &HeaderMutations, message: &mut Message) {
     message.set_list(
         &format!("{side}_headers_to_add"),
-        changes.add.iter().map(|add| {
-            let action = match add.append {
-                true => "APPEND_IF_EXISTS_OR_ADD",
-                false => "OVERWRITE_IF_EXISTS_OR_ADD",
-            };
-            let header = json!({ "key": *add.name, "value": *add.value });
-            json!({ "header": header, "append_action": action })
-        }),
+        changes.add.iter().map(header_value),
     );
     message.set_list(
         &format!("{side}_headers_to_remove"),
         changes.remove.iter().map(|name| json!(**name)),
     );
+}
+
+/// `envoy.config.core.v3.HeaderValueOption`.
+pub(crate) fn header_value(add: &HeaderValue) -> Value {
+    let action = match add.append {
+        true => "APPEND_IF_EXISTS_OR_ADD",
+        false => "OVERWRITE_IF_EXISTS_OR_ADD",
+    };
+    let header = json!({ "key": *add.name, "value": *add.value });
+    json!({ "header": header, "append_action": action })
 }
 
 fn redirect(redirect: &Redirect) -> Value {

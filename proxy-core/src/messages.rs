@@ -3,8 +3,10 @@
 
 use crate::contract::EjectionReason;
 use crate::ids::ClusterId;
-pub use crate::resilience::rate_limit::{BucketOwner, BucketSize};
-use crate::xds::{Cluster, EndpointHealth, Listener, LoadAssignment, Name, RouteTable};
+pub use crate::resilience::rate_limit::{BucketId, BucketOwner, ChainId};
+use crate::xds::{
+    Cluster, EndpointHealth, Listener, LoadAssignment, Name, RouteTable, TokenBucket,
+};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,8 +64,8 @@ pub enum ToWorker {
     },
     /// A sibling took a token from a bucket that the workers of a proxy share.
     TokenTaken {
-        owner: BucketOwner,
-        size: BucketSize,
+        bucket: BucketId,
+        size: TokenBucket,
     },
 }
 

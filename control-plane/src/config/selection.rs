@@ -95,16 +95,8 @@ pub(super) fn read_target(fields: &mut Fields<'_, '_>) -> (Option<Labels>, Vec<R
     let selected = selector(fields, "selector", "matchLabels");
     let several = fields.list("targetRefs");
     let single = fields.optional("targetRef");
-    let references = single
-        .into_iter()
-        .chain(several)
-        .filter_map(|node| read_reference(node, fields.diagnostics))
-        .collect();
-    if let Some(node) = several.get(TARGETS_MAX) {
-        let message = format!("`targetRefs` has {TARGETS_MAX} entries at most");
-        let label = format!("{} entries", several.len());
-        refuse(fields.diagnostics, &node.span, message, label);
-    }
+    let one = single.and_then(|node| read_reference(node, fields.diagnostics));
+    let references = one.into_iter().chain(read_references(fields)).collect();
     let present: Vec<&Node> = [fields.optional("selector"), single]
         .into_iter()
         .flatten()
@@ -115,6 +107,20 @@ pub(super) fn read_target(fields: &mut Fields<'_, '_>) -> (Option<Labels>, Vec<R
         refuse(fields.diagnostics, &second.span, message, "a second one");
     }
     (selected, references)
+}
+
+/// Reads `targetRefs`.
+pub(super) fn read_references(fields: &mut Fields<'_, '_>) -> Vec<Reference> {
+    let nodes = fields.list("targetRefs");
+    if let Some(node) = nodes.get(TARGETS_MAX) {
+        let message = format!("`targetRefs` has {TARGETS_MAX} entries at most");
+        let label = format!("{} entries", nodes.len());
+        refuse(fields.diagnostics, &node.span, message, label);
+    }
+    let nodes = nodes.iter();
+    nodes
+        .filter_map(|node| read_reference(node, fields.diagnostics))
+        .collect()
 }
 
 const TARGETS_MAX: usize = 16;

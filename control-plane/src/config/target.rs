@@ -1,7 +1,7 @@
-//! Which workloads a security policy is for.
+//! Which workloads a policy is for.
 
 use super::Labels;
-use super::selection::{label, read_target};
+use super::selection::{Reference, label, read_target};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields};
 
@@ -21,15 +21,22 @@ impl Target {
     /// Reads the three fields, of which one at most is there.
     pub(crate) fn read(fields: &mut Fields<'_, '_>) -> Target {
         let (selector, references) = read_target(fields);
+        Target::of(selector, references, fields.diagnostics)
+    }
+
+    /// Without references, what is selected.
+    pub(super) fn of(
+        selector: Option<Labels>,
+        references: Vec<Reference>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Target {
         if references.is_empty() {
             return Target::Workloads(selector.unwrap_or_default());
         }
         for other in references.iter().filter(|target| target.kind != "Gateway") {
             let message = format!("policies for a {} are not supported yet", other.kind);
             let label = "waypoints are not modelled: it has no effect here";
-            fields
-                .diagnostics
-                .push(Diagnostic::warning(message).at(&other.span, label));
+            diagnostics.push(Diagnostic::warning(message).at(&other.span, label));
         }
         let gateways = references
             .into_iter()
@@ -37,7 +44,8 @@ impl Target {
         Target::Gateways(gateways.map(|target| target.name).collect())
     }
 
-    /// Whether a policy with this target in `namespace` is for a workload. Those of `root` are for workloads of every namespace.
+    /// Whether a policy with this target in `namespace` is for a workload. Those of `root` are for
+    /// workloads of every namespace.
     pub(crate) fn covers(
         &self,
         namespace: &str,

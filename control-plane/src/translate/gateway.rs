@@ -1,5 +1,6 @@
 //! Listeners and route tables of gateways.
 
+use super::patches::{GatewayPorts, Patches};
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
 use super::{guard, tcp};
@@ -47,7 +48,10 @@ struct PortServers<'a> {
 pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<RouteTable>>) {
     let mut listeners = Vec::new();
     let mut tables = Vec::new();
-    for ((port, bind), servers) in merged(scope) {
+    let servers = merged(scope);
+    let workload = (&*scope.namespace, &scope.labels);
+    let patches = Patches::of_gateway(scope.mesh, workload, gateway_ports(&servers));
+    for ((port, bind), servers) in servers {
         let suffix = bind
             .as_ref()
             .map(|bind| format!(".{bind}"))
@@ -67,12 +71,11 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
         if chains.is_empty() {
             continue;
         }
-        let workload = (&*scope.namespace, &scope.labels);
         guard(&mut chains, scope.mesh, scope.kind, workload);
         let address: Option<IpAddr> = bind.as_ref().and_then(|bind| bind.parse().ok());
         let address = address.filter(|ip| !ip.is_unspecified());
         let text = address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
-        listeners.push(Arc::new(Listener {
+        let mut listener = Listener {
             name: format!("{text}_{port}").into(),
             address,
             port,
@@ -80,9 +83,25 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
             default_filter_chain: None,
             use_original_dst: false,
             tls_inspector: TlsInspector::AllPorts,
-        }));
+        };
+        patches.patch_listener(&mut listener);
+        listeners.push(Arc::new(listener));
     }
-    (listeners, tables)
+    let tables = tables.into_iter();
+    (
+        listeners,
+        tables.map(|table| patches.patched(table)).collect(),
+    )
+}
+
+fn gateway_ports(servers: &BTreeMap<(u16, Option<Name>), PortServers<'_>>) -> GatewayPorts {
+    let mut ports = GatewayPorts::new();
+    for ((port, _), of_port) in servers {
+        let all = [&of_port.plain, &of_port.tls, &of_port.tcp];
+        let numbers = all.into_iter().flatten().map(|bound| bound.server.port);
+        ports.entry(*port).or_default().extend(numbers);
+    }
+    ports
 }
 
 /// The servers for this pod, oldest Gateway first, by the port that it listens on. On a port that

@@ -3,10 +3,11 @@
 use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
 use super::inbound_ports::{self, Port};
+use super::patches::Patches;
 use super::routes::plain_route;
 use super::scope::Imported;
 use super::{Mesh, guard, tcp};
-use crate::config::MutualTls;
+use crate::config::{MutualTls, PatchContext};
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
 use proxy_core::time::Nanos;
@@ -35,6 +36,8 @@ pub(crate) fn resources(
     pods: &PodIndex,
 ) -> Resources {
     let ports = inbound_ports::of(mesh, imported, proxy, pods);
+    let workload = (&*proxy.namespace, &proxy.labels);
+    let patches = Patches::of_sidecar(mesh, workload, PatchContext::SidecarInbound);
     let mut clusters = Vec::new();
     let mut chains = vec![FilterChain {
         name: "virtualInbound-blackhole".into(),
@@ -51,7 +54,7 @@ pub(crate) fn resources(
         tcp_name: "virtualInbound".into(),
         port: None,
         cluster: "InboundPassthroughCluster".into(),
-        table: table("InboundPassthroughCluster", 0, None, Protocol::Auto),
+        table: patches.patched(table("InboundPassthroughCluster", 0, None, Protocol::Auto)),
     };
     let authentication = &mesh.rules.authentication;
     let mode = |port| authentication.of_port(&proxy.namespace, &proxy.labels, port);
@@ -73,12 +76,12 @@ pub(crate) fn resources(
             http_name: port.listener.clone(),
             tcp_name: port.listener.clone(),
             port: Some(*target),
-            table: table(
+            table: patches.patched(table(
                 &cluster,
                 port.service_port,
                 Some(&port.origin),
                 port.protocol,
-            ),
+            )),
             cluster,
         };
         handlers.add_chains(port.protocol, mode(Some(*target)), &mut chains);
@@ -88,9 +91,8 @@ pub(crate) fn resources(
         ..passthrough("InboundPassthroughCluster")
     });
     // All but the first, which passes nothing on.
-    let workload = (&*proxy.namespace, &proxy.labels);
     guard(&mut chains[1..], mesh, proxy.kind, workload);
-    let listener = Listener {
+    let mut listener = Listener {
         name: "virtualInbound".into(),
         address: None,
         port: 15006,
@@ -99,6 +101,7 @@ pub(crate) fn resources(
         default_filter_chain: None,
         use_original_dst: false,
     };
+    patches.patch_listener(&mut listener);
     Resources {
         clusters: clusters.into_iter().map(Arc::new).collect(),
         listeners: vec![Arc::new(listener)],

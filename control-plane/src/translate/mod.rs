@@ -8,6 +8,7 @@ mod inbound;
 mod inbound_ports;
 mod localities;
 mod outbound;
+mod patches;
 mod routes;
 mod scope;
 mod shared;

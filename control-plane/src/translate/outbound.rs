@@ -1,9 +1,11 @@
 //! Listeners for what the application sends.
 
 use super::endpoints::{EndpointSource, PodIndex};
+use super::patches::Patches;
 use super::scope::{Egress, Scope};
 use super::tcp;
 use super::virtual_hosts::{of_port, other_names, own_table, shared_table};
+use crate::config::PatchContext;
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort};
 use proxy_core::xds::{
@@ -56,9 +58,15 @@ pub(crate) fn listeners(
         .map(|((address, port), chains)| Arc::new(finished(scope, address, port, chains)))
         .collect();
     listeners.push(Arc::new(virtual_outbound(scope)));
+    let workload = (&*scope.namespace, &scope.labels);
+    let patches = Patches::of_sidecar(scope.mesh, workload, PatchContext::SidecarOutbound);
+    for listener in &mut listeners {
+        patches.patch_listener(Arc::make_mut(listener));
+    }
+    let tables = tables(scope, &found.http_ports, &found.own_tables).into_iter();
     (
         listeners,
-        tables(scope, &found.http_ports, &found.own_tables),
+        tables.map(|table| patches.patched(table)).collect(),
     )
 }
 

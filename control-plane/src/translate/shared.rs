@@ -79,6 +79,9 @@ impl Shared {
                 }
             }
         }
+        // What is patched is made anew as a whole.
+        let mut patches = mesh.rules.patches_for(&key.namespace, &key.labels);
+        tables_differ |= patches.next().is_some();
         match self.replaced(old, mesh, key, differences) {
             Some(replaced) if !tables_differ => {
                 for (was, is) in replaced {

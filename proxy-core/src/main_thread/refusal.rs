@@ -2,7 +2,8 @@
 
 use crate::router;
 use crate::xds::{
-    Cluster, LbPolicy, Listener, NetworkFilter, RouteAction, RouteSource, RouteTable, XdsDelta,
+    Cluster, HttpConnectionManager, LbPolicy, Listener, NetworkFilter, RouteAction, RouteSource,
+    RouteTable, XdsDelta,
 };
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
@@ -66,20 +67,21 @@ fn listener_refusal(listener: &Listener) -> Option<String> {
             listener.name
         ));
     }
-    inline_tables(listener).find_map(|table| router::refusal(table))
+    managers(listener).find_map(|manager| {
+        let of_table = match &manager.routes {
+            RouteSource::Inline(table) => router::refusal(table),
+            RouteSource::Rds(_) => None,
+        };
+        of_table.or_else(|| router::refusal_of_manager(manager))
+    })
 }
 
-/// The route tables that are part of a listener.
-fn inline_tables(listener: &Listener) -> impl Iterator<Item = &Arc<RouteTable>> {
-    listener
-        .filter_chains
-        .iter()
+fn managers(listener: &Listener) -> impl Iterator<Item = &HttpConnectionManager> {
+    let chains = listener.filter_chains.iter();
+    chains
         .chain(&listener.default_filter_chain)
         .filter_map(|chain| match &chain.filter {
-            NetworkFilter::Http(manager) => match &manager.routes {
-                RouteSource::Inline(table) => Some(table),
-                RouteSource::Rds(_) => None,
-            },
+            NetworkFilter::Http(manager) => Some(manager),
             NetworkFilter::Tcp(_) => None,
         })
 }

@@ -1,40 +1,51 @@
 //! Token buckets of the local rate limit filter (Envoy `AtomicTokenBucketImpl`), in exact arithmetic.
 
 use crate::time::Nanos;
-use crate::xds::{LocalRateLimit, Name};
+use crate::xds::{Name, TokenBucket};
 use serde::{Deserialize, Serialize};
 
-/// What a bucket belongs to: it lasts as long as that configuration stays as it is.
+/// A bucket that the workers of a proxy share. It lasts as long as its owner stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BucketId {
+    pub owner: BucketOwner,
+    /// Of the owner's descriptors; `None`: the one for all requests.
+    pub descriptor: Option<u32>,
+}
+
+/// The configuration that has a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BucketOwner {
-    /// A chain of a listener; `None`: its default one.
-    Chain {
-        listener: Name,
-        chain: Option<usize>,
-    },
-    /// A route, by its number in its virtual host.
-    Route {
+    /// A local rate limit among the filters of a chain.
+    Filter { chain: ChainId, filter: u32 },
+    /// A virtual host, or one of its routes by its number.
+    Table {
+        /// Of a table that is part of a chain.
+        chain: Option<ChainId>,
         table: Name,
         virtual_host: Name,
-        route: u32,
+        route: Option<u32>,
     },
 }
 
-/// The size of a bucket and how it fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BucketSize {
-    pub max_tokens: u32,
-    pub tokens_per_fill: u32,
-    pub fill_interval: Nanos,
+/// A chain of a listener; `None`: its default one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChainId {
+    pub listener: Name,
+    pub chain: Option<usize>,
 }
 
-impl From<&LocalRateLimit> for BucketSize {
-    fn from(limit: &LocalRateLimit) -> BucketSize {
-        BucketSize {
-            max_tokens: limit.max_tokens,
-            tokens_per_fill: limit.tokens_per_fill,
-            fill_interval: limit.fill_interval,
+impl BucketOwner {
+    /// The chain that it is part of.
+    pub(crate) fn chain(&self) -> Option<&ChainId> {
+        match self {
+            BucketOwner::Filter { chain, .. } => Some(chain),
+            BucketOwner::Table { chain, .. } => chain.as_ref(),
         }
+    }
+
+    /// Whether it is part of the route table of that name, delivered on its own.
+    pub(crate) fn is_of_table(&self, name: &Name) -> bool {
+        matches!(self, BucketOwner::Table { chain: None, table, .. } if table == name)
     }
 }
 
@@ -45,29 +56,54 @@ impl From<&LocalRateLimit> for BucketSize {
 /// them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
-    size: BucketSize,
+    size: TokenBucket,
     empty_at: Option<i128>,
 }
 
 impl Bucket {
-    pub(crate) fn new(size: BucketSize) -> Bucket {
+    pub(crate) fn new(size: TokenBucket) -> Bucket {
         let empty_at = None;
         Bucket { size, empty_at }
     }
 
     /// Takes a token, if there is a whole one.
     pub(crate) fn take(&mut self, now: Nanos) -> bool {
-        let token = i128::from(self.size.fill_interval.0.max(1));
-        let now = i128::from(now.0) * i128::from(self.size.tokens_per_fill);
-        let full = token * i128::from(self.size.max_tokens);
-        let filled = self
-            .empty_at
-            .map_or(full, |empty_at| full.min(now - empty_at));
+        let (token, filled) = (self.token(), self.filled(now));
         if filled < token {
             return false;
         }
-        self.empty_at = Some(now - (filled - token));
+        self.empty_at = Some(self.scaled(now) - (filled - token));
         true
+    }
+
+    /// Whole tokens in it.
+    pub(crate) fn remaining(&self, now: Nanos) -> u64 {
+        (self.filled(now) / self.token()) as u64
+    }
+
+    /// Seconds until there is a whole token, rounded up.
+    pub(crate) fn seconds_to_next(&self, now: Nanos) -> u64 {
+        let missing = (self.token() - self.filled(now)).max(0) as u128;
+        let second = u128::from(self.size.tokens_per_fill.max(1)) * 1_000_000_000;
+        missing.div_ceil(second) as u64
+    }
+
+    pub(crate) fn size(&self) -> TokenBucket {
+        self.size
+    }
+
+    fn token(&self) -> i128 {
+        i128::from(self.size.fill_interval.0.max(1))
+    }
+
+    fn scaled(&self, now: Nanos) -> i128 {
+        i128::from(now.0) * i128::from(self.size.tokens_per_fill)
+    }
+
+    fn filled(&self, now: Nanos) -> i128 {
+        let full = self.token() * i128::from(self.size.max_tokens);
+        let since = self.empty_at.map(|empty_at| self.scaled(now) - empty_at);
+        since.map_or(full, |since| full.min(since))
     }
 }
 
@@ -77,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bucket(max_tokens: u32, tokens_per_fill: u32, interval_ms: u64) -> Bucket {
-        Bucket::new(BucketSize {
+        Bucket::new(TokenBucket {
             max_tokens,
             tokens_per_fill,
             fill_interval: Nanos::from_millis(interval_ms),
@@ -95,6 +131,35 @@ mod tests {
         assert!(!take(66_666_666) && take(66_666_667));
         assert!(take(100_000_000));
         assert!(take(10_000_000_000) && take(10_000_000_000) && !take(10_000_000_000));
+    }
+
+    #[test]
+    fn tells_what_is_left_and_when_there_is_more() {
+        let mut bucket = bucket(2, 1, 2500);
+        assert_eq!(
+            (bucket.remaining(Nanos(0)), bucket.seconds_to_next(Nanos(0))),
+            (2, 0)
+        );
+        assert!(bucket.take(Nanos(0)));
+        assert_eq!(
+            (bucket.remaining(Nanos(0)), bucket.seconds_to_next(Nanos(0))),
+            (1, 0)
+        );
+        assert!(bucket.take(Nanos(0)));
+        assert_eq!(
+            (bucket.remaining(Nanos(1)), bucket.seconds_to_next(Nanos(1))),
+            (0, 3)
+        );
+        let later = Nanos::from_millis(2499);
+        assert_eq!(
+            (bucket.remaining(later), bucket.seconds_to_next(later)),
+            (0, 1)
+        );
+        let later = Nanos::from_millis(2500);
+        assert_eq!(
+            (bucket.remaining(later), bucket.seconds_to_next(later)),
+            (1, 0)
+        );
     }
 
     #[test]

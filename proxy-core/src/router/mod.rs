@@ -8,6 +8,7 @@ pub(crate) mod hash;
 mod listeners;
 mod matching;
 mod path;
+mod rate_limit;
 mod rbac;
 mod rewrite;
 mod routes;
@@ -20,8 +21,9 @@ pub(crate) use external::forwarded_proto;
 pub use listeners::{ChainChoice, find_chain, has_overlapping_chains};
 pub use matching::{matches, path_of};
 pub(crate) use matching::{request_header_matches, response_header_matches};
+pub use rate_limit::{LimitOwner, Limited};
 pub use rbac::{RequestSubject, Subject};
-pub(crate) use rewrite::{location_of_direct_response, upstream_head};
+pub(crate) use rewrite::{head_of_filter, location_of_direct_response, upstream_head};
 pub use rewrite::{redirect_location, response_head};
 pub use timeouts::Timeouts;
 pub use token::{Token, TokenProblem};
@@ -31,11 +33,12 @@ use crate::head::RequestHead;
 use crate::ids::ClusterId;
 use crate::time::Nanos;
 use crate::xds::{
-    Forward, HeaderMutations, HttpConnectionManager, Name, Route, RouteAction, RouteTable,
-    VirtualHost, WeightedCluster,
+    Forward, HeaderMutations, HttpConnectionManager, LocalRateLimit, Name, Route, RouteAction,
+    RouteTable, VirtualHost, WeightedCluster,
 };
 use domains::Domains;
 use path::Normalized;
+use rate_limit::{Limits, look_at_the_connection};
 use routes::RouteIndex;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -55,8 +58,8 @@ pub struct Decision {
     pub stream_idle_timeout: Option<Nanos>,
     /// Of the whole stream; `None`: no limit.
     pub max_stream_duration: Option<Nanos>,
-    /// Whose local rate limit applies.
-    pub rate_limit: Option<RateLimitOf>,
+    /// The local rate limits that can refuse it, in their order.
+    pub limits: Vec<Limited>,
     pub token: Token,
     /// RBAC filters are asked, about the connection too.
     pub guarded: bool,
@@ -73,14 +76,6 @@ pub struct Stream<'a> {
     pub secure: bool,
     /// The stream's one random value, for routes that take a fraction of the streams.
     pub value: u64,
-}
-
-/// Where the local rate limit of a request is configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RateLimitOf {
-    Manager,
-    /// The route of that number in its virtual host.
-    Route(u32),
 }
 
 /// How routing ended.
@@ -262,10 +257,7 @@ pub fn route(
         grpc: is_grpc(head),
         stream_idle_timeout: limit(manager.stream_idle_timeout),
         max_stream_duration: None,
-        rate_limit: manager
-            .local_rate_limit
-            .as_ref()
-            .map(|_| RateLimitOf::Manager),
+        limits: Vec::new(),
         token: Token::Absent,
         guarded: !manager.rbac.is_empty(),
         one_off: false,
@@ -287,13 +279,23 @@ pub fn route(
         }
         Normalized::Refused => return decision,
     }
-    let mut found = table.find(&decision.head, stream.value);
+    let first = table.find(&decision.head, stream.value);
+    let mut found = first;
     if let Some(jwt) = &manager.jwt {
         (decision.token, decision.head) = jwt.authenticate(&decision.head);
         let claims = decision.token.claims();
         if jwt.clear_route_cache && claims.is_some() {
             found = table.find_for(&decision.head, stream.value, claims);
         }
+    }
+    if !manager.local_rate_limits.is_empty() {
+        let limits = Limits {
+            manager,
+            head: &decision.head,
+            opened: stream.opened,
+        };
+        decision.limits = limits.of(first, found);
+        decision.one_off = look_at_the_connection(&decision.limits, found);
     }
     decision.outcome = match found {
         None => Outcome::NoVirtualHost,
@@ -315,13 +317,10 @@ fn tls_location(head: &RequestHead) -> Name {
 fn route_within(found: &Found<'_>, stream: Stream<'_>, decision: &mut Decision) -> Outcome {
     let (host, head) = (found.host, &decision.head);
     let virtual_host = Arc::clone(&host.name);
-    decision.one_off = found.by_chance;
-    let Some((number, route)) = found.route else {
+    decision.one_off |= found.by_chance;
+    let Some((_, route)) = found.route else {
         return Outcome::NoRoute { virtual_host };
     };
-    if route.local_rate_limit.is_some() {
-        decision.rate_limit = Some(RateLimitOf::Route(number as u32));
-    }
     let mut matched = Matched {
         virtual_host,
         route: Arc::clone(route),
@@ -374,17 +373,33 @@ pub(crate) fn refusal(table: &RouteTable) -> Option<String> {
             let of_entries = entries
                 .iter()
                 .flat_map(|entry| [&entry.request_headers, &entry.response_headers]);
-            of_entries.chain([&route.request_headers, &route.response_headers])
+            of_entries
+                .chain([&route.request_headers, &route.response_headers])
+                .chain(of_limit(&route.local_rate_limit))
         });
-        let mutations = of_routes.chain([&host.request_headers, &host.response_headers]);
-        let mut headers = mutations.flat_map(|mutations| &mutations.add);
-        headers.find_map(|header| {
-            let why = format::refusal(&header.value)?;
-            Some(format!(
-                "virtual host {}: value of header {}: {why}",
-                host.name, header.name
-            ))
-        })
+        let mut mutations = of_routes
+            .chain([&host.request_headers, &host.response_headers])
+            .chain(of_limit(&host.local_rate_limit));
+        let why = mutations.find_map(refusal_of_headers)?;
+        Some(format!("virtual host {}: {why}", host.name))
+    })
+}
+
+fn of_limit(limit: &Option<Arc<LocalRateLimit>>) -> Option<&HeaderMutations> {
+    limit.as_ref().map(|limit| &limit.response_headers)
+}
+
+/// The same of the filters of a connection manager.
+pub(crate) fn refusal_of_manager(manager: &HttpConnectionManager) -> Option<String> {
+    let mut filters = manager.local_rate_limits.iter();
+    let why = filters.find_map(|filter| refusal_of_headers(&filter.config.response_headers))?;
+    Some(format!("local rate limit: {why}"))
+}
+
+fn refusal_of_headers(mutations: &HeaderMutations) -> Option<String> {
+    mutations.add.iter().find_map(|header| {
+        let why = format::refusal(&header.value)?;
+        Some(format!("value of header {}: {why}", header.name))
     })
 }
 

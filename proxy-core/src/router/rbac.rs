@@ -84,7 +84,10 @@ impl Condition {
                 matches(matcher, tls.and_then(|tls| tls.principal.as_ref()))
             }
             Condition::DirectRemoteIp(range) => range.contains(opened.peer.ip()),
-            Condition::RemoteIp(range) => range.contains(client(subject)),
+            Condition::RemoteIp(range) => range.contains(request.map_or_else(
+                || opened.peer.ip(),
+                |request| client(request.manager, request.head, opened),
+            )),
             Condition::Claim(claim) => claim.matches(request.and_then(|request| request.claims)),
         }
     }
@@ -92,16 +95,22 @@ impl Condition {
 
 /// The client's address: what the last proxy before this one said of it, unless clients are not
 /// believed.
-fn client(subject: Subject<'_>) -> IpAddr {
-    let told = subject.request.and_then(|request| {
-        if request.manager.use_remote_address {
-            return None;
-        }
-        let lines = request.head.headers.all("x-forwarded-for").last()?;
+pub(super) fn client(
+    manager: &HttpConnectionManager,
+    head: &RequestHead,
+    opened: &Opened,
+) -> IpAddr {
+    let told = || {
+        let lines = head.headers.all("x-forwarded-for").last()?;
         let last = lines.rsplit(|byte| *byte == b',').next()?;
         std::str::from_utf8(last).ok()?.trim().parse().ok()
-    });
-    told.unwrap_or_else(|| subject.opened.peer.ip())
+    };
+    let told = if manager.use_remote_address {
+        None
+    } else {
+        told()
+    };
+    told.unwrap_or_else(|| opened.peer.ip())
 }
 
 impl ClaimMatch {

@@ -1,8 +1,8 @@
 //! What a route does to the heads that pass: rewrites, header changes, redirects.
 
-use super::Matched;
 use super::format::{Context, formatted};
 use super::matching::path_of;
+use super::{Decision, Matched};
 use crate::contract::Opened;
 use crate::head::{Headers, RequestHead, ResponseHead};
 use crate::xds::{
@@ -100,6 +100,27 @@ pub fn response_head(
         let values = values(mutations, &context);
         add(&mut changed.headers, mutations, &values);
     }
+    Arc::new(changed)
+}
+
+/// The head of a filter's own answer with the headers that the filter adds.
+pub(crate) fn head_of_filter(
+    head: &ResponseHead,
+    mutations: &HeaderMutations,
+    decision: &Decision,
+    opened: &Opened,
+) -> Arc<ResponseHead> {
+    let mut changed = head.clone();
+    let context = Context {
+        request: &decision.head,
+        response: Some(head),
+        response_code: 0,
+        opened,
+        cluster: None,
+        route: decision.route().map_or("", |route| &route.name),
+    };
+    let values = values(mutations, &context);
+    add(&mut changed.headers, mutations, &values);
     Arc::new(changed)
 }
 

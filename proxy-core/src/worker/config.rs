@@ -7,7 +7,6 @@ use crate::cluster::ClusterState;
 use crate::contract::{Action, EjectionReason, Out};
 use crate::ids::{ClusterId, EndpointId};
 use crate::messages::{SharedCounter, ToWorker};
-use crate::resilience::rate_limit::BucketOwner;
 use crate::xds::{Cluster, Listener, LoadAssignment, Name, RouteTable};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,7 +40,7 @@ impl Worker {
             ToWorker::RemoveRoutes { name } => {
                 self.epoch += 1;
                 self.tables.swap_remove(&name);
-                self.buckets.retain(|owner, _| !belongs_to(owner, &name));
+                self.buckets.retain(|id, _| !id.owner.is_of_table(&name));
             }
             ToWorker::Health {
                 id,
@@ -70,9 +69,9 @@ impl Worker {
             }
             ToWorker::CollectStatistics { id } => self.hand_over_statistics(id, out),
             ToWorker::Shared { counter, change } => self.on_shared(counter, change),
-            ToWorker::TokenTaken { owner, size } => {
+            ToWorker::TokenTaken { bucket, size } => {
                 let now = self.now;
-                self.bucket(owner, size).take(now);
+                self.bucket(bucket, size).take(now);
             }
         }
     }
@@ -155,22 +154,18 @@ impl Worker {
             Some(old) => *old = listener,
             None => self.listeners.push(listener),
         }
-        let tables = &self.tables;
-        self.buckets.retain(|owner, _| match owner {
-            BucketOwner::Chain { listener, .. } => *listener != name,
-            // The tables of listeners themselves are new with them.
-            BucketOwner::Route { table, .. } => tables.contains_key(table),
-        });
+        self.buckets
+            .retain(|id, _| id.owner.chain().is_none_or(|chain| chain.listener != name));
         self.drain_downstreams(&name, out);
     }
 
     /// A changed route table has full buckets.
     fn refill_buckets_of(&mut self, table: &Arc<RouteTable>) {
         let name = &table.name;
-        if self.buckets.keys().any(|owner| belongs_to(owner, name))
+        if self.buckets.keys().any(|id| id.owner.is_of_table(name))
             && self.tables.get(name).is_none_or(|old| old != table)
         {
-            self.buckets.retain(|owner, _| !belongs_to(owner, name));
+            self.buckets.retain(|id, _| !id.owner.is_of_table(name));
         }
     }
 
@@ -272,8 +267,4 @@ fn concerned(message: &ToWorker) -> Option<ClusterId> {
         ToWorker::Shared { counter, .. } => counter.cluster(),
         _ => None,
     }
-}
-
-fn belongs_to(owner: &BucketOwner, name: &Name) -> bool {
-    matches!(owner, BucketOwner::Route { table, .. } if table == name)
 }

@@ -1,27 +1,36 @@
-//! The HTTP filters before the router: access control, faults, CORS, then the local rate limit.
+//! The HTTP filters before the router: access control, faults, CORS, and local rate limits at their
+//! places among them.
 
 use super::Worker;
 use super::reply::LocalReply;
 use super::state::Expiry;
 use crate::contract::Out;
-use crate::messages::{SharedCounter, ToWorker};
+use crate::messages::SharedCounter;
 use crate::random::Purpose;
-use crate::resilience::rate_limit::{Bucket, BucketOwner, BucketSize};
-use crate::router::{Decision, Outcome, RateLimitOf, RequestSubject, Subject, Token, TokenProblem};
+use crate::router::{Decision, Outcome, RequestSubject, Subject, Token, TokenProblem};
 use crate::telemetry::{Details, Flag};
-use crate::xds::{Fault, Fraction, LocalRateLimit, Name, NetworkFilter};
+use crate::xds::{Fault, FilterPlace, Fraction, Name, NetworkFilter};
 use std::sync::Arc;
 
 impl Worker {
     pub(super) fn run_filters(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        if self.limited(x, decision, FilterPlace::First, out) {
+            return;
+        }
         if let Token::Refused(problem) = decision.token {
             return self.refuse_token(x, decision, problem, out);
+        }
+        if self.limited(x, decision, FilterPlace::BeforeRbac, out) {
+            return;
         }
         if decision.guarded
             && let Some(policy) = self.denied(x, decision)
         {
             let (body, details) = ("RBAC: access denied", Details::RbacAccessDenied(policy));
             return self.local_reply(x, 403, body, details, None, out);
+        }
+        if self.limited(x, decision, FilterPlace::BeforeFault, out) {
+            return;
         }
         match decision.route().and_then(|route| route.fault.as_ref()) {
             None => self.answer_preflight_or_go_on(x, decision, out),
@@ -145,6 +154,9 @@ impl Worker {
 
     /// The CORS filter.
     fn answer_preflight_or_go_on(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        if self.limited(x, decision, FilterPlace::BeforeCors, out) {
+            return;
+        }
         let cors = match &decision.outcome {
             Outcome::Matched(matched) => matched.cors.as_ref(),
             _ => None,
@@ -156,11 +168,8 @@ impl Worker {
     }
 
     fn limit_or_route(&mut self, x: u32, decision: &Decision, out: &mut Out) {
-        if let Some(of) = decision.rate_limit
-            && let Some(status) = self.refused_by_limit(x, decision, of, out)
-        {
-            let (body, details) = ("local_rate_limited", Details::LocalRateLimited);
-            return self.local_reply(x, status, body, details, Some(Flag::RL), out);
+        if self.limited(x, decision, FilterPlace::BeforeRouter, out) {
+            return;
         }
         match &decision.outcome {
             Outcome::Matched(matched) => self.run_route(x, decision, matched, out),
@@ -169,88 +178,5 @@ impl Worker {
             }
             _ => self.local_reply(x, 404, "", Details::RouteNotFound, Some(Flag::NR), out),
         }
-    }
-
-    /// The local rate limit filter: the status of its refusal.
-    fn refused_by_limit(
-        &mut self,
-        x: u32,
-        decision: &Decision,
-        of: RateLimitOf,
-        out: &mut Out,
-    ) -> Option<u16> {
-        let (limit, owner) = self.limit_of(x, decision, of)?;
-        let key = self.exchanges[x as usize].key;
-        let enabled = self.draws.draw(key, Purpose::RateLimitEnabled, 0);
-        if !limit.enabled.holds(enabled) || self.take_token(x, &limit, owner, out) {
-            return None;
-        }
-        let enforced = self.draws.draw(key, Purpose::RateLimitEnforced, 0);
-        limit.enforced.holds(enforced).then_some(limit.status)
-    }
-
-    fn limit_of(
-        &self,
-        x: u32,
-        decision: &Decision,
-        of: RateLimitOf,
-    ) -> Option<(LocalRateLimit, BucketOwner)> {
-        match (of, &decision.outcome) {
-            (RateLimitOf::Route(route), Outcome::Matched(matched)) => {
-                let owner = BucketOwner::Route {
-                    table: decision.table.clone(),
-                    virtual_host: matched.virtual_host.clone(),
-                    route,
-                };
-                Some((matched.route.local_rate_limit.clone()?, owner))
-            }
-            _ => {
-                let chain = &self
-                    .downstream(self.exchanges[x as usize].downstream)?
-                    .chain;
-                let owner = BucketOwner::Chain {
-                    listener: chain.listener.name.clone(),
-                    chain: chain.index(),
-                };
-                match &chain.chain()?.filter {
-                    NetworkFilter::Http(manager) => {
-                        Some((manager.local_rate_limit.clone()?, owner))
-                    }
-                    NetworkFilter::Tcp(_) => None,
-                }
-            }
-        }
-    }
-
-    fn take_token(
-        &mut self,
-        x: u32,
-        limit: &LocalRateLimit,
-        owner: BucketOwner,
-        out: &mut Out,
-    ) -> bool {
-        let size = BucketSize::from(limit);
-        let now = self.now;
-        if limit.per_connection {
-            let id = self.exchanges[x as usize].downstream;
-            return self.downstream_mut(id).is_some_and(|downstream| {
-                let bucket = downstream.bucket.get_or_insert(Bucket::new(size));
-                bucket.take(now)
-            });
-        }
-        let taken = self.bucket(owner.clone(), size).take(now);
-        if taken && self.shares {
-            let message = ToWorker::TokenTaken { owner, size };
-            out.to_workers
-                .push((crate::contract::WorkerSet::Others, message));
-        }
-        taken
-    }
-
-    /// A bucket that all workers share.
-    pub(super) fn bucket(&mut self, owner: BucketOwner, size: BucketSize) -> &mut Bucket {
-        self.buckets
-            .entry(owner)
-            .or_insert_with(|| Bucket::new(size))
     }
 }

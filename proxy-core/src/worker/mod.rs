@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod expiry;
 mod filters;
+mod limits;
 mod pool;
 mod reply;
 mod request;
@@ -24,7 +25,7 @@ use crate::contract::{Input, Opened, Out, Protocol};
 use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, ExchangeId};
 use crate::messages::ToWorker;
 use crate::random::Draws;
-use crate::resilience::rate_limit::{Bucket, BucketOwner};
+use crate::resilience::rate_limit::{Bucket, BucketId};
 use crate::router::{ChainChoice, Decision, Subject, find_chain};
 use crate::slab::Slab;
 use crate::time::Nanos;
@@ -114,7 +115,7 @@ pub struct Worker {
     local_heads: LocalHeads,
     local_texts: LocalTexts,
     /// Of local rate limits, shared with the siblings.
-    buckets: IndexMap<BucketOwner, Bucket, FxBuildHasher>,
+    buckets: IndexMap<BucketId, Bucket, FxBuildHasher>,
     /// Requests held back by the fault filter, over all workers.
     active_faults: u32,
     /// Counts changes of routes and of the set of clusters.
@@ -294,7 +295,7 @@ impl Worker {
             scope,
             open: true,
             exchanges: 0,
-            bucket: None,
+            buckets: Vec::new(),
         });
     }
 

@@ -5,9 +5,9 @@ use super::response::{Report, reset_flag};
 use super::state::{Form, NONE, Stage};
 use crate::contract::{Action, Body, Out};
 use crate::head::ResponseHead;
-use crate::router::{Outcome, response_head};
+use crate::router::{Outcome, head_of_filter, response_head};
 use crate::telemetry::{AccessLog, Details, Flag, UpstreamReset};
-use crate::xds::{Name, RouteAction};
+use crate::xds::{HeaderMutations, Name, RouteAction};
 use std::sync::Arc;
 
 /// One of the proxy's own answers.
@@ -71,6 +71,17 @@ impl Worker {
     /// Answers in the form the client expects. The route's changes come after the first header and before
     /// the answer's other headers.
     pub(super) fn answer(&mut self, x: u32, reply: LocalReply, out: &mut Out) {
+        self.answer_with(x, reply, &HeaderMutations::default(), out);
+    }
+
+    /// The same with headers of the filter that answers, which come after the route's changes.
+    pub(super) fn answer_with(
+        &mut self,
+        x: u32,
+        reply: LocalReply,
+        of_filter: &HeaderMutations,
+        out: &mut Out,
+    ) {
         self.exchanges[x as usize].details = reply.details;
         let grpc = self.exchange_speaks_grpc(x).then(|| {
             let code = reply
@@ -97,6 +108,9 @@ impl Worker {
             }
         };
         let mut head = self.mutated(x, Arc::clone(&plain));
+        if !of_filter.is_empty() {
+            head = self.changed_by_filter(x, head, of_filter);
+        }
         let own = self.local_heads.of(status, reply.header, &form);
         if Arc::ptr_eq(&head, &plain) && reply.first.is_none() {
             head = own;
@@ -114,6 +128,21 @@ impl Worker {
             }
         }
         self.respond(x, head, body, out);
+    }
+
+    fn changed_by_filter(
+        &self,
+        x: u32,
+        head: Arc<ResponseHead>,
+        of_filter: &HeaderMutations,
+    ) -> Arc<ResponseHead> {
+        let exchange = &self.exchanges[x as usize];
+        match (&exchange.decision, self.downstream(exchange.downstream)) {
+            (Some(decision), Some(downstream)) => {
+                head_of_filter(&head, of_filter, decision, &downstream.opened)
+            }
+            _ => head,
+        }
     }
 
     /// Sends the client elsewhere.
@@ -148,6 +177,7 @@ impl Worker {
     }
 
     fn respond(&mut self, x: u32, head: Arc<ResponseHead>, body: Body, out: &mut Out) {
+        let head = self.with_limits(x, head);
         let exchange = &mut self.exchanges[x as usize];
         exchange.responded = true;
         exchange.status = head.status;
@@ -208,7 +238,7 @@ impl Worker {
             Details::FaultFilterAbort
                 | Details::RbacAccessDenied(_)
                 | Details::JwtAuthnAccessDenied(_)
-        );
+        ) || exchange.limited_before_cors;
         // Filters before that of CORS answer without it.
         if let Some(cors) = &matched.cors
             && !before

@@ -132,6 +132,7 @@ impl Worker {
         exchange.status = head.status;
         exchange.details = Details::ViaUpstream;
         let head = self.mutated(x, head);
+        let head = self.with_limits(x, head);
         let attempt = super::state::attempt_id(a, self.attempts.generation(a));
         let body = if ends {
             Body::Empty

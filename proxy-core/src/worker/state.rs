@@ -1,5 +1,6 @@
 //! What a worker keeps for exchanges, attempts, connections and downstream connections.
 
+use super::limits::Shown;
 use crate::cluster::Tried;
 use crate::contract::{Opened, Protocol};
 use crate::head::{RequestHead, ResponseHead};
@@ -48,8 +49,9 @@ pub(super) struct Downstream {
     pub(super) open: bool,
     /// Exchanges in progress.
     pub(super) exchanges: u32,
-    /// Of a local rate limit that has one for each connection.
-    pub(super) bucket: Option<Bucket>,
+    /// Of local rate limits that have some for each connection, by descriptor: the first to come
+    /// shapes them.
+    pub(super) buckets: Vec<(Option<u32>, Bucket)>,
 }
 
 /// One request and its response.
@@ -103,6 +105,9 @@ pub(super) struct Exchange {
     pub(super) duration: TimerId,
     /// Cookies to set, made by a hash policy.
     pub(super) cookies: Vec<String>,
+    pub(super) shown: Vec<Shown>,
+    /// Refused by a local rate limit, before the CORS filter saw the request.
+    pub(super) limited_before_cors: bool,
 }
 
 impl Exchange {
@@ -148,6 +153,8 @@ impl Exchange {
             idle: TimerId::NONE,
             duration: TimerId::NONE,
             cookies: Vec::new(),
+            shown: Vec::new(),
+            limited_before_cors: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Listeners and filter chains.
 
-use super::{Fraction, JwtAuthentication, Name, Rbac, RouteTable};
+use super::{JwtAuthentication, LocalRateLimitFilter, Name, Rbac, RouteTable};
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -90,14 +90,16 @@ pub struct HttpConnectionManager {
     pub escaped_slashes: EscapedSlashes,
     /// Of a stream without any progress; `None`: no limit.
     pub stream_idle_timeout: Option<Nanos>,
-    pub local_rate_limit: Option<LocalRateLimit>,
+    /// By their places.
+    #[serde(default)]
+    pub local_rate_limits: Vec<LocalRateLimitFilter>,
     /// Clients are at the edge of the mesh: what they say of the protocol they came by is not
     /// believed. Istio sets it at gateways.
     pub use_remote_address: bool,
-    /// Before all other filters.
+    /// Before RBAC.
     #[serde(default)]
     pub jwt: Option<JwtAuthentication>,
-    /// RBAC filters, in order, before all others but that.
+    /// RBAC filters, in order, after that and before faults.
     #[serde(default)]
     pub rbac: Vec<Rbac>,
 }
@@ -111,7 +113,7 @@ impl HttpConnectionManager {
             merge_slashes: false,
             escaped_slashes: EscapedSlashes::Keep,
             stream_idle_timeout: None,
-            local_rate_limit: None,
+            local_rate_limits: Vec::new(),
             use_remote_address: false,
             jwt: None,
             rbac: Vec::new(),
@@ -129,23 +131,6 @@ pub enum EscapedSlashes {
     /// A redirect to the unescaped path.
     UnescapeAndRedirect,
     UnescapeAndForward,
-}
-
-/// Envoy `LocalRateLimit`: a bucket of tokens, one for each request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LocalRateLimit {
-    /// 0 refuses everything.
-    pub max_tokens: u32,
-    pub tokens_per_fill: u32,
-    pub fill_interval: Nanos,
-    /// Of the requests, those that take a token.
-    pub enabled: Fraction,
-    /// Of those without a token, the refused ones.
-    pub enforced: Fraction,
-    /// A bucket for each downstream connection instead of one for all.
-    pub per_connection: bool,
-    /// 429 unless stated.
-    pub status: u16,
 }
 
 /// Where a connection manager takes its routes from.

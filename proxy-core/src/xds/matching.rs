@@ -58,6 +58,11 @@ impl Regex {
         self.whole.is_match(text)
     }
 
+    /// Whether some part of `text` matches.
+    pub fn is_in(&self, text: &[u8]) -> bool {
+        self.part.is_match(text)
+    }
+
     /// What every full match begins with, as far as that is easily told.
     pub(crate) fn literal_prefix(&self) -> Box<[u8]> {
         let parsed = parser().parse(&self.source);

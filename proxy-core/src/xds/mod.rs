@@ -9,6 +9,7 @@ mod health;
 mod jwt;
 mod listener;
 mod matching;
+mod rate_limit;
 mod rbac;
 mod route;
 
@@ -18,6 +19,7 @@ pub use health::*;
 pub use jwt::*;
 pub use listener::*;
 pub use matching::*;
+pub use rate_limit::*;
 pub use rbac::*;
 pub use route::*;
 

@@ -1,8 +1,8 @@
 //! Route tables: virtual hosts, routes and what they do with a request.
 
 use super::{
-    ClaimMatch, ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch, Regex,
-    StringMatch,
+    ClaimMatch, ConfigRef, Fraction, HeaderMatch, LocalRateLimit, Name, QueryMatch,
+    RateLimitActions, Regex, StringMatch,
 };
 use crate::router::TableIndex;
 use crate::time::Nanos;
@@ -88,6 +88,12 @@ pub struct VirtualHost {
     pub response_headers: HeaderMutations,
     /// Sends `x-envoy-attempt-count` upstream.
     pub include_attempt_count: bool,
+    /// Replaces that of the filter.
+    #[serde(default)]
+    pub local_rate_limit: Option<Arc<LocalRateLimit>>,
+    /// For routes that have none.
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimitActions>,
 }
 
 /// Envoy `config.route.v3.Route`.
@@ -103,8 +109,8 @@ pub struct Route {
     pub fault: Option<Fault>,
     /// The per-route configuration of the CORS filter.
     pub cors: Option<Arc<CorsPolicy>>,
-    /// Replaces the connection manager's.
-    pub local_rate_limit: Option<LocalRateLimit>,
+    /// Replaces that of the virtual host and of the filter.
+    pub local_rate_limit: Option<Arc<LocalRateLimit>>,
     pub origin: Option<ConfigRef>,
 }
 
@@ -214,6 +220,9 @@ pub struct Forward {
     pub retry: Option<RetryPolicy>,
     pub hash_policies: Vec<HashPolicy>,
     pub mirrors: Vec<Mirror>,
+    /// What makes descriptors for local rate limits.
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimitActions>,
     /// `cluster_not_found_response_code`: 503, or 500 for Gateway API routes.
     pub cluster_not_found_status: u16,
 }
@@ -234,6 +243,7 @@ impl Forward {
             retry: None,
             hash_policies: Vec::new(),
             mirrors: Vec::new(),
+            rate_limits: Vec::new(),
             cluster_not_found_status: 503,
         }
     }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 fn limit(max_tokens: u32) -> LocalRateLimit {
     LocalRateLimit {
-        max_tokens,
-        tokens_per_fill: 3,
-        fill_interval: ms(100),
+        bucket: Some(TokenBucket {
+            max_tokens,
+            tokens_per_fill: 3,
+            fill_interval: ms(100),
+        }),
         enabled: Fraction::ppm(900_000),
         enforced: Fraction::ppm(900_000),
-        per_connection: false,
-        status: 429,
+        x_ratelimit_headers: true,
+        ..LocalRateLimit::default()
     }
 }
 
@@ -140,10 +142,10 @@ impl Driver {
             }),
             max_active_faults: Some(2),
         });
-        slow.local_rate_limit = Some(LocalRateLimit {
+        slow.local_rate_limit = Some(Arc::new(LocalRateLimit {
             per_connection: true,
             ..limit(5)
-        });
+        }));
         let hedged = Forward {
             retry: Some(RetryPolicy {
                 per_try_timeout: Some(ms(40)),
@@ -159,7 +161,7 @@ impl Driver {
         };
         let mut hedged = route("/hedged", RouteAction::Forward(hedged));
         hedged.matches.fraction = Some(Fraction::ppm(700_000));
-        hedged.local_rate_limit = Some(limit(9));
+        hedged.local_rate_limit = Some(Arc::new(limit(9)));
         let host = VirtualHost {
             name: format!("v{}", self.generation).into(),
             domains: vec!["*".into()],

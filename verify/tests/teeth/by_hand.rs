@@ -4,10 +4,10 @@ use crate::tries::CONDITIONS;
 use control_plane::Resources;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    CircuitBreakers, Cluster, Endpoint, Fault, FaultDelay, Forward, Fraction, HeaderMatch,
-    HttpProtocol, LoadAssignment, LocalRateLimit, LocalityEndpoints, OutlierDetection, RetryBudget,
-    RetryOn, Route, RouteAction, RouteTable, SubsetFallback, SubsetSelector, Subsets, ValueMatch,
-    VirtualHost,
+    CircuitBreakers, Cluster, Endpoint, Fault, FaultDelay, FilterPlace, Forward, Fraction,
+    HeaderMatch, HttpProtocol, Listener, LoadAssignment, LocalRateLimit, LocalRateLimitFilter,
+    LocalityEndpoints, NetworkFilter, OutlierDetection, RetryBudget, RetryOn, Route, RouteAction,
+    RouteTable, SubsetFallback, SubsetSelector, Subsets, TokenBucket, ValueMatch, VirtualHost,
 };
 use std::sync::Arc;
 
@@ -148,35 +148,39 @@ fn change(service: &str, cluster: &mut Cluster) {
 }
 
 fn limit(service: &str) -> Option<LocalRateLimit> {
-    let hour = Nanos::from_secs(3600);
+    let bucket = |max_tokens, interval_ms| {
+        Some(TokenBucket {
+            max_tokens,
+            tokens_per_fill: 1,
+            fill_interval: Nanos::from_millis(interval_ms),
+        })
+    };
+    const HOUR: u64 = 3_600_000;
     let limit = LocalRateLimit {
-        max_tokens: 2,
-        tokens_per_fill: 1,
-        fill_interval: hour,
+        bucket: bucket(2, HOUR),
         enabled: Fraction::ALWAYS,
         enforced: Fraction::ALWAYS,
-        per_connection: false,
-        status: 429,
+        ..LocalRateLimit::default()
     };
     Some(match service {
         "limited" => limit,
         "limited-always" => LocalRateLimit {
-            max_tokens: 0,
+            bucket: bucket(0, HOUR),
             status: 503,
             ..limit
         },
         "limited-never" => LocalRateLimit {
-            max_tokens: 0,
+            bucket: bucket(0, HOUR),
             enforced: Fraction::ppm(0),
             ..limit
         },
         "limited-connection" => LocalRateLimit {
-            max_tokens: 1,
+            bucket: bucket(1, HOUR),
             per_connection: true,
             ..limit
         },
         "refilled" => LocalRateLimit {
-            fill_interval: Nanos::from_millis(400),
+            bucket: bucket(2, 400),
             ..limit
         },
         _ => return None,
@@ -238,7 +242,7 @@ fn changed_host(host: &VirtualHost) -> VirtualHost {
     let service = host.name.split('.').next().unwrap_or_default();
     let route = |(number, route): (usize, &Arc<Route>)| {
         let mut route = Route::clone(route);
-        route.local_rate_limit = limit(service);
+        route.local_rate_limit = limit(service).map(Arc::new);
         if service == "faulty" {
             route.fault = Some(one_fault());
         }
@@ -264,5 +268,21 @@ pub fn changed(resources: Resources) -> Resources {
         let changed = RouteTable::new(table.name.clone(), hosts, table.ignore_port_in_host);
         *table = Arc::new(changed);
     }
+    for listener in &mut resources.listeners {
+        add_filter(Arc::make_mut(listener));
+    }
     resources
+}
+
+/// One without a limit of its own, for those of the routes.
+fn add_filter(listener: &mut Listener) {
+    let chains = listener.filter_chains.iter_mut();
+    for chain in chains.chain(&mut listener.default_filter_chain) {
+        if let NetworkFilter::Http(manager) = &mut chain.filter {
+            manager.local_rate_limits.push(LocalRateLimitFilter {
+                place: FilterPlace::BeforeRouter,
+                config: Arc::new(LocalRateLimit::default()),
+            });
+        }
+    }
 }
