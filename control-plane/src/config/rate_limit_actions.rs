@@ -2,6 +2,7 @@
 
 use super::local_rate_limit::{finish, leave_out, leave_out_with};
 use super::{named, refuse, regex};
+use crate::names::escaped;
 use proxy_core::xds::{
     HeaderMatch, Name, RateLimitAction, RateLimitActions, Regex, StringMatch, ValueMatch,
 };
@@ -207,16 +208,4 @@ fn read_string(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<StringM
     };
     finish(fields);
     found
-}
-
-/// For a regular expression of RE2's syntax.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
