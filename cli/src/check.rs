@@ -1,18 +1,18 @@
 //! `meshsim check`.
 
 use crate::args::{CheckArgs, Format};
+use crate::config::{is_scenario, scenario, sources};
 use crate::{Exit, has_error, status};
 use anstream::print;
 use control_plane::{Objects, code_name};
 use sim::{Overrides, Plan};
-use source::{Diagnostic, Dialect, SourceFile, Span};
+use source::{Diagnostic, SourceFile, Span};
 use std::io::IsTerminal;
-use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) fn check(args: &CheckArgs) -> Exit {
     let mut diagnostics = Vec::new();
-    let sources = sources(args, &mut diagnostics);
+    let sources = sources(&args.paths, &mut diagnostics);
     let unreadable = has_error(&diagnostics);
     let (scenarios, configuration): (Vec<_>, Vec<_>) = sources.into_iter().partition(is_scenario);
     for file in &scenarios {
@@ -34,45 +34,8 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
     }
 }
 
-/// Of a folder with a scenario, the scenario: it names the other files.
-fn sources(args: &CheckArgs, diagnostics: &mut Vec<Diagnostic>) -> Vec<Arc<SourceFile>> {
-    let mut sources = Vec::new();
-    for path in &args.paths {
-        let scenario = path.join("scenario.yaml");
-        let path = if scenario.is_file() { &scenario } else { path };
-        sources.extend(sim::plan::read_sources(path, None, diagnostics));
-    }
-    sources
-}
-
-/// A scenario has none of the keys that every object of a cluster has.
-fn is_scenario(file: &Arc<SourceFile>) -> bool {
-    // Spares a large dump a second reading.
-    if !["traffic", "topology"]
-        .iter()
-        .any(|key| names_key(&file.text, key))
-    {
-        return false;
-    }
-    let (documents, _) = source::parse(file, Dialect::Yaml12);
-    let Some(map) = documents.first().and_then(source::Node::as_map) else {
-        return false;
-    };
-    map.get("kind").is_none() && (map.get("traffic").is_some() || map.get("topology").is_some())
-}
-
-/// Whether a line may begin with that key.
-fn names_key(text: &str, key: &str) -> bool {
-    text.lines().any(|line| {
-        let line = line.trim_start_matches(['{', '"', '\'', ' ']);
-        let after = line.strip_prefix(key);
-        after.is_some_and(|rest| rest.starts_with([':', '"', '\'', ' ']))
-    })
-}
-
 fn check_scenario(file: &Arc<SourceFile>, diagnostics: &mut Vec<Diagnostic>) {
-    let folder = Path::new(&*file.name).parent().unwrap_or(Path::new(""));
-    if let Some(scenario) = scenarios::parse(file, folder, diagnostics) {
+    if let Some(scenario) = scenario(file, diagnostics) {
         Plan::new(&scenario, Overrides::default(), diagnostics);
     }
 }

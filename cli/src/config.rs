@@ -5,23 +5,21 @@ use control_plane::{
     ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Request, Resources,
     allow_invalid,
 };
-use source::{Diagnostic, SourceFile};
-use std::path::Path;
+use scenarios::model::Scenario;
+use source::{Diagnostic, Dialect, SourceFile};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const SCENARIO: &str = "scenario.yaml";
-
-/// Every object of the files, with the MeshConfig.
+/// Every object of the files, with the MeshConfig. A scenario stands for the objects that it starts
+/// with.
 pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> Objects {
     let mut objects = Objects::default();
-    for path in &args.config {
-        if is_scenario(path) {
-            let scenario = sim::plan::read_scenario(path, &[], diagnostics);
+    for file in sources(&args.config, diagnostics) {
+        if is_scenario(&file) {
+            let scenario = scenario(&file, diagnostics);
             let starts_with = scenario.map(|scenario| sim::plan::objects(&scenario, diagnostics));
             objects.apply(&starts_with.unwrap_or_default());
-            continue;
-        }
-        for file in sim::plan::read_sources(path, None, diagnostics) {
+        } else {
             objects.apply(&Objects::read(&file, diagnostics));
         }
     }
@@ -36,9 +34,52 @@ pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> O
     objects
 }
 
-/// A scenario stands for the objects that it starts with.
-fn is_scenario(path: &Path) -> bool {
-    path.ends_with(SCENARIO) || path.join(SCENARIO).is_file()
+/// Of a folder with a scenario, the scenario: it names the other files.
+pub(crate) fn sources(
+    paths: &[PathBuf],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Arc<SourceFile>> {
+    let mut sources = Vec::new();
+    for path in paths {
+        let scenario = path.join("scenario.yaml");
+        let path = if scenario.is_file() { &scenario } else { path };
+        sources.extend(sim::plan::read_sources(path, None, diagnostics));
+    }
+    sources
+}
+
+/// A scenario has none of the keys that every object of a cluster has.
+pub(crate) fn is_scenario(file: &Arc<SourceFile>) -> bool {
+    // Spares a large dump a second reading.
+    if !["traffic", "topology"]
+        .iter()
+        .any(|key| names_key(&file.text, key))
+    {
+        return false;
+    }
+    let (documents, _) = source::parse(file, Dialect::Yaml12);
+    let Some(map) = documents.first().and_then(source::Node::as_map) else {
+        return false;
+    };
+    map.get("kind").is_none() && (map.get("traffic").is_some() || map.get("topology").is_some())
+}
+
+/// Whether that key may stand there.
+fn names_key(text: &str, key: &str) -> bool {
+    text.match_indices(key).any(|(at, _)| {
+        let ends = |c: char| c.is_whitespace() || matches!(c, '{' | ',' | ':' | '"' | '\'');
+        let (before, after) = (&text[..at], &text[at + key.len()..]);
+        before.chars().next_back().is_none_or(ends) && after.starts_with(ends)
+    })
+}
+
+/// The scenario of a file that has one.
+pub(crate) fn scenario(
+    file: &Arc<SourceFile>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Scenario> {
+    let folder = Path::new(&*file.name).parent().unwrap_or(Path::new(""));
+    scenarios::parse(file, folder, diagnostics)
 }
 
 /// The proxy meant by `--as`.

@@ -53,11 +53,15 @@ pub(crate) fn report(diagnostics: &[Diagnostic]) -> bool {
         let color = std::io::stderr().is_terminal();
         eprint!("{}", source::render(diagnostics, color));
     }
-    let mut allowed = diagnostics.to_vec();
-    control_plane::allow_invalid(&mut allowed);
     let failed = has_error(diagnostics);
-    if failed && !has_error(&allowed) {
-        eprintln!("with --allow-invalid, invalid objects are left out, as Istio leaves them out");
+    if failed {
+        let mut allowed = diagnostics.to_vec();
+        control_plane::allow_invalid(&mut allowed);
+        if !has_error(&allowed) {
+            eprintln!(
+                "with --allow-invalid, invalid objects are left out, as Istio leaves them out"
+            );
+        }
     }
     failed
 }

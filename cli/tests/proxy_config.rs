@@ -170,6 +170,18 @@ fn a_scenario_stands_for_what_it_starts_with() {
 }
 
 #[test]
+fn a_scenario_may_have_any_name_and_be_json() {
+    let named = std::env::temp_dir().join(format!("meshsim-{}.json", std::process::id()));
+    let text = r#"{"name":"one","duration":"1s","topology":{"services":{"a":{"port":80}}},"traffic":{"t":{"get":"http://a","from":"a","rate":"1/s"}}}"#;
+    std::fs::write(&named, text).unwrap();
+    let config = named.to_str().unwrap();
+    let done = meshsim(config, &["pc", "clusters", "a"]);
+    let shown = String::from_utf8(done.stdout).unwrap();
+    std::fs::remove_file(&named).unwrap();
+    assert!(shown.contains("a.default.svc.cluster.local"), "{shown}");
+}
+
+#[test]
 fn what_cannot_be_shown_is_refused() {
     let mut said = String::new();
     for args in [

@@ -214,7 +214,7 @@ fn conditions_of_a_slice() {
         "one",
         "
 - {addresses: [10.0.2.1]}
-- {addresses: [10.0.2.2], conditions: {ready: false, terminating: false}}
+- {addresses: [10.0.2.2], conditions: {ready: no, terminating: off}}
 - {addresses: [10.0.2.3], conditions: {ready: false, serving: true, terminating: true}}
 - {addresses: [10.0.2.4], conditions: {ready: false}}
 - {addresses: [10.0.2.5], conditions: {ready: true, terminating: true}}",

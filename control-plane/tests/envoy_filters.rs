@@ -242,8 +242,13 @@ fn filters_stand_where_they_are_put() {
     let patches = [
         at("INSERT_BEFORE", router, 1),
         at("INSERT_BEFORE", router, 2),
-        at("INSERT_AFTER", "envoy.filters.http.cors", 3),
-        at("INSERT_FIRST", "", 4),
+        at("INSERT_AFTER", "envoy.cors", 3)
+            .replace("filters.network.http_conn", "http_conn")
+            .replace(
+                "stat_prefix",
+                "stage: 0\n            vh_rate_limits: OVERRIDE\n            stat_prefix",
+            ),
+        at("INSERT_FIRST", "envoy.filters.http.lua", 4),
         at("INSERT_BEFORE", "", 5),
         at("INSERT_BEFORE", "envoy.filters.http.rbac", 6),
         at("INSERT_AFTER", "envoy.filters.http.rbac", 7),

@@ -82,6 +82,14 @@ impl Node {
         }
     }
 
+    /// The boolean, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// Any scalar as written; `None` for lists, maps and nothing.
     pub fn as_scalar(&self) -> Option<&str> {
         match &self.value {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 const DEPTH_MAX: usize = 64;
 /// That anchors and their aliases may add to one stream.
 const COPIES_MAX: usize = 100_000;
+/// What a node takes, about.
+const NODE_BYTES: usize = 64;
 /// Of one document.
 const NODES_MAX: usize = 10_000_000;
 /// In bytes: more than an API server would keep of a whole object.
@@ -292,13 +294,16 @@ fn refused(span: &Span, why: &str) -> Stop {
 }
 
 /// How many nodes it is.
+/// In nodes; a long text is as many as take its room.
 fn size_of(node: &Node) -> usize {
+    let of_text = |text: &str| text.len() / NODE_BYTES;
     1 + match &node.value {
+        Value::String(text) => of_text(text),
         Value::Seq(items) => items.iter().map(size_of).sum(),
         Value::Map(map) => map
             .entries
             .iter()
-            .map(|entry| 1 + size_of(&entry.value))
+            .map(|entry| 1 + of_text(&entry.key) + size_of(&entry.value))
             .sum(),
         _ => 0,
     }

@@ -12,6 +12,8 @@ pub struct SourceFile {
     pub text: Arc<str>,
     /// Where each line begins, found when first asked for.
     line_starts: OnceLock<Vec<u32>>,
+    /// Whether each character is a byte, found when first asked for.
+    ascii: OnceLock<bool>,
 }
 
 impl SourceFile {
@@ -21,6 +23,7 @@ impl SourceFile {
             name: name.into(),
             text: text.into(),
             line_starts: OnceLock::new(),
+            ascii: OnceLock::new(),
         })
     }
 
@@ -81,8 +84,13 @@ impl Span {
     /// Column of its start in characters, from 1.
     pub fn column(&self) -> u32 {
         let (_, line_start) = self.file.line_at(self.start);
-        let before = &self.file.text[line_start..self.start as usize];
-        1 + before.chars().count() as u32
+        let text = &self.file.text;
+        let before = &text[line_start..self.start as usize];
+        let characters = match self.file.ascii.get_or_init(|| text.is_ascii()) {
+            true => before.len(),
+            false => before.chars().count(),
+        };
+        1 + characters as u32
     }
 }
 

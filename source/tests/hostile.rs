@@ -55,6 +55,16 @@ fn deep_nesting_is_refused() {
 }
 
 #[test]
+fn copies_of_long_texts_are_refused() {
+    let text = "a".repeat(1 << 20);
+    let copies = "*x,".repeat(100);
+    assert_eq!(
+        refusal(&format!("a: &x {text}\nb: [{copies}]\n")),
+        "anchors and aliases make it too large to be configuration"
+    );
+}
+
+#[test]
 fn anchors_are_copies_too() {
     let nested: String = (0..50).map(|depth| format!("&a{depth} [")).collect();
     let wide = format!("{nested}{}{}", "1,".repeat(5_000), "]".repeat(50));

@@ -71,7 +71,7 @@ pub(crate) enum HttpFilter {
     LocalRateLimit,
 }
 
-const HTTP_FILTERS: [(&str, HttpFilter); 10] = [
+const HTTP_FILTERS: [(&str, HttpFilter); 13] = [
     ("istio.metadata_exchange", HttpFilter::MetadataExchange),
     ("envoy.filters.http.jwt_authn", HttpFilter::Jwt),
     ("envoy.filters.http.rbac", HttpFilter::Rbac),
@@ -82,6 +82,10 @@ const HTTP_FILTERS: [(&str, HttpFilter); 10] = [
     ("istio.stats", HttpFilter::AfterCors),
     ("envoy.filters.http.router", HttpFilter::Router),
     (LOCAL_RATE_LIMIT, HttpFilter::LocalRateLimit),
+    // By their former names.
+    ("envoy.fault", HttpFilter::Fault),
+    ("envoy.cors", HttpFilter::Cors),
+    ("envoy.router", HttpFilter::Router),
 ];
 
 /// What is merged into a virtual host or route.
@@ -248,6 +252,7 @@ fn read_insertion(
             .find(|(known, _)| *known == written(name))
     };
     let at = match (operation, sub_filter.map(|name| (name, known(name)))) {
+        ("INSERT_FIRST", _) | ("INSERT_BEFORE", None) => Some(Insertion::First),
         (_, Some((name, None))) => {
             let why = format!(
                 "no filter `{}` stands among the HTTP filters",
@@ -255,7 +260,6 @@ fn read_insertion(
             );
             return skip(name, &why, diagnostics);
         }
-        ("INSERT_FIRST", _) | ("INSERT_BEFORE", None) => Some(Insertion::First),
         ("INSERT_BEFORE", Some((_, Some((_, filter))))) => Some(Insertion::Before(*filter)),
         (_, Some((_, Some((_, HttpFilter::Router))))) | (_, None) => None,
         (_, Some((_, Some((_, filter))))) => Some(Insertion::After(*filter)),

@@ -1,6 +1,6 @@
 //! What Istio's validation demands of the patches of an EnvoyFilter.
 
-use super::envoy_filter_match::CONNECTION_MANAGER;
+use super::envoy_filter_match::CONNECTION_MANAGERS;
 use super::{choice, port, refuse, regex, schema_warning, written};
 use source::{Diagnostic, Fields, Node};
 
@@ -153,9 +153,6 @@ fn check_match(
     fields.finish();
     waypoint
 }
-
-/// By its present and its former name.
-const CONNECTION_MANAGERS: [&str; 2] = [CONNECTION_MANAGER, "envoy.http_connection_manager"];
 
 /// Checks the filter that a match of listeners names.
 fn check_filter(listener: &Node, apply_to: Option<&str>, diagnostics: &mut Vec<Diagnostic>) {

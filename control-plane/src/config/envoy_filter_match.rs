@@ -4,7 +4,11 @@ use super::{choice, regex, written};
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
-pub(super) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+/// By its present and its former name.
+pub(super) const CONNECTION_MANAGERS: [&str; 2] = [
+    "envoy.filters.network.http_connection_manager",
+    "envoy.http_connection_manager",
+];
 
 /// The side of a proxy that a patch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +72,9 @@ pub(super) fn read_match<'n>(
         "WAYPOINT" => return skip(node, "waypoints are not modelled", diagnostics),
         _ => PatchContext::Any,
     };
-    if let Some(metadata) = node.at(&["proxy", "metadata"]) {
+    let metadata = node.at(&["proxy", "metadata"]);
+    let stated = |node: &&Node| node.as_map().is_none_or(|map| !map.entries.is_empty());
+    if let Some(metadata) = metadata.filter(stated) {
         return skip(metadata, "proxies have no metadata here", diagnostics);
     }
     if let Some(version) = node.at(&["proxy", "proxyVersion"])
@@ -126,7 +132,8 @@ pub(super) fn read_listener<'n>(
         let filter = fields.optional("filter");
         fields.finish();
         if let Some(filter) = filter {
-            if filter.at(&["name"]).map(written) != Some(CONNECTION_MANAGER) {
+            let name = filter.at(&["name"]).map(written).unwrap_or_default();
+            if !CONNECTION_MANAGERS.contains(&name) {
                 return skip(filter, "HTTP filters are in no other filter", diagnostics);
             }
             sub_filter = filter.at(&["subFilter", "name"]);

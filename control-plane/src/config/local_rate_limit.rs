@@ -45,8 +45,10 @@ pub(super) fn in_snake_case(node: &Node) -> Node {
                 .iter()
                 .map(|entry| {
                     let mut entry = entry.clone();
-                    if !entry.key.contains(['.', '@']) {
-                        entry.key = snake_case(&entry.key);
+                    let snake = snake_case(&entry.key);
+                    // Of both spellings, one has to be refused.
+                    if !entry.key.contains(['.', '@']) && map.get(&snake).is_none() {
+                        entry.key = snake;
                     }
                     entry.value = in_snake_case(&entry.value);
                     entry
@@ -80,11 +82,22 @@ pub(super) fn leave_out(node: &Node, what: &str, diagnostics: &mut Vec<Diagnosti
     diagnostics.push(Diagnostic::warning(message).at(&node.span, label));
 }
 
+/// Whether a value of a message is what is so without it.
+fn is_default(node: &Node) -> bool {
+    match &node.value {
+        Value::Null | Value::Bool(false) | Value::Int(0) => true,
+        // The first one of `vh_rate_limits`.
+        Value::String(text) => text.is_empty() || text == "OVERRIDE",
+        Value::Seq(items) => items.is_empty(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Map(_) => false,
+    }
+}
+
 /// Leaves out what has one of `keys`.
 pub(super) fn leave_out_with(fields: &mut Fields<'_, '_>, keys: &[&'static str]) -> bool {
     let before = fields.diagnostics.len();
     for key in keys {
-        if let Some(node) = fields.optional(key) {
+        if let Some(node) = fields.optional(key).filter(|node| !is_default(node)) {
             leave_out(
                 node,
                 &format!("`{key}` of a local rate limit"),

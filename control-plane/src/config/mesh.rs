@@ -1,7 +1,7 @@
 //! The part of the mesh configuration that is modelled.
 
 use super::http_extras::Retries;
-use super::{Destination, LabelSelector, LocalitySetting, any_duration, choice, refuse};
+use super::{Destination, LabelSelector, LocalitySetting, choice, duration, refuse};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{EscapedSlashes, FilterChain, Name, NetworkFilter};
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
@@ -219,7 +219,7 @@ impl MeshConfig {
         if let Some(domain) = text("trustDomain") {
             self.trust_domain = domain.into();
         }
-        if let Some(timeout) = any_duration(fields, "connectTimeout") {
+        if let Some(timeout) = duration(fields, "connectTimeout") {
             self.connect_timeout = timeout;
         }
         let upgrades = [("DO_NOT_UPGRADE", false), ("UPGRADE", true)];

@@ -82,10 +82,10 @@ impl EndpointsObject {
             endpoints = &[];
         }
         for endpoint in endpoints {
-            let condition = |name| endpoint.at(&["conditions", name]).and_then(Node::as_scalar);
-            let ready = condition("ready") != Some("false");
+            let condition = |name| endpoint.at(&["conditions", name]).and_then(Node::as_bool);
+            let ready = condition("ready") != Some(false);
             // As in Istio, one that is not ready is going unless it says that it is not.
-            if !ready && condition("terminating") != Some("false") {
+            if !ready && condition("terminating") != Some(false) {
                 continue;
             }
             for address in list(endpoint, "addresses") {

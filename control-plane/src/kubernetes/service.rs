@@ -1,6 +1,6 @@
 //! Service.
 
-use crate::config::{ExportTo, Labels, label, labels};
+use crate::config::{ExportTo, Labels, choice, label, labels};
 use crate::protocol::Protocol;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
@@ -121,12 +121,16 @@ impl KubernetesService {
         if fields.text("internalTrafficPolicy").as_deref() == Some("Local") {
             fields.unsupported(&["internalTrafficPolicy"]);
         }
-        let distribution = match fields.text("trafficDistribution").as_deref() {
-            Some("PreferClose" | "PreferSameZone") => Some(Distribution::PreferSameZone),
-            Some("PreferSameNode") => Some(Distribution::PreferSameNode),
-            _ => label(annotations, "networking.istio.io/traffic-distribution")
-                .and_then(|text| Distribution::of_annotation(text)),
-        };
+        let distributions = [
+            ("PreferClose", Distribution::PreferSameZone),
+            ("PreferSameZone", Distribution::PreferSameZone),
+            ("PreferSameNode", Distribution::PreferSameNode),
+        ];
+        let distribution = choice(&mut fields, "trafficDistribution", &distributions);
+        let distribution = distribution.or_else(|| {
+            let text = label(annotations, "networking.istio.io/traffic-distribution")?;
+            Distribution::of_annotation(text)
+        });
         let publishes_unready = fields.boolean("publishNotReadyAddresses").unwrap_or(false);
         fields.finish();
         let exports = label(annotations, "networking.istio.io/exportTo")

@@ -167,6 +167,9 @@ impl Template {
             spec.and_then(|spec| spec.at(path))
                 .and_then(Node::as_scalar)
         };
+        let in_network_of_node = spec
+            .and_then(|spec| spec.at(&["hostNetwork"])?.as_bool())
+            .unwrap_or(false);
         let listed = |key: &str| {
             let list = spec.and_then(|spec| spec.at(&[key]));
             list.and_then(Node::as_seq).unwrap_or_default().iter()
@@ -202,9 +205,7 @@ impl Template {
         Some(Template {
             injection: match injection(&labels, &annotations, &names) {
                 // It would catch the traffic of the whole node.
-                Injection::Stated(_) | Injection::Unstated
-                    if text(&["hostNetwork"]) == Some("true") =>
-                {
+                Injection::Stated(_) | Injection::Unstated if in_network_of_node => {
                     Injection::Stated(false)
                 }
                 injection => injection,

@@ -3,6 +3,7 @@
 use super::clusters::{self, OfService};
 use super::scope::{Imported, Scope, View};
 use super::{Mesh, PodIndex, ScopeKey, gateway, outbound, routes};
+use crate::config::Change;
 use crate::model::{Pod, ProxyIdentity, ProxyKind, Resources};
 use crate::object::Body;
 use crate::registry::Service;
@@ -79,9 +80,9 @@ impl Shared {
                 }
             }
         }
-        // What is patched is made anew as a whole.
+        // A route table that is patched is made anew as a whole.
         let mut patches = mesh.rules.patches_for(&key.namespace, &key.labels);
-        tables_differ |= patches.next().is_some();
+        tables_differ |= patches.any(|patch| matches!(patch.change, Change::Table { .. }));
         match self.replaced(old, mesh, key, differences) {
             Some(replaced) if !tables_differ => {
                 for (was, is) in replaced {

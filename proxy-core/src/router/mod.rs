@@ -295,7 +295,8 @@ pub fn route(
             opened: stream.opened,
         };
         decision.limits = limits.of(first, found);
-        decision.one_off = look_at_the_connection(&decision.limits, found);
+        let of_one = |found| look_at_the_connection(&decision.limits, found);
+        decision.one_off = of_one(first) || of_one(found) || first.is_some_and(|f| f.by_chance);
     }
     decision.outcome = match found {
         None => Outcome::NoVirtualHost,
