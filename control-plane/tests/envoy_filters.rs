@@ -426,6 +426,8 @@ fn what_is_not_run_says_so() {
         inserted("SIDECAR_INBOUND, proxy: {proxyVersion: '^1\\.2.*'}", "INSERT_FIRST", "", 1),
         limit("local_cluster_rate_limit: {}"),
         limit("rate_limits: [{actions: [{destination_cluster: {}}]}]"),
+        limit("rate_limits: [{actions: [{header_value_match: {descriptor_value: v, headers: [{name: a, exact_match: ''}]}}]}]"),
+        limit("vh_rate_limits: IGNORE"),
         limit("descriptors: [{entries: [{key: a}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"),
         limit("shadow_mode: true"),
         inserted("SIDECAR_INBOUND", "INSERT_FIRST", "", 1)

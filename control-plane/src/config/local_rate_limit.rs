@@ -82,22 +82,30 @@ pub(super) fn leave_out(node: &Node, what: &str, diagnostics: &mut Vec<Diagnosti
     diagnostics.push(Diagnostic::warning(message).at(&node.span, label));
 }
 
-/// Whether a value of a message is what is so without it.
+/// Whether a value is what is so without it, in a field of which it does not matter that it is there.
 fn is_default(node: &Node) -> bool {
     match &node.value {
         Value::Null | Value::Bool(false) | Value::Int(0) => true,
-        // The first one of `vh_rate_limits`.
-        Value::String(text) => text.is_empty() || text == "OVERRIDE",
+        Value::String(text) => text.is_empty(),
         Value::Seq(items) => items.is_empty(),
         Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Map(_) => false,
     }
 }
 
-/// Leaves out what has one of `keys`.
+/// Leaves out what has one of `keys`, unless with what is so without it.
 pub(super) fn leave_out_with(fields: &mut Fields<'_, '_>, keys: &[&'static str]) -> bool {
+    leave_out_where(fields, keys, |node| !is_default(node))
+}
+
+/// Leaves out what has one of `keys` with such a value.
+pub(super) fn leave_out_where(
+    fields: &mut Fields<'_, '_>,
+    keys: &[&'static str],
+    such: fn(&Node) -> bool,
+) -> bool {
     let before = fields.diagnostics.len();
     for key in keys {
-        if let Some(node) = fields.optional(key).filter(|node| !is_default(node)) {
+        if let Some(node) = fields.optional(key).filter(|node| such(node)) {
             leave_out(
                 node,
                 &format!("`{key}` of a local rate limit"),
@@ -157,9 +165,10 @@ pub(super) fn read(
             "local_cluster_rate_limit",
             "request_headers_to_add_when_not_enforced",
             "stage",
-            "vh_rate_limits",
         ],
-    );
+    ) | leave_out_where(&mut fields, &["vh_rate_limits"], |node| {
+        written(node) != "OVERRIDE"
+    });
     let limit = LocalRateLimit {
         bucket: bucket.and_then(|bucket| token_bucket(bucket, fields.diagnostics)),
         enabled: fraction(&mut fields, "filter_enabled"),

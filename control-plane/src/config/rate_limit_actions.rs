@@ -1,6 +1,6 @@
 //! What of a request makes the descriptors of rate limits (Envoy `config.route.v3.RateLimit`).
 
-use super::local_rate_limit::{finish, leave_out, leave_out_with};
+use super::local_rate_limit::{finish, leave_out, leave_out_where, leave_out_with};
 use super::{named, refuse, regex};
 use crate::names::escaped;
 use proxy_core::xds::{
@@ -137,7 +137,7 @@ fn read_header(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HeaderM
         "safe_regex_match",
         "range_match",
     ];
-    if leave_out_with(&mut fields, &older) {
+    if leave_out_where(&mut fields, &older, |_| true) {
         return None;
     }
     let present = fields.boolean("present_match");
