@@ -7,6 +7,7 @@ mod client;
 
 use client::client;
 use control_plane::{ControlPlane, Objects, ProxyKind, PushSettings, Request, Resources, explain};
+use proxy_core::xds::LocalityEndpoints;
 use source::{Diagnostic, Dialect, Level, Node, SourceFile, parse};
 use std::path::PathBuf;
 
@@ -25,11 +26,14 @@ fn told(text: &str, kind: ProxyKind, namespace: &str, labels: &[(&str, &str)]) -
     ControlPlane::new(PushSettings::default(), objects, pods).resources(&identity)
 }
 
+fn localities<'r>(resources: &'r Resources, cluster: &str) -> &'r [LocalityEndpoints] {
+    let assignment = resources.endpoints.iter().find(|e| &*e.cluster == cluster);
+    &assignment.unwrap().localities
+}
+
 /// Address, weight and whether it is spoken to in mutual TLS.
 fn endpoints(resources: &Resources, cluster: &str) -> Vec<(String, u32, bool)> {
-    let assignment = resources.endpoints.iter().find(|e| &*e.cluster == cluster);
-    let localities = &assignment.unwrap().localities;
-    let mut found: Vec<_> = localities
+    let mut found: Vec<_> = localities(resources, cluster)
         .iter()
         .flat_map(|locality| &locality.endpoints)
         .map(|e| (e.address.to_string(), e.weight, e.mutual_tls))
@@ -112,9 +116,7 @@ spec:
   - {address: 192.168.0.2, labels: {istio-locality: north.z}, locality: south}
 ";
     let told = told(entry, ProxyKind::Sidecar, "shop", &[]);
-    let cluster = "outbound|80||legacy.shop.test";
-    let assignment = told.endpoints.iter().find(|e| &*e.cluster == cluster);
-    let localities = &assignment.unwrap().localities;
+    let localities = localities(&told, "outbound|80||legacy.shop.test");
     let found: Vec<&str> = localities.iter().map(|l| &*l.locality).collect();
     assert_eq!(found, ["north/z", "south"]);
 }

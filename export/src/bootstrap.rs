@@ -64,8 +64,7 @@ impl Bootstrap {
         let clusters = all(with_endpoints)?;
         let listeners = resources.listeners.iter().map(|one| {
             let mut with_routes = Listener::clone(one);
-            let chains = with_routes.filter_chains.iter_mut();
-            for chain in chains.chain(&mut with_routes.default_filter_chain) {
+            for chain in with_routes.chains_mut() {
                 inline_routes(chain, resources.routes);
             }
             self.listener(&with_routes, resources)

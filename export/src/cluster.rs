@@ -55,18 +55,9 @@ fn discovery(cluster: &Cluster, message: &mut Message) {
             let source = json!({ "eds_config": ads, "service_name": *cluster.name });
             message.set("eds_cluster_config", source);
         }
-        Discovery::Static(assignment) => {
-            message.set("type", "STATIC");
-            message.set("load_assignment", load_assignment(assignment));
-        }
-        Discovery::StrictDns { host, port } => {
-            message.set("type", "STRICT_DNS");
-            message.set("load_assignment", named(cluster, host, *port));
-        }
-        Discovery::LogicalDns { host, port } => {
-            message.set("type", "LOGICAL_DNS");
-            message.set("load_assignment", named(cluster, host, *port));
-        }
+        Discovery::Static(_) => message.set("type", "STATIC"),
+        Discovery::StrictDns { .. } => message.set("type", "STRICT_DNS"),
+        Discovery::LogicalDns { .. } => message.set("type", "LOGICAL_DNS"),
         Discovery::OriginalDst { port } => {
             message.set("type", "ORIGINAL_DST");
             if let Some(port) = port {
@@ -74,6 +65,18 @@ fn discovery(cluster: &Cluster, message: &mut Message) {
                 message.set("original_dst_lb_config", config);
             }
         }
+    }
+    message.set_some("load_assignment", inline_assignment(cluster));
+}
+
+/// The load assignment within a cluster.
+pub(crate) fn inline_assignment(cluster: &Cluster) -> Option<Value> {
+    match &cluster.discovery {
+        Discovery::Static(assignment) => Some(load_assignment(assignment)),
+        Discovery::StrictDns { host, port } | Discovery::LogicalDns { host, port } => {
+            Some(named(cluster, host, *port))
+        }
+        Discovery::Eds | Discovery::OriginalDst { .. } => None,
     }
 }
 

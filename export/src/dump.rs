@@ -2,6 +2,7 @@
 //! along, the objects that they come from and how connections are secured. Which certificates those
 //! take is not modelled, so that a proxy cannot be started from this form.
 
+use crate::cluster::inline_assignment;
 use crate::{Resources, Unsupported, bootstrap, load_assignment, typed};
 use proxy_core::xds::{
     Cluster, ConfigRef, FilterChain, HttpProtocol, Listener, NetworkFilter, RouteSource,
@@ -128,11 +129,7 @@ impl<'r> Resources<'r> {
     /// The route tables within connection managers, each once.
     pub fn inline_routes(&self) -> Vec<&'r Arc<RouteTable>> {
         let mut tables: Vec<&'r Arc<RouteTable>> = Vec::new();
-        let chains = self.listeners.iter().flat_map(|listener| {
-            let default = listener.default_filter_chain.iter();
-            listener.filter_chains.iter().chain(default)
-        });
-        for chain in chains {
+        for chain in self.listeners.iter().flat_map(|one| one.chains()) {
             if let NetworkFilter::Http(manager) = &chain.filter
                 && let RouteSource::Inline(table) = &manager.routes
                 && !tables.contains(&table)
@@ -145,10 +142,8 @@ impl<'r> Resources<'r> {
 
     /// The load assignments within clusters, as JSON.
     pub fn inline_endpoints(&self) -> impl Iterator<Item = Value> + use<'r> {
-        self.clusters.iter().filter_map(|one| {
-            let mut value = crate::cluster(one).ok()?;
-            value.get_mut("load_assignment").map(Value::take)
-        })
+        let clusters = self.clusters.iter();
+        clusters.filter_map(|one| inline_assignment(one))
     }
 }
 

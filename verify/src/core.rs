@@ -370,11 +370,7 @@ pub(crate) fn warmup(resources: &Resources) -> Nanos {
 fn tables(resources: &Resources) -> Vec<Arc<RouteTable>> {
     let mut tables = resources.routes.clone();
     for listener in &resources.listeners {
-        for chain in listener
-            .filter_chains
-            .iter()
-            .chain(&listener.default_filter_chain)
-        {
+        for chain in listener.chains() {
             if let NetworkFilter::Http(manager) = &chain.filter
                 && let RouteSource::Inline(table) = &manager.routes
             {

@@ -32,11 +32,7 @@ pub(crate) fn requests(resources: &Resources, ip: IpAddr) -> Generated {
         tls_chains: 0,
     };
     for listener in &resources.listeners {
-        let chains = listener
-            .filter_chains
-            .iter()
-            .chain(&listener.default_filter_chain);
-        for chain in chains {
+        for chain in listener.chains() {
             made.chain(resources, listener, chain, ip);
         }
     }

@@ -179,11 +179,7 @@ impl Places {
         let mut mapped = listener.clone();
         mapped.address = mapped.address.map(|ip| self.ip(ip));
         mapped.port = self.port(config, mapped.port)?;
-        for chain in mapped
-            .filter_chains
-            .iter_mut()
-            .chain(&mut mapped.default_filter_chain)
-        {
+        for chain in mapped.chains_mut() {
             let matches = &mut chain.matches;
             let port = matches.destination_port.map(|port| self.port(config, port));
             matches.destination_port = port.transpose()?;
@@ -319,8 +315,7 @@ pub(crate) fn named_apart(config: usize, resources: &Resources) -> Resources {
     for listener in &resources.listeners {
         let mut one = (**listener).clone();
         one.name = renamed(&one.name);
-        one.filter_chains.iter_mut().for_each(chain);
-        one.default_filter_chain.iter_mut().for_each(chain);
+        one.chains_mut().for_each(chain);
         apart.listeners.push(Arc::new(one));
     }
     apart.routes = resources.routes.iter().map(|one| table(one)).collect();

@@ -35,7 +35,7 @@ const BLACK_HOLE: &str = "BlackHoleCluster";
 pub(super) fn table(resources: &Resources<'_>, filter: &ListenerFilter, verbose: bool) -> String {
     let mut rows = Vec::new();
     for listener in chosen(resources, filter) {
-        let chains = chains(listener).map(|chain| {
+        let chains = listener.chains().map(|chain| {
             let matches = condition(&chain.matches, verbose);
             (matches, destination(chain, verbose))
         });
@@ -77,14 +77,9 @@ fn address(listener: &Listener) -> String {
     address.unwrap_or_else(|| "0.0.0.0".to_owned())
 }
 
-fn chains(listener: &Listener) -> impl Iterator<Item = &FilterChain> {
-    let default = listener.default_filter_chain.iter();
-    listener.filter_chains.iter().chain(default)
-}
-
 fn speaks(listener: &Listener) -> ListenerType {
     let (mut http, mut tcp) = (false, false);
-    for chain in chains(listener) {
+    for chain in listener.chains() {
         match &chain.filter {
             NetworkFilter::Http(_) => http = true,
             NetworkFilter::Tcp(proxy) => tcp |= !is_black_hole(proxy),

@@ -7,8 +7,8 @@ use crate::config::{
     TableMatch,
 };
 use proxy_core::xds::{
-    FilterChain, FilterPlace, HttpConnectionManager, Listener, LocalRateLimitFilter, NetworkFilter,
-    Route, RouteAction, RouteTable, VirtualHost,
+    FilterChain, FilterPlace, HttpConnectionManager, Listener, LocalRateLimit,
+    LocalRateLimitFilter, NetworkFilter, Route, RouteAction, RouteTable, VirtualHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -62,14 +62,10 @@ impl<'m> Patches<'m> {
             if !named || !virtual_one && matches.port.is_some_and(|port| port != listener.port) {
                 continue;
             }
-            let chains = listener.filter_chains.iter_mut();
-            for chain in chains.chain(&mut listener.default_filter_chain) {
+            for chain in listener.chains_mut() {
                 let matched = chain_matches(matches, chain, virtual_one);
                 if let (NetworkFilter::Http(manager), true) = (&mut chain.filter, matched) {
-                    insert(manager, *at, |place| LocalRateLimitFilter {
-                        place,
-                        config: Arc::clone(config),
-                    });
+                    insert(manager, *at, config);
                 }
             }
         }
@@ -176,11 +172,11 @@ fn chain_matches(wanted: &ListenerMatch, chain: &FilterChain, virtual_one: bool)
 }
 
 /// Puts a filter at its place, if that is in the chain.
-fn insert(
-    manager: &mut HttpConnectionManager,
-    at: Insertion,
-    filter: impl FnOnce(FilterPlace) -> LocalRateLimitFilter,
-) {
+fn insert(manager: &mut HttpConnectionManager, at: Insertion, config: &Arc<LocalRateLimit>) {
+    let filter = |place| LocalRateLimitFilter {
+        place,
+        config: Arc::clone(config),
+    };
     let filters = &mut manager.local_rate_limits;
     let (guarded, jwt) = (!manager.rbac.is_empty(), manager.jwt.is_some());
     let known = |wanted: HttpFilter| match wanted {

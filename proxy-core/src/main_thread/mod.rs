@@ -300,15 +300,11 @@ impl Main {
 
 /// The route tables a listener asks for by name.
 fn route_names(listener: &Listener) -> impl Iterator<Item = &Name> {
-    listener
-        .filter_chains
-        .iter()
-        .chain(&listener.default_filter_chain)
-        .filter_map(|chain| match &chain.filter {
-            NetworkFilter::Http(manager) => match &manager.routes {
-                RouteSource::Rds(name) => Some(name),
-                RouteSource::Inline(_) => None,
-            },
-            NetworkFilter::Tcp(_) => None,
-        })
+    listener.chains().filter_map(|chain| match &chain.filter {
+        NetworkFilter::Http(manager) => match &manager.routes {
+            RouteSource::Rds(name) => Some(name),
+            RouteSource::Inline(_) => None,
+        },
+        NetworkFilter::Tcp(_) => None,
+    })
 }

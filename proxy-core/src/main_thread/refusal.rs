@@ -77,13 +77,10 @@ fn listener_refusal(listener: &Listener) -> Option<String> {
 }
 
 fn managers(listener: &Listener) -> impl Iterator<Item = &HttpConnectionManager> {
-    let chains = listener.filter_chains.iter();
-    chains
-        .chain(&listener.default_filter_chain)
-        .filter_map(|chain| match &chain.filter {
-            NetworkFilter::Http(manager) => Some(manager),
-            NetworkFilter::Tcp(_) => None,
-        })
+    listener.chains().filter_map(|chain| match &chain.filter {
+        NetworkFilter::Http(manager) => Some(manager),
+        NetworkFilter::Tcp(_) => None,
+    })
 }
 
 /// A walk by any step visits every slot of a table only if its size is prime.

@@ -23,6 +23,19 @@ pub struct Listener {
     pub tls_inspector: TlsInspector,
 }
 
+impl Listener {
+    /// Every chain, the default one last.
+    pub fn chains(&self) -> impl Iterator<Item = &FilterChain> {
+        self.filter_chains.iter().chain(&self.default_filter_chain)
+    }
+
+    /// Every chain, the default one last.
+    pub fn chains_mut(&mut self) -> impl Iterator<Item = &mut FilterChain> {
+        let chains = self.filter_chains.iter_mut();
+        chains.chain(&mut self.default_filter_chain)
+    }
+}
+
 /// The original destination ports whose connections Envoy's TLS inspector looks at
 /// (`filter_disabled` of the listener filter). To a listener that does not look, TLS is bytes like
 /// any others.
