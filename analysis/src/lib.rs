@@ -1,0 +1,18 @@
+//! What a configuration says beyond its validation: what Istio's analyzers would tell of it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`documents`] | every object as it was written, by kind, the invalid ones too |
+//! | [`codes`] | all message codes, with name, level and meaning |
+//! | [`mod@suppress`] | what the user does not want to be told |
+//! | [`istio`] | Istio's analyzers |
+
+pub mod codes;
+pub mod documents;
+pub mod istio;
+pub mod suppress;
+
+pub use codes::Code;
+pub use documents::{Document, Documents, Kind};
+pub use istio::{Analyzer, Settings, analyze};
+pub use suppress::{Suppression, suppress};
