@@ -1,0 +1,117 @@
+//! Which texts a request may have in a place: a few small automata over bytes.
+
+use crate::domain::Paths;
+
+/// What kind of text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Alphabet {
+    /// As it is when it is routed, without query.
+    Path(Paths),
+    Method,
+    Authority,
+    /// A header's, and a claim's.
+    Value,
+    QueryValue,
+}
+
+/// Where an automaton stands.
+pub(crate) type Standing = u16;
+
+pub(crate) const START: Standing = 0;
+
+/// How far the current segment of a path looks like a dot segment.
+const SEGMENT: u16 = 32;
+const EMPTY: u16 = SEGMENT;
+const ONE_DOT: u16 = 2 * SEGMENT;
+const TWO_DOTS: u16 = 3 * SEGMENT;
+const PLAIN: u16 = 4 * SEGMENT;
+/// Within a segment: after `%`, and after `%` and a digit (which is added).
+const PERCENT: u16 = 1;
+const DIGIT: u16 = 2;
+
+impl Alphabet {
+    /// `None`: no such text goes on with `byte`.
+    pub(crate) fn step(self, at: Standing, byte: u8) -> Option<Standing> {
+        match self {
+            Alphabet::Path(paths) => path_step(paths, at, byte),
+            Alphabet::Method => is_token(byte).then_some(1),
+            Alphabet::Authority => {
+                let legal = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte);
+                legal.then_some(1)
+            }
+            // No blank at either end.
+            Alphabet::Value => match byte {
+                b' ' | b'\t' => (at != START).then_some(2),
+                0x21..=0x7e | 0x80.. => Some(1),
+                _ => None,
+            },
+            Alphabet::QueryValue => {
+                (byte.is_ascii_graphic() && !b"&#".contains(&byte)).then_some(0)
+            }
+        }
+    }
+
+    /// Whether a text may end here.
+    pub(crate) fn may_end(self, at: Standing) -> bool {
+        match self {
+            Alphabet::Path(_) => at != START && !is_dot_segment(at),
+            Alphabet::Method | Alphabet::Authority => at != START,
+            Alphabet::Value => at != 2,
+            Alphabet::QueryValue => true,
+        }
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn is_dot_segment(at: Standing) -> bool {
+    matches!(at / SEGMENT * SEGMENT, ONE_DOT | TWO_DOTS)
+}
+
+/// A path that the connection manager leaves as it is.
+fn path_step(paths: Paths, at: Standing, byte: u8) -> Option<Standing> {
+    if !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#') {
+        return None;
+    }
+    if at == START {
+        return (byte == b'/').then_some(EMPTY);
+    }
+    let (segment, escape) = (at / SEGMENT * SEGMENT, at % SEGMENT);
+    let digit = char::from(byte).to_digit(16);
+    if escape >= DIGIT
+        && let Some(low) = digit
+        && is_unescaped(paths, (escape - DIGIT) * 16 + low as u16)
+    {
+        return None;
+    }
+    let next = match byte {
+        b'/' if paths.merged && segment == EMPTY => return None,
+        b'/' if paths.normalized && is_dot_segment(at) => return None,
+        b'/' => EMPTY,
+        b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' if paths.normalized => {
+            return None;
+        }
+        b';' if paths.normalized && is_dot_segment(at) => return None,
+        b'.' if paths.normalized && segment == EMPTY => ONE_DOT,
+        b'.' if paths.normalized && segment == ONE_DOT => TWO_DOTS,
+        _ => PLAIN,
+    };
+    let escape = match (escape, byte, digit) {
+        (_, b'%', _) => PERCENT,
+        (PERCENT, _, Some(high)) => DIGIT + high as u16,
+        _ => 0,
+    };
+    Some(next + escape)
+}
+
+/// Whether the manager writes out or refuses `%XX` of this code.
+fn is_unescaped(paths: Paths, code: u16) -> bool {
+    let Ok(code) = u8::try_from(code) else {
+        return false;
+    };
+    let unreserved = code.is_ascii_alphanumeric() || b"-._~".contains(&code);
+    (paths.normalized && (unreserved || code == 0))
+        || (paths.unescaped_slashes && matches!(code, b'/' | b'\\'))
+}
