@@ -1,6 +1,7 @@
 //! Every object of the input as it was written: analyzers look at invalid objects, and at kinds that
 //! do not run.
 
+use crate::read::{entries, value_of};
 use source::node::Entry;
 use source::{Diagnostic, Dialect, Node, SourceFile, Span, each_document};
 use std::collections::BTreeMap;
@@ -119,17 +120,6 @@ impl Document {
         let name = self.node.at(&["metadata", "name"]);
         &name.unwrap_or(&self.node).span
     }
-}
-
-/// The entries of the map at `path`; none if it is not there.
-pub(crate) fn entries<'n>(node: &'n Node, path: &[&str]) -> &'n [Entry] {
-    let map = node.at(path).and_then(Node::as_map);
-    map.map_or(&[], |map| &map.entries)
-}
-
-fn value_of<'n>(entries: &'n [Entry], key: &str) -> Option<&'n str> {
-    let entry = entries.iter().find(|entry| entry.key == key)?;
-    entry.value.as_scalar()
 }
 
 /// All objects of the input, by kind; of objects with one name the last.

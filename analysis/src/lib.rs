@@ -6,10 +6,14 @@
 //! | [`codes`] | all message codes, with name, level and meaning |
 //! | [`mod@suppress`] | what the user does not want to be told |
 //! | [`istio`] | Istio's analyzers |
+//! | `read`, `selector`, `hosts` | values, selectors and hosts of raw objects |
 
 pub mod codes;
 pub mod documents;
+mod hosts;
 pub mod istio;
+mod read;
+mod selector;
 pub mod suppress;
 
 pub use codes::Code;

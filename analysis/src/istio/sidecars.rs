@@ -1,0 +1,116 @@
+//! Sidecars that select the same pods as others, or none (IST0101, IST0110, IST0111, IST0167).
+
+use super::input::{Input, Report};
+use super::workloads::{namespace_is_ambient, pod_is_ambient};
+use crate::codes::{IST0101, IST0110, IST0111, IST0167};
+use crate::documents::{Document, NAMESPACE, POD, SIDECAR};
+use crate::read::entries;
+use crate::selector::Selector;
+use std::collections::BTreeMap;
+
+const LABELS: [&str; 3] = ["spec", "workloadSelector", "labels"];
+
+pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
+    let mut pods: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
+    for pod in input.of(POD) {
+        pods.entry(&pod.namespace).or_default().push(pod);
+    }
+    let mut of_namespaces: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
+    let mut of_pods: BTreeMap<(&str, &str), (&Document, Vec<&Document>)> = BTreeMap::new();
+    for sidecar in input.of(SIDECAR) {
+        let selector = Selector::of(entries(&sidecar.node, &LABELS));
+        if selector.is_empty() {
+            let of_namespace = of_namespaces.entry(&sidecar.namespace).or_default();
+            of_namespace.push(sidecar);
+            continue;
+        }
+        let own = pods.get(&*sidecar.namespace).into_iter().flatten();
+        let mut selected = own.filter(|pod| selector.matches(pod.labels())).peekable();
+        if selected.peek().is_none() {
+            report.say(sidecar, no_pods(sidecar, &LABELS, &selector));
+        }
+        for pod in selected {
+            let key = (&*pod.namespace, &*pod.name);
+            let (_, of_pod) = of_pods.entry(key).or_insert_with(|| (pod, Vec::new()));
+            of_pod.push(sidecar);
+        }
+    }
+    for (pod, sidecars) in of_pods.values() {
+        check_pod(pod, sidecars, report);
+    }
+    for (namespace, sidecars) in &of_namespaces {
+        let object = input.find(NAMESPACE, "", namespace);
+        check_namespace(namespace, object, sidecars, report);
+    }
+}
+
+/// Says that no pod of its namespace is selected.
+pub(super) fn no_pods(
+    document: &Document,
+    path: &[&str],
+    selector: &Selector<'_>,
+) -> source::Diagnostic {
+    let place = document.node.at(path);
+    let place = place.map_or(document.place(), |place| &place.span);
+    IST0101
+        .says(format!("selector `{selector}` selects nothing"))
+        .at(
+            place,
+            format!("no pod of {} has these labels", document.namespace),
+        )
+}
+
+/// The names of objects of one namespace.
+pub(super) fn names(documents: &[&Document]) -> String {
+    let mut names: Vec<&str> = documents.iter().map(|one| &*one.name).collect();
+    names.sort_unstable();
+    names.join(", ")
+}
+
+fn check_pod(pod: &Document, sidecars: &[&Document], report: &mut Report<'_>) {
+    for sidecar in sidecars {
+        if pod_is_ambient(pod) {
+            say_ambient(sidecar, report);
+        } else if sidecars.len() > 1 {
+            let diagnostic = IST0110
+                .says(format!(
+                    "Sidecars {} of {} select the same pod {}",
+                    names(sidecars),
+                    pod.namespace,
+                    pod.name
+                ))
+                .at(sidecar.place(), "which of them counts is not sure")
+                .help("let one Sidecar select a pod");
+            report.say(sidecar, diagnostic);
+        }
+    }
+}
+
+fn check_namespace(
+    namespace: &str,
+    object: Option<&Document>,
+    sidecars: &[&Document],
+    report: &mut Report<'_>,
+) {
+    for sidecar in sidecars {
+        if object.is_some_and(namespace_is_ambient) {
+            say_ambient(sidecar, report);
+        } else if sidecars.len() > 1 {
+            let diagnostic = IST0111
+                .says(format!(
+                    "Sidecars {} of {namespace} have no workload selector",
+                    names(sidecars)
+                ))
+                .at(sidecar.place(), "which of them counts is not sure")
+                .help("one of them at most is for all pods of a namespace");
+            report.say_once(sidecar, diagnostic);
+        }
+    }
+}
+
+fn say_ambient(sidecar: &Document, report: &mut Report<'_>) {
+    let diagnostic = IST0167
+        .says("the pods that it is for are in ambient mode")
+        .at(sidecar.place(), "has no effect: they have no sidecar");
+    report.say_once(sidecar, diagnostic);
+}

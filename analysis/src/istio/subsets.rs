@@ -1,0 +1,117 @@
+//! DestinationRules for hosts that are not there, and subsets that select no pod (IST0173, IST0174).
+
+use super::input::{Input, Report};
+use super::service_hosts::Hosts;
+use crate::codes::{IST0173, IST0174};
+use crate::documents::{DESTINATION_RULE, Document, NODE, POD};
+use crate::read::{entries, items, text, texts};
+use crate::selector::Selector;
+use std::collections::BTreeMap;
+
+const REGION: &str = "topology.kubernetes.io/region";
+const ZONE: &str = "topology.kubernetes.io/zone";
+const SUBZONE: &str = "topology.istio.io/subzone";
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
+    let hosts = Hosts::new(input);
+    let pods = Pods::new(input);
+    for document in input.of(DESTINATION_RULE) {
+        let export_to = texts(&document.node, &["spec", "exportTo"]);
+        let host = text(&document.node, &["spec", "host"]);
+        let Some(found) = hosts.find(&document.namespace, &export_to, host) else {
+            let place = document.node.at(&["spec", "host"]);
+            let place = place.map_or(document.place(), |place| &place.span);
+            let names = hosts.names(&document.namespace);
+            let diagnostic = IST0174
+                .says(format!("no service has the host `{host}`"))
+                .at(place, "the rule applies to nothing")
+                .nearest(host, names.iter().map(String::as_str));
+            report.say_once(document, diagnostic);
+            continue;
+        };
+        check_subsets(document, &found.selector(), &pods, report);
+    }
+}
+
+/// Of subsets with one name the last.
+fn check_subsets(
+    document: &Document,
+    of_host: &Selector<'_>,
+    pods: &Pods<'_>,
+    report: &mut Report<'_>,
+) {
+    let subsets = items(&document.node, &["spec", "subsets"]).iter();
+    let named: BTreeMap<&str, _> = subsets.map(|one| (text(one, &["name"]), one)).collect();
+    for (name, subset) in named {
+        let labels = Selector::of(entries(subset, &["labels"]));
+        let selector = of_host.clone().and(labels);
+        if pods.any(&selector) {
+            continue;
+        }
+        let place = subset.at(&["labels"]).unwrap_or(subset);
+        let diagnostic = IST0173
+            .says(format!("subset `{name}` selects no pod"))
+            .at(&place.span, format!("no pod has {selector}"))
+            .help("requests that are sent to it fail with 503 (UH)");
+        report.say_once(document, diagnostic);
+    }
+}
+
+/// The labels of all pods, with those that their nodes give them.
+struct Pods<'n> {
+    labels: Vec<BTreeMap<&'n str, &'n str>>,
+    /// Places in `labels`, by label and value.
+    with: BTreeMap<(&'n str, &'n str), Vec<usize>>,
+}
+
+impl<'n> Pods<'n> {
+    fn new(input: &'n Input<'_>) -> Pods<'n> {
+        let mut pods = Pods {
+            labels: Vec::new(),
+            with: BTreeMap::new(),
+        };
+        for pod in input.of(POD) {
+            let own = pod.labels().iter();
+            let own = own.map(|entry| (&*entry.key, entry.value.as_scalar().unwrap_or_default()));
+            let mut labels: BTreeMap<&str, &str> = own.collect();
+            let node = text(&pod.node, &["spec", "nodeName"]);
+            if let Some(node) = input.find(NODE, "", node) {
+                add_locality(&mut labels, node);
+            }
+            if !node.is_empty() {
+                labels.insert(HOSTNAME, node);
+            }
+            for label in &labels {
+                let with = pods.with.entry((label.0, label.1)).or_default();
+                with.push(pods.labels.len());
+            }
+            pods.labels.push(labels);
+        }
+        pods
+    }
+
+    fn any(&self, selector: &Selector<'_>) -> bool {
+        let Some(label) = selector.iter().next() else {
+            return !self.labels.is_empty();
+        };
+        let candidates = self.with.get(&label).into_iter().flatten();
+        candidates
+            .map(|at| &self.labels[*at])
+            .any(|labels| selector.takes(|key| labels.get(key).copied()))
+    }
+}
+
+/// A subzone counts within a zone only.
+fn add_locality<'n>(labels: &mut BTreeMap<&'n str, &'n str>, node: &'n Document) {
+    let known = |key| Some(node.label(key)?).filter(|value| !value.is_empty());
+    if let Some(region) = known(REGION) {
+        labels.insert(REGION, region);
+    }
+    if let Some(zone) = known(ZONE) {
+        labels.insert(ZONE, zone);
+        if let Some(subzone) = known(SUBZONE) {
+            labels.insert(SUBZONE, subzone);
+        }
+    }
+}
