@@ -74,12 +74,10 @@ codes! {
     IST0133 SchemaWarning Warning "Istio's validation warns of the object.";
     IST0134 ServiceEntryAddressesRequired Warning "A ServiceEntry with a TCP port has no address of its own.";
     IST0135 DeprecatedAnnotation Note "An annotation that Istio has deprecated.";
-    IST0136 AlphaAnnotation Note "An annotation of an experimental feature.";
     IST0137 DeploymentConflictingPorts Warning "Services of one Deployment reach one target port by different ports.";
     IST0138 GatewayDuplicateCertificate Warning "Several Gateways serve the same certificate, so connections may be reused across them.";
     IST0139 InvalidWebhook Error "A webhook calls a service that is not there, or overlaps another.";
     IST0140 IngressRouteRulesNotAffected Warning "A rule has no effect on requests through an ingress gateway.";
-    IST0143 LocalhostListener Error "A pod listens on localhost on a port that a Service exposes.";
     IST0144 InvalidApplicationUID Warning "An application runs as user 1337, which is the sidecar's.";
     IST0145 ConflictingGateways Error "Several Gateways of the same pods have the same port and host.";
     IST0146 ImageAutoWithoutInjectionWarning Warning "A Deployment with `image: auto` is not selected for injection.";
@@ -92,7 +90,6 @@ codes! {
     IST0153 EnvoyFilterUsesAddOperationIncorrectly Error "An EnvoyFilter adds where nothing can be added.";
     IST0154 EnvoyFilterUsesRemoveOperationIncorrectly Error "An EnvoyFilter removes what cannot be removed.";
     IST0155 EnvoyFilterUsesRelativeOperationWithProxyVersion Warning "An EnvoyFilter without priority patches what another may add, for some versions of the proxy.";
-    IST0156 UnsupportedGatewayAPIVersion Error "The Gateway API is of a version that Istio no longer reads.";
     IST0157 InvalidTelemetryProvider Warning "A Telemetry names no provider, and the mesh has no default.";
     IST0158 PodsIstioProxyImageMismatchInNamespace Warning "Sidecars of a namespace are of another image than is injected.";
     IST0159 ConflictingTelemetryWorkloadSelectors Error "Several Telemetries select the same pod.";
@@ -104,11 +101,7 @@ codes! {
     IST0165 ReferencedInternalGateway Warning "A VirtualService names a Gateway that Istio made itself.";
     IST0166 IneffectiveSelector Warning "A policy's selector has no effect on gateways of the Gateway API.";
     IST0167 IneffectivePolicy Warning "A policy has no effect.";
-    IST0168 UnknownUpgradeCompatibility Warning "An upgrade may change what a setting does.";
-    IST0169 UpdateIncompatibility Warning "An upgrade changes what a setting does.";
-    IST0170 MultiClusterInconsistentService Warning "A Service differs between clusters.";
     IST0171 NegativeConditionStatus Warning "The status of an object has a condition that is not met.";
-    IST0172 FutureUnsupportedGatewayAPIVersion Warning "The Gateway API is of a version that Istio will stop reading.";
     IST0173 DestinationRuleSubsetNotSelectPods Error "A subset selects no pod.";
     IST0174 UnknownDestinationRuleHost Warning "A DestinationRule is for a host that no service has.";
     IST0175 JwksUriFetchUnrestricted Warning "istiod fetches signing keys from any address.";

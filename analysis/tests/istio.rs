@@ -2,6 +2,8 @@
 //!
 //! `CASE=NAME` narrows it to some cases. Where it differs, the difference is printed.
 
+#![allow(clippy::expect_used)]
+
 use analysis::{Documents, Settings, analyze};
 use control_plane::Objects;
 use serde_json::Value;
@@ -188,10 +190,6 @@ fn of_single_analyzers() {
         return;
     };
     let text = std::fs::read_to_string(folder.join("expected-analysis.json"));
-    let text = match std::env::var("XCASES") {
-        Ok(p) => std::fs::read_to_string(p),
-        _ => text,
-    };
     let cases: Value = serde_json::from_str(&text.expect("it can be read")).expect("it is JSON");
     let root = folder.join("pkg/config/analysis/analyzers");
     let (mut right, mut all) = (0, 0);
