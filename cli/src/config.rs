@@ -98,8 +98,13 @@ pub(crate) fn proxy(
 
 /// What the control plane tells `proxy`.
 pub(crate) fn resources(objects: Objects, proxy: &ProxyIdentity) -> Resources {
+    control_plane(objects).resources(proxy)
+}
+
+/// The control plane of a cluster with `objects`.
+pub(crate) fn control_plane(objects: Objects) -> ControlPlane {
     let pods = objects.pods();
-    ControlPlane::new(PushSettings::default(), objects, pods).resources(proxy)
+    ControlPlane::new(PushSettings::default(), objects, pods)
 }
 
 /// The requests of a file, one JSON object a line.

@@ -322,6 +322,71 @@ fn explain_says_where_a_request_goes() {
 }
 
 #[test]
+fn explain_says_why_not_and_who_set_what() {
+    let rules = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - match: [{sourceLabels: {app: mobile}, uri: {prefix: /m}}]
+    route: [{destination: {host: reviews, subset: v2}}]
+  - match:
+    - uri: {regex: \"/v[0-9]+/.*\"}
+    - method: {exact: POST}
+    - queryParams: {debug: {exact: \"1\"}}
+    - withoutHeaders: {end-user: {exact: jason}}
+    - gateways: [istio-system/ingress]
+    route: [{destination: {host: reviews, subset: v2}}]
+  - match: [{headers: {end-user: {prefix: ja}}}]
+    timeout: 500ms
+    retries: {attempts: 3, perTryTimeout: 100ms, retryOn: 5xx}
+    route: [{destination: {host: reviews, subset: v1}}]
+  - route: [{destination: {host: reviews, subset: v2}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews-outside}
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  gateways: [istio-system/ingress]
+  http: [{route: [{destination: {host: reviews}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy:
+    connectionPool: {http: {http1MaxPendingRequests: 4}}
+  subsets:
+  - name: v1
+    labels: {version: v1}
+    trafficPolicy:
+      loadBalancer: {simple: RANDOM}
+      outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: 10s}
+  - {name: v2, labels: {version: v2}}
+";
+    let args = [
+        "explain",
+        "--config",
+        "kubernetes",
+        "--config",
+        "-",
+        "--allow-invalid",
+        "--as",
+        "productpage-v1",
+        "-H",
+        "end-user: jason",
+        "http://reviews:9080/reviews/0",
+    ];
+    let ended = meshsim(&library(), &args, rules);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    insta::assert_snapshot!("explain_why_not", ended.out);
+}
+
+#[test]
 fn explain_answers_requests_of_a_file() {
     let folder = folder("explain-requests");
     let config = library();

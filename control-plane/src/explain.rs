@@ -1,11 +1,17 @@
 //! Where one request goes, by the resources of one proxy, and why.
 
 mod access;
+mod conditions;
+mod passed_over;
+mod settings;
 mod upstream;
 
-use crate::model::Resources;
+use crate::model::{ProxyIdentity, Resources};
+use crate::objects::Objects;
 use crate::request::{Request, RequestDirection, RequestProtocol, RequestTls};
+use crate::translate::Mesh;
 use access::{secured, unmatched};
+use passed_over::Asker;
 use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
 use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
@@ -18,9 +24,13 @@ use proxy_core::xds::{
     RouteSource, RouteTable, TcpProxy,
 };
 use serde::Serialize;
+use settings::Stated;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use upstream::shares;
+
+/// So many of the rules that do not match are told.
+const TOLD: usize = 20;
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,11 +53,41 @@ pub struct Explanation {
     pub response_headers: Vec<(Name, String)>,
     /// The objects that had a say.
     pub config: Vec<ConfigRef>,
+    /// The rules that came before the one that matched, in order. Those that the proxy is not told of
+    /// are known to an [`Explainer`] only.
+    pub passed_over: Vec<PassedOver>,
+    /// What holds for the request on its way; of an [`Explainer`] only.
+    pub settings: Vec<Setting>,
     /// The decisions in order, in words.
     pub trail: Vec<String>,
     /// The route that matched, as the proxy has it.
     #[serde(skip)]
     pub matched: Option<Arc<Route>>,
+}
+
+/// A rule that was not the one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PassedOver {
+    /// Its name, if it has one.
+    pub route: Name,
+    pub config: Option<ConfigRef>,
+    /// The first of its conditions that does not hold, in words.
+    pub why: String,
+}
+
+/// Something that is set for a request, by a field or by default.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    pub name: &'static str,
+    /// In words, with units.
+    pub value: String,
+    /// Where several clusters differ.
+    pub cluster: Option<Name>,
+    /// Where it is stated.
+    pub file: Option<Name>,
+    pub line: Option<u32>,
+    /// Whose default it is, where it is not stated.
+    pub default: Option<&'static str>,
 }
 
 /// What a proxy does with a request.
@@ -75,8 +115,62 @@ pub struct Upstream {
     pub headers: Headers,
 }
 
+/// Explains what one proxy does, with the configuration that its resources come from.
+#[derive(Debug)]
+pub struct Explainer<'c> {
+    pub(crate) objects: &'c Objects,
+    pub(crate) mesh: &'c Mesh,
+    pub(crate) proxy: &'c ProxyIdentity,
+    pub(crate) resources: Resources,
+}
+
+impl Explainer<'_> {
+    /// Where `request` goes, what else there was, and what holds for it on its way.
+    pub fn explain(&self, request: &Request) -> Explanation {
+        let asker = Asker {
+            mesh: self.mesh,
+            proxy: self.proxy,
+            port: request.destination().port(),
+        };
+        let mut answer = explained(&self.resources, request, Some(&asker));
+        self.add_settings(&mut answer);
+        answer
+    }
+
+    fn add_settings(&self, answer: &mut Explanation) {
+        let stated = Stated {
+            objects: self.objects,
+            mesh: self.mesh,
+        };
+        if let Some(route) = &answer.matched
+            && let RouteAction::Forward(forward) = &route.action
+        {
+            answer.settings = stated.of_route(route, forward);
+        }
+        let is_meant = |name: &Name| answer.clusters.iter().any(|share| share.name == *name);
+        let clusters = self.resources.clusters.iter();
+        let mut clusters = clusters.filter(|cluster| is_meant(&cluster.name));
+        let first = clusters.next().map(|cluster| stated.of_cluster(cluster));
+        let first = first.unwrap_or_default();
+        for cluster in clusters {
+            let mut others = stated.of_cluster(cluster);
+            others.retain(|setting| !first.contains(setting));
+            for setting in &mut others {
+                setting.cluster = Some(cluster.name.clone());
+            }
+            answer.settings.append(&mut others);
+        }
+        answer.settings.extend(first);
+    }
+}
+
 /// Where `request` goes at the proxy that holds `resources`.
 pub fn explain(resources: &Resources, request: &Request) -> Explanation {
+    explained(resources, request, None)
+}
+
+/// `asker`: who knows of rules that the proxy is not told of.
+fn explained(resources: &Resources, request: &Request, asker: Option<&Asker<'_>>) -> Explanation {
     let mut answer = Explanation {
         listener: None,
         virtual_host: None,
@@ -90,6 +184,8 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         upstream: None,
         response_headers: Vec::new(),
         config: Vec::new(),
+        passed_over: Vec::new(),
+        settings: Vec::new(),
         trail: Vec::new(),
         matched: None,
     };
@@ -117,7 +213,7 @@ pub fn explain(resources: &Resources, request: &Request) -> Explanation {
         answer.details = Some("filter_chain_not_found".into());
         return answer;
     };
-    follow(resources, request, &opened, chain, &mut answer);
+    follow(resources, request, &opened, chain, asker, &mut answer);
     answer
 }
 
@@ -157,6 +253,7 @@ fn follow(
     request: &Request,
     opened: &Opened,
     chain: &FilterChain,
+    asker: Option<&Asker<'_>>,
     answer: &mut Explanation,
 ) {
     if opened.direction == Direction::Inbound || opened.tls.is_some() {
@@ -213,6 +310,7 @@ fn follow(
             if !answered && answer.turned_away(manager, &decision.token, subject) {
                 return;
             }
+            answer.look_at_earlier(table, &decision, asker);
             answer.http(resources, &decision, opened);
         }
     }
@@ -278,13 +376,39 @@ impl Explanation {
         self.status = None;
     }
 
-    fn http(&mut self, resources: &Resources, decision: &Decision, opened: &Opened) {
+    fn look_at_earlier(
+        &mut self,
+        table: &RouteTable,
+        decision: &Decision,
+        asker: Option<&Asker<'_>>,
+    ) {
         self.say(format!("route table {}", decision.table));
         self.virtual_host = decision.virtual_host().cloned();
-        if let Some(host) = &self.virtual_host {
-            let step = format!("host {} is of virtual host {host}", decision.head.authority);
+        let authority = &decision.head.authority;
+        let Some(host) = table
+            .virtual_host(authority)
+            .filter(|_| self.virtual_host.is_some())
+        else {
+            return;
+        };
+        self.say(format!("host {authority} is of virtual host {}", host.name));
+        self.passed_over = passed_over::routes(host, decision);
+        if let Some(asker) = asker {
+            asker.add_left_out(&mut self.passed_over, host, decision);
+        }
+        let total = self.passed_over.len();
+        for number in 0..total.min(TOLD) {
+            let PassedOver { config, why, .. } = &self.passed_over[number];
+            let by = config.as_ref().map(described).unwrap_or_default();
+            let step = format!("not {by}: {why}");
             self.say(step);
         }
+        if total > TOLD {
+            self.say(format!("nor any of {} more rules", total - TOLD));
+        }
+    }
+
+    fn http(&mut self, resources: &Resources, decision: &Decision, opened: &Opened) {
         match &decision.outcome {
             Outcome::BadPath => self.local_reply(400, None, "path_normalization_failed"),
             Outcome::EscapedPath { location } => {
@@ -328,9 +452,10 @@ impl Explanation {
             .origin
             .as_ref()
             .map_or_else(|| "built in".to_owned(), described);
+        let asked = conditions::asked(&route.matches);
         self.say(match route.name.is_empty() {
-            true => format!("a route without a name matches ({by})"),
-            false => format!("route `{}` matches ({by})", route.name),
+            true => format!("a route without a name matches: {asked} ({by})"),
+            false => format!("route `{}` matches: {asked} ({by})", route.name),
         });
         let mut entry = None;
         match &route.action {

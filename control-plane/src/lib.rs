@@ -41,7 +41,9 @@ mod translate;
 
 pub use codes::{allow_invalid, code_name};
 pub use config::{MeshConfig, OutboundTrafficMode};
-pub use explain::{Action, ClusterShare, Explanation, Upstream, explain};
+pub use explain::{
+    Action, ClusterShare, Explainer, Explanation, PassedOver, Setting, Upstream, explain,
+};
 pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,

@@ -1,6 +1,7 @@
 //! The control plane as a state machine: what changed, for whom, and when it is pushed.
 
 use crate::delta::deltas;
+use crate::explain::Explainer;
 use crate::model::{Pod, ProxyIdentity, Push, Resources};
 use crate::objects::Objects;
 use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, inbound};
@@ -363,6 +364,17 @@ impl ControlPlane {
     pub fn resources(&mut self, proxy: &ProxyIdentity) -> Resources {
         let parts = self.parts(proxy);
         parts.shared.assemble(&parts.inbound, proxy)
+    }
+
+    /// What explains the decisions of a proxy.
+    pub fn explainer<'c>(&'c mut self, proxy: &'c ProxyIdentity) -> Explainer<'c> {
+        let resources = self.resources(proxy);
+        Explainer {
+            objects: &self.objects,
+            mesh: &self.mesh,
+            proxy,
+            resources,
+        }
     }
 
     fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {

@@ -167,7 +167,7 @@ impl Request {
     }
 
     /// Where the connection was going.
-    pub(crate) fn destination(&self) -> SocketAddr {
+    pub fn destination(&self) -> SocketAddr {
         self.address.unwrap_or_else(|| {
             let port = host_and_port(&self.authority, &self.scheme);
             SocketAddr::new(

@@ -8,8 +8,8 @@ use crate::{Message, duration, fractional_percent, typed};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     CorsPolicy, Fault, Forward, Fraction, HashInput, HashPolicy, HeaderMutations, HeaderValue,
-    Mirror, Name, PathMatch, PathRewrite, RateLimitedBackOff, Redirect, RedirectPath, RetryOn,
-    RetryPolicy, Route, RouteAction, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
+    Mirror, Name, PathMatch, PathRewrite, RateLimitedBackOff, Redirect, RedirectPath, RetryPolicy,
+    Route, RouteAction, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
 };
 use serde_json::{Map, Value, json};
 
@@ -247,34 +247,9 @@ fn redirect(redirect: &Redirect) -> Value {
     message.into()
 }
 
-/// The tokens of `retry_on`, as Envoy spells them.
-fn retry_on(conditions: RetryOn) -> String {
-    const TOKENS: [&str; 15] = [
-        "5xx",
-        "gateway-error",
-        "reset",
-        "reset-before-request",
-        "connect-failure",
-        "refused-stream",
-        "retriable-4xx",
-        "retriable-status-codes",
-        "retriable-headers",
-        "envoy-ratelimited",
-        "cancelled",
-        "deadline-exceeded",
-        "internal",
-        "resource-exhausted",
-        "unavailable",
-    ];
-    let set = TOKENS.into_iter().filter(|token| {
-        RetryOn::from_token(token).is_some_and(|condition| conditions.any(condition))
-    });
-    set.collect::<Vec<_>>().join(",")
-}
-
 fn retry_policy(retry: &RetryPolicy) -> Value {
     let mut message = Message::default();
-    message.set("retry_on", retry_on(retry.retry_on));
+    message.set("retry_on", retry.retry_on.to_string());
     message.set("num_retries", retry.num_retries);
     message.set_list(
         "retriable_status_codes",

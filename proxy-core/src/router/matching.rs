@@ -3,14 +3,31 @@
 use crate::head::{Headers, RequestHead, ResponseHead};
 use crate::xds::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch};
 
+/// A condition of a route that a request does not meet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unmet<'m> {
+    Path,
+    Header(&'m HeaderMatch),
+    Query(&'m QueryMatch),
+}
+
 /// Whether every condition on the head holds; `path` is the head's without query (see [`path_of`]).
 pub fn matches(matcher: &RouteMatch, path: &str, head: &RequestHead) -> bool {
-    path_matches(matcher, path)
-        && matcher
-            .headers
-            .iter()
-            .all(|header| request_header_matches(header, head))
-        && (matcher.query.is_empty() || query_matches(&matcher.query, &head.path))
+    unmet(matcher, path, head).is_none()
+}
+
+/// The first condition on the head that does not hold, in Envoy's order.
+pub fn unmet<'m>(matcher: &'m RouteMatch, path: &str, head: &RequestHead) -> Option<Unmet<'m>> {
+    if !path_matches(matcher, path) {
+        return Some(Unmet::Path);
+    }
+    let mut headers = matcher.headers.iter();
+    if let Some(header) = headers.find(|header| !request_header_matches(header, head)) {
+        return Some(Unmet::Header(header));
+    }
+    let mut query = matcher.query.iter();
+    let parameter = query.find(|parameter| !query_matches(parameter, &head.path))?;
+    Some(Unmet::Query(parameter))
 }
 
 /// The path without query and fragment.
@@ -88,17 +105,13 @@ fn value_matches(matcher: &ValueMatch, value: Option<&[u8]>) -> bool {
     }
 }
 
-fn query_matches(matchers: &[QueryMatch], path: &str) -> bool {
-    matchers.iter().all(|matcher| {
-        value_matches(
-            &matcher.value,
-            query_value(path, &matcher.name).map(str::as_bytes),
-        )
-    })
+fn query_matches(matcher: &QueryMatch, path: &str) -> bool {
+    let value = query_value(path, &matcher.name);
+    value_matches(&matcher.value, value.map(str::as_bytes))
 }
 
 /// The first value of query parameter `name`, as written (not percent-decoded).
-pub(crate) fn query_value<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+pub fn query_value<'a>(path: &'a str, name: &str) -> Option<&'a str> {
     let (_, query) = path.split_once('?')?;
     let query = query.split('#').next().unwrap_or(query);
     query.split('&').find_map(|pair| {

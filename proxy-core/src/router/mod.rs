@@ -19,7 +19,7 @@ pub use cors::Cors;
 use external::external;
 pub(crate) use external::forwarded_proto;
 pub use listeners::{ChainChoice, find_chain, has_overlapping_chains};
-pub use matching::{matches, path_of};
+pub use matching::{Unmet, matches, path_of, query_value, unmet};
 pub(crate) use matching::{request_header_matches, response_header_matches};
 pub use rate_limit::{LimitOwner, Limited};
 pub use rbac::{RequestSubject, Subject};

@@ -7,6 +7,7 @@ use super::{
 use crate::router::TableIndex;
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 /// Envoy `config.route.v3.RouteConfiguration`.
@@ -442,6 +443,33 @@ impl RetryOn {
     /// Whether any condition of `other` is set.
     pub fn any(self, other: RetryOn) -> bool {
         self.0 & other.0 != 0
+    }
+}
+
+/// As Envoy's `retry_on` has them.
+impl fmt::Display for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const TOKENS: [&str; 15] = [
+            "5xx",
+            "gateway-error",
+            "reset",
+            "reset-before-request",
+            "connect-failure",
+            "refused-stream",
+            "retriable-4xx",
+            "retriable-status-codes",
+            "retriable-headers",
+            "envoy-ratelimited",
+            "cancelled",
+            "deadline-exceeded",
+            "internal",
+            "resource-exhausted",
+            "unavailable",
+        ];
+        let set = TOKENS.into_iter().filter(|token| {
+            RetryOn::from_token(token).is_some_and(|condition| self.any(condition))
+        });
+        f.write_str(&set.collect::<Vec<_>>().join(","))
     }
 }
 
