@@ -445,6 +445,8 @@ fn explanations_are_written_with_the_documented_fields() {
         "upstream",
         "response_headers",
         "config",
+        "passed_over",
+        "settings",
         "trail",
     ];
     want.sort();
