@@ -12,6 +12,7 @@
 //! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `request`, `identify` | a request and a proxy that are asked about |
 //! | `explain` | where a request goes, and why |
+//! | `http_rules` | HTTP rules as proxies try them, for those who compare their conditions |
 //! | `references`, `codes` | rules that name things that are not there; Istio's message codes |
 
 mod authentication;
@@ -21,6 +22,7 @@ mod config;
 mod delta;
 mod explain;
 mod gateway_api;
+mod http_rules;
 mod identify;
 mod ingress;
 mod kinds;
@@ -45,6 +47,7 @@ pub use explain::{
     Action, ClusterShare, Explainer, Explanation, PassedOver, Setting, Upstream, explain,
 };
 pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
+pub use http_rules::{HttpRuleMatch, HttpRules, http_rules};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };

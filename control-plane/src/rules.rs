@@ -10,7 +10,7 @@ use crate::config::{
 use crate::ingress;
 use crate::names::{full_name, gateway_name};
 use crate::object::{Age, Body, Object};
-use crate::objects::Objects;
+use crate::objects::{ObjectRef, Objects};
 use crate::policies::Policies;
 use crate::store::Difference;
 use proxy_core::xds::{ConfigRef, Name};
@@ -144,6 +144,10 @@ impl VirtualServiceRule {
             .flat_map(HttpRoute::destinations)
             .chain(l4.flat_map(|rule| rule.route.iter().map(|(to, _)| to)))
             .map(|to| (full_name(&to.host.text, self.namespace()), to.port))
+    }
+
+    pub(crate) fn reference(&self) -> &ObjectRef {
+        &self.object.reference
     }
 
     pub(crate) fn namespace(&self) -> &Name {

@@ -7,12 +7,14 @@ use super::{
 use proxy_core::xds::{
     ClaimMatch, HeaderMatch, Name, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
-use source::{Diagnostic, Fields, Node, Value};
+use source::{Diagnostic, Fields, Node, Span, Value};
 
 /// Istio `HTTPMatchRequest`, split into what is decided per proxy and what per request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HttpMatch {
     pub(crate) name: Option<Name>,
+    /// Where it was written; `None` if it was not.
+    pub(crate) span: Option<Span>,
     pub(crate) statics: Static,
     /// The path was stated.
     pub(crate) has_uri: bool,
@@ -86,6 +88,7 @@ impl HttpMatch {
     pub(crate) fn of_path(path: PathMatch) -> HttpMatch {
         HttpMatch {
             name: None,
+            span: None,
             statics: Static::default(),
             has_uri: true,
             request: RouteMatch {
@@ -98,6 +101,7 @@ impl HttpMatch {
     pub(super) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<HttpMatch> {
         if node.value == Value::Null {
             return Some(HttpMatch {
+                span: Some(node.span.clone()),
                 has_uri: false,
                 ..HttpMatch::of_path(PathMatch::Prefix("/".into()))
             });
@@ -151,6 +155,7 @@ impl HttpMatch {
         };
         Some(HttpMatch {
             name,
+            span: Some(node.span.clone()),
             statics,
             has_uri: uri.is_some(),
             request,

@@ -3,7 +3,7 @@
 use super::http_extras::Retries;
 use super::{Destination, LabelSelector, LocalitySetting, choice, duration, refuse};
 use proxy_core::time::Nanos;
-use proxy_core::xds::{EscapedSlashes, FilterChain, Name, NetworkFilter};
+use proxy_core::xds::{EscapedSlashes, FilterChain, HttpConnectionManager, Name, NetworkFilter};
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
 
 /// Istio `MeshConfig`, as far as it is modelled.
@@ -91,15 +91,19 @@ impl PathNormalization {
     pub(crate) fn apply(self, chains: &mut [FilterChain]) {
         for chain in chains {
             if let NetworkFilter::Http(manager) = &mut chain.filter {
-                let decode = self == PathNormalization::DecodeAndMergeSlashes;
-                manager.normalize_path = self != PathNormalization::None;
-                manager.merge_slashes = decode || self == PathNormalization::MergeSlashes;
-                manager.escaped_slashes = match decode {
-                    true => EscapedSlashes::UnescapeAndForward,
-                    false => EscapedSlashes::Keep,
-                };
+                self.set(manager);
             }
         }
+    }
+
+    fn set(self, manager: &mut HttpConnectionManager) {
+        let decode = self == PathNormalization::DecodeAndMergeSlashes;
+        manager.normalize_path = self != PathNormalization::None;
+        manager.merge_slashes = decode || self == PathNormalization::MergeSlashes;
+        manager.escaped_slashes = match decode {
+            true => EscapedSlashes::UnescapeAndForward,
+            false => EscapedSlashes::Keep,
+        };
     }
 }
 
@@ -161,6 +165,11 @@ pub enum OutboundTrafficMode {
 }
 
 impl MeshConfig {
+    /// Has `manager` normalise paths as those of all proxies do (`pathNormalization`).
+    pub fn set_path_normalization(&self, manager: &mut HttpConnectionManager) {
+        self.path_normalization.set(manager);
+    }
+
     /// Reads the text of a MeshConfig (`mesh` in the `istio` ConfigMap).
     pub fn parse(name: &str, text: &str, diagnostics: &mut Vec<Diagnostic>) -> MeshConfig {
         let file = SourceFile::new(name, text);

@@ -216,6 +216,7 @@ pub(crate) fn at_port(rules: &[HttpRoute], port: u16) -> Vec<HttpRoute> {
         if rule.matches.is_empty() {
             rule.matches.push(HttpMatch {
                 name: None,
+                span: None,
                 statics: Static::default(),
                 has_uri: false,
                 request: RouteMatch::default(),

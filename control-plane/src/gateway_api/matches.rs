@@ -26,9 +26,10 @@ pub(crate) fn every_path() -> HttpMatch {
     HttpMatch::of_path(PathMatch::Prefix("/".into()))
 }
 
-fn matching(has_uri: bool, request: RouteMatch) -> HttpMatch {
+fn matching(node: &Node, has_uri: bool, request: RouteMatch) -> HttpMatch {
     HttpMatch {
         name: None,
+        span: Some(node.span.clone()),
         statics: Static::default(),
         has_uri,
         request,
@@ -61,7 +62,7 @@ pub(crate) fn http_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Opti
     query.sort_by(|a, b| a.name.cmp(&b.name));
     request.query = query;
     fields.finish();
-    Some(matching(true, request))
+    Some(matching(node, true, request))
 }
 
 /// A trailing slash of a prefix says nothing.
@@ -133,7 +134,7 @@ pub(crate) fn grpc_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Opti
     }
     request.headers = headers(&mut fields);
     fields.finish();
-    Some(matching(method.is_some(), request))
+    Some(matching(node, method.is_some(), request))
 }
 
 fn grpc_path(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<PathMatch> {

@@ -299,7 +299,8 @@ fn route_table(scope: &Scope<'_>, name: Name, servers: &[Bound<'_>]) -> RouteTab
         _ => collapsed(hosts),
     };
     for host in &mut hosts {
-        host.routes.sort_by_key(|route| is_catch_all(route));
+        host.routes
+            .sort_by_key(|route| is_catch_all(&route.matches));
     }
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     RouteTable::new(name, hosts, true)

@@ -17,6 +17,7 @@ mod virtual_hosts;
 
 use access::guard;
 pub(crate) use endpoints::PodIndex;
+pub(crate) use routes::{is_catch_all, match_of};
 pub(crate) use shared::Shared;
 
 use crate::config::MeshConfig;

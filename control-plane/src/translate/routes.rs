@@ -60,7 +60,7 @@ pub(crate) fn of_virtual_service(
                 continue;
             }
             let route = Arc::new(route(context, rule, http, Some(one)));
-            let ends = is_catch_all(&route);
+            let ends = is_catch_all(&route.matches);
             routes.push(route);
             if ends {
                 break 'rules;
@@ -96,13 +96,12 @@ fn applies(context: &RouteContext<'_, '_>, rule: &VirtualServiceRule, statics: &
 }
 
 /// Matches every request.
-pub(crate) fn is_catch_all(route: &Route) -> bool {
-    let path = match &route.matches.path {
+pub(crate) fn is_catch_all(matches: &RouteMatch) -> bool {
+    let path = match &matches.path {
         PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => &**prefix == "/",
         PathMatch::Regex(regex) => regex.source() == ".*",
         PathMatch::Exact(_) => false,
     };
-    let matches = &route.matches;
     path && matches.headers.is_empty() && matches.query.is_empty() && matches.claims.is_empty()
 }
 
@@ -118,7 +117,6 @@ fn route(
     };
     let mut request_headers = http.headers.request.clone();
     let mut response_headers = http.headers.response.clone();
-    let mut matches = one.map_or_else(RouteMatch::default, |one| one.request.clone());
     let mut action = match &http.action {
         HttpAction::Route(destinations) => {
             if let [single] = &destinations[..] {
@@ -150,12 +148,11 @@ fn route(
             body: "".into(),
         },
     };
-    if rule.of_gateway_api() {
-        let forward = match &mut action {
-            RouteAction::Forward(forward) => Some(forward),
-            _ => None,
-        };
-        with_gateway_semantics(&mut matches, forward);
+    let matches = match_of(rule, one);
+    if rule.of_gateway_api()
+        && let RouteAction::Forward(forward) = &mut action
+    {
+        with_gateway_semantics(forward, &matches.path);
     }
     Route {
         name,
@@ -191,21 +188,29 @@ fn redirect_port(
     }
 }
 
-/// Of the Gateway API: prefixes end at a slash, and one that is replaced by nothing leaves a slash.
-fn with_gateway_semantics(matches: &mut RouteMatch, forward: Option<&mut Forward>) {
-    let mut prefix: Name = "".into();
-    if let PathMatch::Prefix(text) = &matches.path
+/// What a condition of `rule` asks of a request; everything matches `None`. Prefixes of the Gateway
+/// API end at a slash.
+pub(crate) fn match_of(rule: &VirtualServiceRule, one: Option<&HttpMatch>) -> RouteMatch {
+    let mut matches = one.map_or_else(RouteMatch::default, |one| one.request.clone());
+    if rule.of_gateway_api()
+        && let PathMatch::Prefix(text) = &matches.path
         && &**text != "/"
     {
-        prefix = text.strip_suffix('/').unwrap_or(text).into();
-        matches.path = PathMatch::SeparatedPrefix(prefix.clone());
+        let prefix = text.strip_suffix('/').unwrap_or(text);
+        matches.path = PathMatch::SeparatedPrefix(prefix.into());
     }
-    let Some(forward) = forward else {
-        return;
+    matches
+}
+
+/// Of the Gateway API: a prefix that is replaced by nothing leaves a slash.
+fn with_gateway_semantics(forward: &mut Forward, path: &PathMatch) {
+    let prefix = match path {
+        PathMatch::SeparatedPrefix(prefix) => prefix,
+        _ => "",
     };
     forward.cluster_not_found_status = 500;
     if forward.path_rewrite == PathRewrite::Prefix("/".into())
-        && let Ok(pattern) = Regex::new(&format!("^{}(/?)(.*)", escaped(&prefix)))
+        && let Ok(pattern) = Regex::new(&format!("^{}(/?)(.*)", escaped(prefix)))
     {
         forward.path_rewrite = PathRewrite::Regex {
             pattern,
