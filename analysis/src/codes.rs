@@ -107,6 +107,7 @@ codes! {
     IST0175 JwksUriFetchUnrestricted Warning "istiod fetches signing keys from any address.";
     IST0176 GatewayAPICRDVersionBelowMinimum Warning "A kind of the Gateway API is of a version that Istio does not read.";
     IST0177 ConflictingServiceEntryProtocol Warning "ServiceEntries give one port of a host different protocols.";
+    MSH0001 MatchNeverReached Warning "No request reaches a rule or match: earlier ones take all that it asks for, or there is no such request.";
 }
 
 #[cfg(test)]

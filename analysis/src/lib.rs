@@ -7,11 +7,13 @@
 //! | [`mod@suppress`] | what the user does not want to be told |
 //! | [`istio`] | Istio's analyzers |
 //! | `read`, `selector`, `hosts` | values, selectors and hosts of raw objects |
+//! | `reach` | HTTP rules and matches that no request reaches |
 
 pub mod codes;
 pub mod documents;
 mod hosts;
 pub mod istio;
+mod reach;
 mod read;
 mod selector;
 pub mod suppress;
@@ -19,4 +21,5 @@ pub mod suppress;
 pub use codes::Code;
 pub use documents::{Document, Documents, Kind};
 pub use istio::{Analyzer, Settings, analyze};
+pub use reach::never_reached;
 pub use suppress::{Suppression, suppress};

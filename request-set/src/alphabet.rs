@@ -1,6 +1,8 @@
 //! Which texts a request may have in a place: a few small automata over bytes.
 
 use crate::domain::Paths;
+use rustc_hash::FxHashMap;
+use std::sync::OnceLock;
 
 /// What kind of text.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +61,48 @@ impl Alphabet {
             Alphabet::Value => at != 2,
             Alphabet::QueryValue => true,
         }
+    }
+}
+
+/// Worked out once: [`Alphabet::classes`] of each alphabet.
+static CLASSES: [OnceLock<Vec<u16>>; 12] = [const { OnceLock::new() }; 12];
+
+impl Alphabet {
+    /// A number for each byte, which those share that are never told apart.
+    pub(crate) fn classes(self) -> &'static [u16] {
+        let number = match self {
+            Alphabet::Path(paths) => {
+                let flags = [paths.normalized, paths.merged, paths.unescaped_slashes];
+                flags
+                    .iter()
+                    .fold(0, |number, &flag| 2 * number + usize::from(flag))
+            }
+            Alphabet::Method => 8,
+            Alphabet::Authority => 9,
+            Alphabet::Value => 10,
+            Alphabet::QueryValue => 11,
+        };
+        CLASSES[number].get_or_init(|| self.told_apart())
+    }
+
+    fn told_apart(self) -> Vec<u16> {
+        let mut reached = vec![START];
+        let mut columns: Vec<Vec<Option<Standing>>> = vec![Vec::new(); 256];
+        let mut at = 0;
+        while let Some(&standing) = reached.get(at) {
+            for byte in 0..=u8::MAX {
+                let next = self.step(standing, byte);
+                columns[usize::from(byte)].push(next);
+                reached.extend(next.filter(|next| !reached.contains(next)));
+            }
+            at += 1;
+        }
+        let mut numbers: FxHashMap<&[Option<Standing>], u16> = FxHashMap::default();
+        let numbered = columns.iter().map(|column| {
+            let new = numbers.len() as u16;
+            *numbers.entry(column).or_insert(new)
+        });
+        numbered.collect()
     }
 }
 

@@ -114,7 +114,7 @@ impl<'a> Walk<'a> {
         let expressions = Expressions::new(atoms)?;
         let mut bytes: Vec<u8> = (0..=u8::MAX).collect();
         bytes.sort_by_key(|&byte| rank(byte));
-        let classes = alphabet_classes(texts.alphabet);
+        let classes = texts.alphabet.classes();
         let mut numbers: FxHashMap<(u8, u16), usize> = FxHashMap::default();
         let mut alike: Vec<Vec<u8>> = Vec::new();
         for byte in bytes {
@@ -257,29 +257,4 @@ impl<'a> Walk<'a> {
             })
             .collect()
     }
-}
-
-/// A number for each byte that those share which `alphabet` does not tell apart.
-fn alphabet_classes(alphabet: Alphabet) -> Vec<u16> {
-    let mut reached = vec![alphabet::START];
-    let mut columns: Vec<Vec<Option<Standing>>> = vec![Vec::new(); 256];
-    let mut at = 0;
-    while let Some(&standing) = reached.get(at) {
-        for byte in 0..=u8::MAX {
-            let next = alphabet.step(standing, byte);
-            columns[usize::from(byte)].push(next);
-            if let Some(next) = next
-                && !reached.contains(&next)
-            {
-                reached.push(next);
-            }
-        }
-        at += 1;
-    }
-    let mut numbers: FxHashMap<&[Option<Standing>], u16> = FxHashMap::default();
-    let numbered = columns.iter().map(|column| {
-        let new = numbers.len() as u16;
-        *numbers.entry(column).or_insert(new)
-    });
-    numbered.collect()
 }

@@ -290,6 +290,12 @@ fn points(
             Trait::Share(share) => shares.push(*share),
         }
     }
+    let unasked = |example: &str| {
+        vec![Class {
+            atoms: Vec::new(),
+            example: example.into(),
+        }]
+    };
     let texts = |alphabet, preferred| Texts {
         alphabet,
         required: None,
@@ -297,14 +303,16 @@ fn points(
     };
     let found = match place {
         Place::Chance => return Ok(chances(&shares)),
+        Place::Path if atoms.is_empty() => unasked("/"),
+        Place::Method if atoms.is_empty() => unasked("GET"),
         Place::Path => classes::of(texts(Alphabet::Path(domain.paths), &[]), &atoms)?,
         Place::Method => classes::of(texts(Alphabet::Method, &METHODS), &atoms)?,
         Place::Scheme => classes::of_list(["http", "https"], &atoms),
         Place::Authority => of_authorities(&domain.authorities, atoms)?,
-        Place::Claim(_) => classes::of(texts(Alphabet::Value, &[]), &atoms)?,
         Place::Header(name) if !name.bytes().all(is_header_byte) || name.is_empty() => Vec::new(),
-        Place::Header(_) => classes::of(texts(Alphabet::Value, &[]), &atoms)?,
         Place::Query(name) if !name.bytes().all(is_query_byte) => Vec::new(),
+        Place::Header(_) | Place::Query(_) | Place::Claim(_) if atoms.is_empty() => unasked("x"),
+        Place::Header(_) | Place::Claim(_) => classes::of(texts(Alphabet::Value, &[]), &atoms)?,
         Place::Query(_) => classes::of(texts(Alphabet::QueryValue, &[]), &atoms)?,
         Place::Given(name) => given(name, &atoms, domain),
     };
