@@ -73,8 +73,11 @@ impl Words<'_> {
                     listed(&takers)
                 );
                 let taker = self.one(finding.table.tried[*taken_by]);
-                let label = format!("`{}` goes to {}", circumstances(asks), called(taker));
-                let help = "put it before, ask for less there, or remove it";
+                let label = format!("{} goes to {}", circumstances(asks), called(taker));
+                let help = match takers.len() {
+                    1 => "put it before that one, have that one ask for less, or remove it",
+                    _ => "put it before those, have those ask for less, or remove it",
+                };
                 MSH0001.says(message).at(span, label).help(help)
             }
             Reach::Impossible(place) => {
@@ -127,7 +130,7 @@ fn listed(takers: &[&HttpRuleMatch]) -> String {
 
 /// The request, and what has to hold besides.
 fn circumstances(asks: &Witness) -> String {
-    let mut text = asks.to_string();
+    let mut text = format!("`{asks}`");
     for (name, value) in &asks.given {
         text += &match &**name {
             PORT => format!(" at port {value}"),

@@ -2,7 +2,7 @@
 //! of their matches.
 
 use control_plane::{
-    ControlPlane, HttpRuleMatch, Objects, Pod, PushSettings, Request, Resources, http_rules,
+    ControlPlane, HttpRuleMatch, Objects, PushSettings, Request, Resources, http_rules,
 };
 use request_set::{Authorities, Condition, Domain, Given, Reach, Witness, reach};
 use serde_json::{Value, json};
@@ -42,7 +42,19 @@ pub const HEADERS: [&str; 3] = ["end-user", "x-canary", "x-tenant"];
 pub const VALUES: [&str; 8] = ["a", "ab", "abc", "b", "bc", "1", "12", "a1"];
 pub const QUERY: [&str; 2] = ["v", "page"];
 pub const PATHS: [&str; 14] = [
-    "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/abc", "/b", "/b/1", "/v1", "/v2/x", "/v10/x", "/A/b",
+    "/",
+    "/a",
+    "/a/",
+    "/a/b",
+    "/a/b/c",
+    "/ab",
+    "/abc",
+    "/b",
+    "/b/1",
+    "/v1",
+    "/v2/x",
+    "/v10/x",
+    "/A/b",
     "/a/b.html",
 ];
 const PREFIXES: [&str; 8] = ["/", "/a", "/a/", "/a/b", "/ab", "/b", "/v", "/v1"];
@@ -89,7 +101,6 @@ pub struct Set {
     pub text: String,
     pub file: std::sync::Arc<SourceFile>,
     pub objects: Objects,
-    pub pods: Vec<Pod>,
     /// Of the proxy of each pod.
     pub resources: Vec<Resources>,
     /// The rules that are covered, by the status that they answer.
@@ -206,7 +217,11 @@ impl Set {
         });
         let http: Vec<String> = http.map(|rule| format!("  - {rule}\n")).collect();
         let planted = (200..).zip(&rules).filter(|(_, (_, planted))| *planted);
-        Set::read(number, &http.concat(), planted.map(|(status, _)| status).collect())
+        Set::read(
+            number,
+            &http.concat(),
+            planted.map(|(status, _)| status).collect(),
+        )
     }
 
     fn read(number: u64, http: &str, planted: Vec<u16>) -> Set {
@@ -227,7 +242,6 @@ impl Set {
             text,
             file,
             objects,
-            pods,
             planted,
         }
     }
@@ -250,7 +264,8 @@ impl Set {
     pub fn request(&self, witness: &Witness) -> (usize, Request) {
         let given = |name: &str| {
             let mut all = witness.given.iter();
-            all.find(|(known, _)| &**known == name).map(|(_, value)| &**value)
+            all.find(|(known, _)| &**known == name)
+                .map(|(_, value)| &**value)
         };
         let pod = match given("app") {
             Some("a") => 0,
@@ -264,7 +279,9 @@ impl Set {
             method: witness.method.to_string(),
             authority: witness.authority.to_string(),
             path: witness.path.to_string(),
-            headers: headers.map(|(name, value)| (name.to_string(), text(value))).collect(),
+            headers: headers
+                .map(|(name, value)| (name.to_string(), text(value)))
+                .collect(),
             address: Some(SocketAddr::new([10, 8, 0, 1].into(), port)),
             ..Request::default()
         };
