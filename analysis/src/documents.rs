@@ -52,6 +52,8 @@ kinds! {
     SECRET = "" "Secret";
     CONFIG_MAP = "" "ConfigMap";
     DEPLOYMENT = "apps" "Deployment";
+    STATEFUL_SET = "apps" "StatefulSet";
+    DAEMON_SET = "apps" "DaemonSet";
     MUTATING_WEBHOOK = "admissionregistration.k8s.io" "MutatingWebhookConfiguration";
     VALIDATING_WEBHOOK = "admissionregistration.k8s.io" "ValidatingWebhookConfiguration";
     CUSTOM_RESOURCE_DEFINITION = "apiextensions.k8s.io" "CustomResourceDefinition";

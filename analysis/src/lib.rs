@@ -20,6 +20,6 @@ pub mod suppress;
 
 pub use codes::Code;
 pub use documents::{Document, Documents, Kind};
-pub use istio::{Analyzer, Settings, analyze};
+pub use istio::{Analyzer, Selection, Settings, analyze};
 pub use reach::never_reached;
 pub use suppress::{Suppression, suppress};

@@ -1,31 +1,35 @@
 //! AuthorizationPolicies that apply to no pod, or name namespaces that are not there (IST0101, IST0127).
 
-use super::input::{Input, Report};
-use super::workloads::{pod_in_mesh, pod_is_ambient};
+use super::input::{Input, Pods, Report};
+use super::workloads::{in_mesh, is_ambient};
 use crate::codes::{IST0101, IST0127};
-use crate::documents::{AUTHORIZATION_POLICY, Document, NAMESPACE, POD};
+use crate::documents::{AUTHORIZATION_POLICY, Document, NAMESPACE};
 use crate::read::{entries, items, present};
 use crate::selector::Selector;
 use std::collections::BTreeMap;
 
 pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
-    let mut pods: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
-    for pod in input.of(POD) {
-        if pod_in_mesh(input, pod) || pod_is_ambient(pod) {
-            pods.entry(&pod.namespace).or_default().push(pod);
+    let mut by_namespace: BTreeMap<&str, Vec<Pods<'_>>> = BTreeMap::new();
+    for pods in input.pods() {
+        if in_mesh(input, pods) || is_ambient(pods.node) {
+            by_namespace.entry(pods.namespace).or_default().push(pods);
         }
     }
     let namespaces: Vec<&str> = input.of(NAMESPACE).map(|one| &*one.name).collect();
     for document in input.of(AUTHORIZATION_POLICY) {
-        check_selector(input, document, &pods, report);
-        check_namespaces(document, &namespaces, report);
+        if input.knows_pods() {
+            check_selector(input, document, &by_namespace, report);
+        }
+        if input.knows(NAMESPACE) {
+            check_namespaces(document, &namespaces, report);
+        }
     }
 }
 
 fn check_selector(
     input: &Input<'_>,
     document: &Document,
-    pods: &BTreeMap<&str, Vec<&Document>>,
+    by_namespace: &BTreeMap<&str, Vec<Pods<'_>>>,
     report: &mut Report<'_>,
 ) {
     let of_mesh = document.namespace == input.root_namespace();
@@ -36,10 +40,10 @@ fn check_selector(
         None if of_mesh => return,
         None => Selector::default(),
     };
-    let takes = |pods: &Vec<&Document>| pods.iter().any(|pod| selector.matches(pod.labels()));
+    let takes = |all: &Vec<Pods<'_>>| all.iter().any(|pods| selector.matches(pods.labels));
     let found = match of_mesh {
-        true => pods.values().any(takes),
-        false => pods.get(&*document.namespace).is_some_and(takes),
+        true => by_namespace.values().any(takes),
+        false => by_namespace.get(&*document.namespace).is_some_and(takes),
     };
     if found {
         return;

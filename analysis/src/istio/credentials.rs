@@ -1,9 +1,9 @@
 //! Credentials of Gateways: Secrets that are not there, or hold no valid certificate (IST0101, IST0161).
 
-use super::gateways::{no_pods, selector};
+use super::gateways::{say_no_pods, selector};
 use super::input::{Input, Report};
 use crate::codes::{IST0101, IST0161};
-use crate::documents::{Document, GATEWAY, POD, SECRET};
+use crate::documents::{Document, GATEWAY, SECRET};
 use crate::hosts::named;
 use crate::read::{entries, items, present, value_of};
 use base64::Engine;
@@ -16,13 +16,14 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
     for gateway in input.of(GATEWAY) {
         let selector = selector(gateway);
         // Istio looks for Secrets where the gateway runs.
-        let Some(pod) = input.of(POD).find(|pod| selector.matches(pod.labels())) else {
-            report.say(gateway, no_pods(gateway, &selector));
+        let selected = input.pods().find(|pods| selector.matches(pods.labels));
+        let Some(pods) = selected else {
+            say_no_pods(input, gateway, &selector, report);
             continue;
         };
         for server in items(&gateway.node, &["spec", "servers"]) {
             if let Some(credential) = present(server, &["tls", "credentialName"]) {
-                check(input, gateway, &pod.namespace, credential, report);
+                check(input, gateway, pods.namespace, credential, report);
             }
         }
     }
@@ -36,7 +37,7 @@ fn check(
     report: &mut Report<'_>,
 ) {
     let written = credential.as_scalar().unwrap_or_default();
-    if written.is_empty() {
+    if written.is_empty() || !input.knows(SECRET) {
         return;
     }
     let (namespace, name) = named(written, namespace);

@@ -1,8 +1,8 @@
 //! Deployments: the Services that select their pods (IST0116, IST0137), and users that are the
 //! sidecar's (IST0144).
 
-use super::input::{Input, Report};
-use super::workloads::{PROXY, deployment_in_mesh, is_control_plane};
+use super::input::{Input, Pods, Report};
+use super::workloads::{PROXY, in_mesh, is_control_plane};
 use crate::codes::{IST0116, IST0137, IST0144};
 use crate::documents::{DEPLOYMENT, Document, POD, SERVICE};
 use crate::read::{entries, items, number, text};
@@ -21,13 +21,18 @@ pub(super) fn analyze_services(input: &Input<'_>, report: &mut Report<'_>) {
     }
     for deployment in input.of(DEPLOYMENT) {
         let managed = deployment.label("gateway.istio.io/managed");
-        if managed == Some("istio.io-mesh-controller") || !deployment_in_mesh(input, deployment) {
+        let Some(template) = deployment.node.at(&["spec", "template"]) else {
+            continue;
+        };
+        let labels = entries(template, &["metadata", "labels"]);
+        let pods = Pods {
+            namespace: &deployment.namespace,
+            labels,
+            node: template,
+        };
+        if managed == Some("istio.io-mesh-controller") || !in_mesh(input, pods) {
             continue;
         }
-        let labels = entries(
-            &deployment.node,
-            &["spec", "template", "metadata", "labels"],
-        );
         let all = services.get(&*deployment.namespace).into_iter().flatten();
         let selecting = all.filter(|(_, selector)| selector.matches(labels));
         let selecting: Vec<&Document> = selecting.map(|(service, _)| *service).collect();

@@ -4,7 +4,7 @@
 use super::input::{Input, Report};
 use super::service_hosts::{Hosts, place};
 use crate::codes::{IST0101, IST0112, IST0140};
-use crate::documents::{DESTINATION_RULE, Document, VIRTUAL_SERVICE};
+use crate::documents::{DESTINATION_RULE, Document, SERVICE, VIRTUAL_SERVICE};
 use crate::hosts::service_of;
 use crate::read::{items, number, present, text, texts};
 use source::{Diagnostic, Node};
@@ -85,6 +85,7 @@ pub(super) fn analyze_hosts(input: &Input<'_>, report: &mut Report<'_>) {
             let host = destination.host();
             let found = hosts.find(&document.namespace, &export_to, host);
             let diagnostic = match found {
+                None if !input.knows(SERVICE) => None,
                 None => Some(unknown_host(&hosts, document, &destination)),
                 Some(found) => {
                     let ports: Vec<i64> = found.ports().collect();
@@ -138,7 +139,7 @@ fn check_port(to: &Destination<'_>, ports: &[i64]) -> Option<Diagnostic> {
     (!ports.contains(&port)).then(|| {
         IST0101
             .says(format!("host:port `{host}:{port}` is not there"))
-            .at(place(to.node, "port"), "no such port")
+            .at(place(to.node, "host"), format!("no port {port}"))
             .help(format!("its ports are {listed}"))
     })
 }

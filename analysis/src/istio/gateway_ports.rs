@@ -1,9 +1,9 @@
 //! Ports of Gateways that no Service leads to (IST0162), and Gateways without pods (IST0101).
 
-use super::gateways::{no_pods, selector};
-use super::input::{Input, Report};
+use super::gateways::{say_no_pods, selector};
+use super::input::{Input, Pods, Report};
 use crate::codes::IST0162;
-use crate::documents::{Document, GATEWAY, POD, SERVICE};
+use crate::documents::{Document, GATEWAY, SERVICE};
 use crate::read::{entries, items, number, present, text};
 use crate::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,16 +17,16 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
     }
     for gateway in input.of(GATEWAY) {
         let selector = selector(gateway);
-        let pods = input.of(POD).filter(|pod| selector.matches(pod.labels()));
-        let pods: Vec<&Document> = pods.collect();
-        if pods.is_empty() {
-            report.say(gateway, no_pods(gateway, &selector));
+        let selected = input.pods().filter(|pods| selector.matches(pods.labels));
+        let selected: Vec<Pods<'_>> = selected.collect();
+        if selected.is_empty() {
+            say_no_pods(input, gateway, &selector, report);
             continue;
         }
         let mut offered = BTreeSet::new();
-        for pod in pods {
-            let of_namespace = services.get(&*pod.namespace).into_iter().flatten();
-            let selecting = of_namespace.filter(|(selector, _)| selector.matches(pod.labels()));
+        for pods in selected {
+            let of_namespace = services.get(pods.namespace).into_iter().flatten();
+            let selecting = of_namespace.filter(|(selector, _)| selector.matches(pods.labels));
             offered.extend(selecting.flat_map(|(_, ports)| ports));
         }
         for server in items(&gateway.node, &["spec", "servers"]) {

@@ -1,9 +1,9 @@
 //! Gateways that get in each other's way: the same pods, port and host (IST0145), or the same
 //! certificate (IST0138).
 
-use super::input::{Input, Report};
+use super::input::{Input, Pods, Report};
 use crate::codes::{IST0101, IST0138, IST0145};
-use crate::documents::{Document, GATEWAY, POD};
+use crate::documents::{Document, GATEWAY};
 use crate::read::{entries, items, number, present, text, texts};
 use crate::selector::Selector;
 use source::{Diagnostic, Node};
@@ -14,8 +14,19 @@ pub(super) fn selector(gateway: &Document) -> Selector<'_> {
     Selector::of(entries(&gateway.node, &["spec", "selector"]))
 }
 
-/// Says that no pod is selected.
-pub(super) fn no_pods(gateway: &Document, selector: &Selector<'_>) -> Diagnostic {
+/// Says that no pod is selected, if the objects tell.
+pub(super) fn say_no_pods(
+    input: &Input<'_>,
+    gateway: &Document,
+    selector: &Selector<'_>,
+    report: &mut Report<'_>,
+) {
+    if input.knows_pods() {
+        report.say(gateway, no_pods(gateway, selector));
+    }
+}
+
+fn no_pods(gateway: &Document, selector: &Selector<'_>) -> Diagnostic {
     let place = gateway.node.at(&["spec", "selector"]);
     let place = place.map_or(gateway.place(), |place| &place.span);
     IST0101
@@ -53,7 +64,7 @@ pub(super) fn analyze_conflicts(input: &Input<'_>, report: &mut Report<'_>) {
             fit.map(|(text, _)| text.as_str()).collect()
         });
         if same_pods.is_empty() && !selector.is_empty() {
-            report.say(gateway, no_pods(gateway, &selector));
+            say_no_pods(input, gateway, &selector, report);
             continue;
         }
         for server in items(&gateway.node, &["spec", "servers"]) {
@@ -76,9 +87,8 @@ fn select_same_pod(input: &Input<'_>, one: &Selector<'_>, other: &Selector<'_>) 
         return true;
     }
     let part = text.contains(&others) || others.contains(&text);
-    part && input
-        .of(POD)
-        .any(|pod| one.matches(pod.labels()) && other.matches(pod.labels()))
+    let both = |pods: Pods<'_>| one.matches(pods.labels) && other.matches(pods.labels);
+    part && input.pods().any(both)
 }
 
 fn check_server(

@@ -120,7 +120,10 @@ pub(super) fn analyze_automatic_images(input: &Input<'_>, report: &mut Report<'_
             .flat_map(|map| items(&map.node, &["webhooks"]));
         hooks.filter(|hook| text(hook, &["name"]).ends_with("istio.io"))
     };
-    for deployment in input.of(DEPLOYMENT) {
+    for deployment in input
+        .of(DEPLOYMENT)
+        .filter(|_| input.knows(MUTATING_WEBHOOK))
+    {
         let template = ["spec", "template", "spec", "containers"];
         let Some(image) = automatic_image(&deployment.node, &template) else {
             continue;

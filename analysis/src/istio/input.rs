@@ -1,7 +1,9 @@
 //! What analyzers look at, and where they say what they find.
 
-use super::Settings;
-use crate::documents::{CONFIG_MAP, Document, Documents, Kind};
+use super::{Selection, Settings};
+use crate::documents::{
+    CONFIG_MAP, DAEMON_SET, DEPLOYMENT, Document, Documents, Kind, POD, STATEFUL_SET,
+};
 use crate::read::{entries, text, value_of};
 use source::node::Entry;
 use source::{Diagnostic, Dialect, Node, SourceFile, parse};
@@ -52,7 +54,21 @@ pub(super) struct Input<'a> {
     mesh_config: Option<Cow<'a, Node>>,
     pub(super) mesh_networks: Option<Cow<'a, Node>>,
     pub(super) now_s: Option<u64>,
+    /// Whether what is not among the objects is nowhere.
+    complete: bool,
 }
+
+/// A pod, or the pods that a workload makes.
+#[derive(Clone, Copy)]
+pub(super) struct Pods<'n> {
+    pub(super) namespace: &'n str,
+    pub(super) labels: &'n [Entry],
+    /// The pod, or the template of the workload.
+    pub(super) node: &'n Node,
+}
+
+/// Kinds of workloads that make pods.
+const WORKLOADS: [Kind; 3] = [DEPLOYMENT, STATEFUL_SET, DAEMON_SET];
 
 impl<'a> Input<'a> {
     pub(super) fn new(documents: &'a Documents, settings: &Settings<'a>) -> Input<'a> {
@@ -65,6 +81,7 @@ impl<'a> Input<'a> {
             mesh_config: given.or_else(|| of_map("mesh")),
             mesh_networks: networks.or_else(|| of_map("meshNetworks")),
             now_s: settings.now_s,
+            complete: settings.analyzers != Selection::Automatic,
         };
         if input.mesh_text(&["ingressControllerMode"]) != "OFF" {
             let service = match input.mesh_text(&["ingressService"]) {
@@ -95,6 +112,37 @@ impl<'a> Input<'a> {
         let own = self.documents.find(kind, namespace, name);
         own.or_else(|| self.installed.find(kind, namespace, name))
             .filter(|document| is_looked_at(document))
+    }
+
+    /// The pods that there are, and those that workloads will make.
+    pub(super) fn pods(&self) -> impl Iterator<Item = Pods<'_>> {
+        let made = WORKLOADS.into_iter().flat_map(|kind| self.of(kind));
+        let made = made.filter_map(|workload| {
+            let template = workload.node.at(&["spec", "template"])?;
+            Some((workload, template))
+        });
+        let there = self.of(POD).map(|pod| (pod, &pod.node));
+        there.chain(made).map(|(document, node)| Pods {
+            namespace: &document.namespace,
+            labels: entries(node, &["metadata", "labels"]),
+            node,
+        })
+    }
+
+    /// Whether the objects tell if one of this kind is missing.
+    pub(super) fn knows(&self, kind: Kind) -> bool {
+        self.complete || self.documents.has(kind)
+    }
+
+    /// Whether the objects tell if pods are missing.
+    pub(super) fn knows_pods(&self) -> bool {
+        self.knows(POD) || WORKLOADS.into_iter().any(|kind| self.knows(kind))
+    }
+
+    /// Whether the objects were taken from a running cluster.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        let mut pods = self.documents.of(POD);
+        pods.any(|pod| !text(&pod.node, &["status", "podIP"]).is_empty())
     }
 
     /// A scalar of the MeshConfig; empty if it is not set.

@@ -7,7 +7,7 @@ use crate::read::{entries, items, present};
 use std::collections::BTreeSet;
 
 pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
-    let Some(networks) = &input.mesh_networks else {
+    let Some(networks) = input.mesh_networks.as_ref().filter(|_| input.knows(SECRET)) else {
         return;
     };
     let mut registries = BTreeSet::from(["Mock", "Kubernetes", "External"]);

@@ -75,6 +75,32 @@ impl Analyzer {
     }
 }
 
+/// Which analyzers run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Selection<'a> {
+    /// On what was taken from a running cluster (it has pods with addresses) those that need none, as
+    /// `istioctl analyze` does with files; on manifests all, where the objects that they would miss are
+    /// there at all.
+    #[default]
+    Automatic,
+    /// Those that need no cluster.
+    OfFiles,
+    /// All, as `istioctl analyze` does with a cluster.
+    All,
+    /// Those of these names.
+    Named(&'a [String]),
+}
+
+impl Selection<'_> {
+    fn takes(self, analyzer: &Analyzer) -> bool {
+        match self {
+            Selection::Automatic | Selection::All => true,
+            Selection::OfFiles => !analyzer.needs_cluster(),
+            Selection::Named(names) => names.iter().any(|name| name == analyzer.name),
+        }
+    }
+}
+
 /// What there is besides the objects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings<'a> {
@@ -82,8 +108,7 @@ pub struct Settings<'a> {
     pub mesh_config: Option<&'a Node>,
     /// The MeshNetworks, in the same way.
     pub mesh_networks: Option<&'a Node>,
-    /// Only analyzers of these names; all if empty.
-    pub only: &'a [String],
+    pub analyzers: Selection<'a>,
     /// Seconds since 1970, which tell whether a certificate has expired; else none has.
     pub now_s: Option<u64>,
 }
@@ -279,10 +304,11 @@ pub const ANALYZERS: &[Analyzer] = &[
 pub fn analyze(documents: &Documents, settings: &Settings<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let input = Input::new(documents, settings);
     let mut report = Report::new(diagnostics);
-    let only = settings.only;
-    for analyzer in ANALYZERS {
-        if only.is_empty() || only.iter().any(|name| name == analyzer.name) {
-            (analyzer.run)(&input, &mut report);
-        }
+    let selection = match settings.analyzers {
+        Selection::Automatic if input.is_of_cluster() => Selection::OfFiles,
+        selection => selection,
+    };
+    for analyzer in ANALYZERS.iter().filter(|one| selection.takes(one)) {
+        (analyzer.run)(&input, &mut report);
     }
 }

@@ -1,7 +1,7 @@
 //! Sidecars that select the same pods as others, or none (IST0101, IST0110, IST0111, IST0167).
 
 use super::input::{Input, Report};
-use super::workloads::{namespace_is_ambient, pod_is_ambient};
+use super::workloads::{is_ambient, namespace_is_ambient};
 use crate::codes::{IST0101, IST0110, IST0111, IST0167};
 use crate::documents::{Document, NAMESPACE, POD, SIDECAR};
 use crate::read::entries;
@@ -26,7 +26,7 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
         }
         let own = pods.get(&*sidecar.namespace).into_iter().flatten();
         let mut selected = own.filter(|pod| selector.matches(pod.labels())).peekable();
-        if selected.peek().is_none() {
+        if selected.peek().is_none() && !will_be_selected(input, sidecar, &selector) {
             report.say(sidecar, no_pods(sidecar, &LABELS, &selector));
         }
         for pod in selected {
@@ -42,6 +42,18 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
         let object = input.find(NAMESPACE, "", namespace);
         check_namespace(namespace, object, sidecars, report);
     }
+}
+
+/// Whether a workload of its namespace makes pods that are selected, or the objects do not tell.
+pub(super) fn will_be_selected(
+    input: &Input<'_>,
+    document: &Document,
+    selector: &Selector<'_>,
+) -> bool {
+    let mut own = input
+        .pods()
+        .filter(|pods| pods.namespace == document.namespace);
+    !input.knows_pods() || own.any(|pods| selector.matches(pods.labels))
 }
 
 /// Says that no pod of its namespace is selected.
@@ -69,7 +81,7 @@ pub(super) fn names(documents: &[&Document]) -> String {
 
 fn check_pod(pod: &Document, sidecars: &[&Document], report: &mut Report<'_>) {
     for sidecar in sidecars {
-        if pod_is_ambient(pod) {
+        if is_ambient(&pod.node) {
             say_ambient(sidecar, report);
         } else if sidecars.len() > 1 {
             let diagnostic = IST0110

@@ -3,7 +3,7 @@
 use super::input::{Input, Report};
 use super::service_hosts::Hosts;
 use crate::codes::{IST0173, IST0174};
-use crate::documents::{DESTINATION_RULE, Document, NODE, POD};
+use crate::documents::{DESTINATION_RULE, Document, NODE, SERVICE};
 use crate::read::{entries, items, text, texts};
 use crate::selector::Selector;
 use std::collections::BTreeMap;
@@ -14,8 +14,11 @@ const SUBZONE: &str = "topology.istio.io/subzone";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
+    if !input.knows(SERVICE) {
+        return;
+    }
     let hosts = Hosts::new(input);
-    let pods = Pods::new(input);
+    let pods = PodLabels::new(input);
     for document in input.of(DESTINATION_RULE) {
         let export_to = texts(&document.node, &["spec", "exportTo"]);
         let host = text(&document.node, &["spec", "host"]);
@@ -38,7 +41,7 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
 fn check_subsets(
     document: &Document,
     of_host: &Selector<'_>,
-    pods: &Pods<'_>,
+    pods: &PodLabels<'_>,
     report: &mut Report<'_>,
 ) {
     let subsets = items(&document.node, &["spec", "subsets"]).iter();
@@ -59,23 +62,23 @@ fn check_subsets(
 }
 
 /// The labels of all pods, with those that their nodes give them.
-struct Pods<'n> {
+struct PodLabels<'n> {
     labels: Vec<BTreeMap<&'n str, &'n str>>,
     /// Places in `labels`, by label and value.
     with: BTreeMap<(&'n str, &'n str), Vec<usize>>,
 }
 
-impl<'n> Pods<'n> {
-    fn new(input: &'n Input<'_>) -> Pods<'n> {
-        let mut pods = Pods {
+impl<'n> PodLabels<'n> {
+    fn new(input: &'n Input<'_>) -> PodLabels<'n> {
+        let mut pods = PodLabels {
             labels: Vec::new(),
             with: BTreeMap::new(),
         };
-        for pod in input.of(POD) {
-            let own = pod.labels().iter();
+        for pod in input.pods() {
+            let own = pod.labels.iter();
             let own = own.map(|entry| (&*entry.key, entry.value.as_scalar().unwrap_or_default()));
             let mut labels: BTreeMap<&str, &str> = own.collect();
-            let node = text(&pod.node, &["spec", "nodeName"]);
+            let node = text(pod.node, &["spec", "nodeName"]);
             if let Some(node) = input.find(NODE, "", node) {
                 add_locality(&mut labels, node);
             }

@@ -2,7 +2,7 @@
 //! IST0157, IST0159, IST0160).
 
 use super::input::{Input, Report};
-use super::sidecars::{names, no_pods};
+use super::sidecars::{names, no_pods, will_be_selected};
 use crate::codes::{IST0002, IST0157, IST0159, IST0160};
 use crate::documents::{Document, POD, TELEMETRY};
 use crate::read::{entries, is_true, items, present, text};
@@ -49,7 +49,7 @@ pub(super) fn analyze_selectors(input: &Input<'_>, report: &mut Report<'_>) {
         }
         let own = pods.get(&*telemetry.namespace).into_iter().flatten();
         let mut selected = own.filter(|pod| selector.matches(pod.labels())).peekable();
-        if selected.peek().is_none() {
+        if selected.peek().is_none() && !will_be_selected(input, telemetry, &selector) {
             report.say(telemetry, no_pods(telemetry, &LABELS, &selector));
         }
         for pod in selected {

@@ -33,7 +33,7 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
             check_overlap(&hooks, &namespace, &pod, report);
         }
     }
-    for (document, hook) in &hooks {
+    for (document, hook) in hooks.iter().filter(|_| input.knows(SERVICE)) {
         check_service(input, document, hook, report);
     }
 }

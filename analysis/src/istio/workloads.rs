@@ -1,10 +1,9 @@
 //! Which pods are in the mesh.
 
-use super::input::Input;
+use super::input::{Input, Pods};
 use crate::documents::{Document, NAMESPACE};
 use crate::read::{entries, items, text, value_of};
 use source::Node;
-use source::node::Entry;
 
 pub(super) const PROXY: &str = "istio-proxy";
 pub(super) const INJECTION: &str = "istio-injection";
@@ -28,46 +27,28 @@ pub(super) fn proxy_image<'n>(mut containers: impl Iterator<Item = &'n Node>) ->
     proxy.map_or("", |proxy| text(proxy, &["image"]))
 }
 
-/// Whether a pod has a sidecar, or gets one.
-pub(super) fn pod_in_mesh(input: &Input<'_>, pod: &Document) -> bool {
-    let containers = all_containers(&pod.node, &["spec"]);
-    let parts = (pod.labels(), pod.annotations());
-    in_mesh(input, &pod.namespace, proxy_image(containers), parts)
-}
-
-/// The same of the pods of a Deployment.
-pub(super) fn deployment_in_mesh(input: &Input<'_>, deployment: &Document) -> bool {
-    let template = ["spec", "template"];
-    let Some(template) = deployment.node.at(&template) else {
-        return in_mesh(input, &deployment.namespace, "", (&[], &[]));
-    };
-    let image = proxy_image(items(template, &["spec", "containers"]).iter());
-    let labels = entries(template, &["metadata", "labels"]);
-    let annotations = entries(template, &["metadata", "annotations"]);
-    in_mesh(input, &deployment.namespace, image, (labels, annotations))
-}
-
-fn in_mesh(
-    input: &Input<'_>,
-    namespace: &str,
-    proxy_image: &str,
-    (labels, annotations): (&[Entry], &[Entry]),
-) -> bool {
-    if !proxy_image.is_empty() {
+/// Whether pods have a sidecar, or get one.
+pub(super) fn in_mesh(input: &Input<'_>, pods: Pods<'_>) -> bool {
+    let containers = all_containers(pods.node, &["spec"]);
+    if !proxy_image(containers).is_empty() {
         return true;
     }
-    let own = value_of(labels, INJECT).or_else(|| value_of(annotations, INJECT));
+    let annotations = entries(pods.node, &["metadata", "annotations"]);
+    let own = value_of(pods.labels, INJECT).or_else(|| value_of(annotations, INJECT));
     match own {
         Some(own) => own == "true",
         None => input
-            .find(NAMESPACE, "", namespace)
+            .find(NAMESPACE, "", pods.namespace)
             .is_some_and(|namespace| namespace.label(INJECTION) == Some("enabled")),
     }
 }
 
 /// Whether the node's proxy takes the pod's traffic.
-pub(super) fn pod_is_ambient(pod: &Document) -> bool {
-    pod.annotation("ambient.istio.io/redirection") == Some("enabled")
+pub(super) fn is_ambient(pod: &Node) -> bool {
+    text(
+        pod,
+        &["metadata", "annotations", "ambient.istio.io/redirection"],
+    ) == "enabled"
 }
 
 /// Whether the pods of a namespace are to be in ambient mode.
