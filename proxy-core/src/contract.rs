@@ -13,7 +13,7 @@ use crate::ids::{AttemptId, ClusterId, ConnId, DownstreamId, EndpointId, Exchang
 use crate::messages::{ToMain, ToWorker};
 use crate::telemetry::AccessLog;
 use crate::time::Nanos;
-use crate::xds::{Name, Probe, Transport, XdsDelta};
+use crate::xds::{Mixer, Name, Probe, Transport, XdsDelta};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +71,11 @@ pub enum Input {
     Reset {
         attempt: AttemptId,
         reason: ResetReason,
+    },
+    /// The answer to [`Action::Ask`]; one that comes too late changes nothing.
+    Answered {
+        exchange: ExchangeId,
+        verdict: Verdict,
     },
     /// A message from the proxy's main machine or a sibling worker.
     Message(ToWorker),
@@ -218,6 +223,30 @@ pub enum Action {
     Abort { exchange: ExchangeId },
     /// Keep up to `limit` bytes of the request for a retry.
     Buffer { exchange: ExchangeId, limit: u64 },
+    /// Ask Mixer about the request of an exchange, which waits; answer with `Answered`, or not at
+    /// all: the core times it out itself. Once the exchange has ended nobody waits any more.
+    Ask {
+        exchange: ExchangeId,
+        mixer: Arc<Mixer>,
+        head: Arc<RequestHead>,
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// Who the client is by its certificate.
+        principal: Option<Name>,
+    },
+    /// Tell Mixer how an exchange ended; no answer.
+    Report {
+        exchange: ExchangeId,
+        mixer: Arc<Mixer>,
+        head: Arc<RequestHead>,
+        peer: SocketAddr,
+        /// The cluster chosen.
+        cluster: Option<ClusterId>,
+        /// 500 where the client had no response.
+        status: u16,
+        /// Until the response was complete.
+        duration: Nanos,
+    },
     /// Take no further requests on a downstream connection, and close it when those in progress are
     /// over: no filter chain takes it, or its listener has changed.
     CloseDownstream { downstream: DownstreamId },
@@ -274,6 +303,20 @@ impl ConnTransport {
             Transport::Tls { sni } => ConnTransport::Tls { sni: sni.clone() },
         }
     }
+}
+
+/// What Mixer says of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    Allowed,
+    Denied {
+        /// `google.rpc.Code`; not 0.
+        code: u32,
+        /// The client's text: `PERMISSION_DENIED:Not allowed`.
+        message: Name,
+    },
+    /// None: Mixer could not be reached, or failed itself.
+    Failed,
 }
 
 /// What a machine appends to while handling an input; it is never cleared by the machine.

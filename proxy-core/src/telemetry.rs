@@ -162,6 +162,8 @@ pub enum Details {
     FaultFilterAbort,
     CorsResponse,
     LocalRateLimited,
+    /// By Mixer, with that `google.rpc.Code`. Proxies of its time had no details: this is ours.
+    MixerDenied(u32),
     DropOverload,
     UnconditionalDropOverload,
     PathNormalizationFailed,
@@ -230,6 +232,7 @@ impl fmt::Display for Details {
                 let why = problem.as_str().replace(' ', "_");
                 return write!(f, "jwt_authn_access_denied{{{why}}}");
             }
+            Details::MixerDenied(code) => return write!(f, "mixer_denied{{{code}}}"),
             Details::RbacAccessDenied(policy) => {
                 let policy = policy.as_deref().unwrap_or("none");
                 return write!(f, "rbac_access_denied_matched_policy[{policy}]");

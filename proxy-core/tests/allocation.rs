@@ -21,10 +21,16 @@ struct Loop {
     passes: u64,
 }
 
-/// Denies a path, and asks about every request.
+/// Denies a path, and asks about every request; Mixer is asked about and told of all of them.
 fn guarded() -> Listener {
     let mut guarded = listener();
     if let NetworkFilter::Http(manager) = &mut guarded.filter_chains[0].filter {
+        let mixer = Mixer {
+            check: true,
+            report: true,
+            ..Mixer::new("mixer_server".into())
+        };
+        manager.mixer = Some(mixer.into());
         manager.rbac = vec![Rbac {
             action: RbacAction::Deny,
             policies: vec![RbacPolicy {
@@ -36,6 +42,23 @@ fn guarded() -> Listener {
         }];
     }
     guarded
+}
+
+/// What follows from an action.
+fn answer(action: Action, head: &Arc<ResponseHead>) -> Option<Input> {
+    Some(match action {
+        Action::Connect { conn, .. } => Input::Connected { conn },
+        Action::Ask { exchange, .. } => Input::Answered {
+            exchange,
+            verdict: Verdict::Allowed,
+        },
+        Action::Send { attempt, .. } => Input::ResponseHead {
+            attempt,
+            head: Arc::clone(head),
+            ends: true,
+        },
+        _ => return None,
+    })
 }
 
 impl Loop {
@@ -127,14 +150,8 @@ impl Loop {
             std::mem::swap(&mut self.todo, &mut self.outs.workers[w].actions);
             let idle = self.todo.is_empty();
             for action in self.todo.drain(..) {
-                let input = match action {
-                    Action::Connect { conn, .. } => Input::Connected { conn },
-                    Action::Send { attempt, .. } => Input::ResponseHead {
-                        attempt,
-                        head: Arc::clone(&self.answer),
-                        ends: true,
-                    },
-                    _ => continue,
+                let Some(input) = answer(action, &self.answer) else {
+                    continue;
                 };
                 self.proxy
                     .handle_worker(now, worker, input, &mut self.outs, None);
@@ -156,14 +173,8 @@ impl Loop {
         while self.outs.workers[w].logs.is_empty() {
             std::mem::swap(&mut self.todo, &mut self.outs.workers[w].actions);
             for action in self.todo.drain(..) {
-                let input = match action {
-                    Action::Connect { conn, .. } => Input::Connected { conn },
-                    Action::Send { attempt, .. } => Input::ResponseHead {
-                        attempt,
-                        head: Arc::clone(&self.answer),
-                        ends: true,
-                    },
-                    _ => continue,
+                let Some(input) = answer(action, &self.answer) else {
+                    continue;
                 };
                 self.proxy
                     .handle_worker(now, worker, input, &mut self.outs, None);

@@ -5,7 +5,7 @@ use crate::heads;
 use crate::probe;
 use crate::tables::Tables;
 use crate::upstream;
-use proxy_core::contract::{Action, BodySource, Input, MainInput, StateChange};
+use proxy_core::contract::{Action, BodySource, Input, MainInput, StateChange, Verdict};
 use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Witness};
 use proxy_core::random::key_of_try;
@@ -290,6 +290,15 @@ impl<E: Environment> Driver<E> {
             Action::Abort { exchange } => tables.abort(exchange),
             Action::Buffer { exchange, limit } => tables.keep(exchange, limit),
             Action::CloseDownstream { downstream } => tables.drain(downstream),
+            // Nothing here speaks Mixer's protocol.
+            Action::Ask { exchange, .. } => {
+                let driver = self.clone();
+                spawn_local(async move {
+                    let verdict = Verdict::Failed;
+                    driver.tell(worker, Input::Answered { exchange, verdict });
+                });
+            }
+            Action::Report { .. } => {}
             Action::Probe { .. }
             | Action::Resolve { .. }
             | Action::Ack { .. }

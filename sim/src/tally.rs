@@ -467,6 +467,7 @@ fn details_code(details: &Details) -> u64 {
         Details::DropOverload => 17,
         Details::UnconditionalDropOverload => 18,
         Details::CorsResponse => 19,
+        Details::MixerDenied(code) => 400 + u64::from(*code),
         Details::RbacAccessDenied(policy) => 20 ^ policy.as_deref().map_or(0, hash_text),
         Details::JwtAuthnAccessDenied(problem) => 300 + *problem as u64,
         Details::ResetBeforeResponse(reset) => 100 + *reset as u64,

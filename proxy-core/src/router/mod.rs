@@ -33,7 +33,7 @@ use crate::head::RequestHead;
 use crate::ids::ClusterId;
 use crate::time::Nanos;
 use crate::xds::{
-    Forward, HeaderMutations, HttpConnectionManager, LocalRateLimit, Name, Route, RouteAction,
+    Forward, HeaderMutations, HttpConnectionManager, LocalRateLimit, Mixer, Name, Route, RouteAction,
     RouteTable, VirtualHost, WeightedCluster,
 };
 use domains::Domains;
@@ -60,6 +60,9 @@ pub struct Decision {
     pub max_stream_duration: Option<Nanos>,
     /// The local rate limits that can refuse it, in their order.
     pub limits: Vec<Limited>,
+    /// Who is asked about it, and told of its end.
+    #[serde(default)]
+    pub mixer: Option<Arc<Mixer>>,
     pub token: Token,
     /// RBAC filters are asked, about the connection too.
     pub guarded: bool,
@@ -258,6 +261,7 @@ pub fn route(
         stream_idle_timeout: limit(manager.stream_idle_timeout),
         max_stream_duration: None,
         limits: Vec::new(),
+        mixer: None,
         token: Token::Absent,
         guarded: !manager.rbac.is_empty(),
         one_off: false,
@@ -308,6 +312,9 @@ pub fn route(
         }
         Some(found) => route_within(&found, stream, &mut decision),
     };
+    if decision.forward().is_some() {
+        decision.mixer.clone_from(&manager.mixer);
+    }
     decision
 }
 

@@ -27,6 +27,7 @@ impl Worker {
                     self.exchanges[x as usize].duration = TimerId::NONE;
                     self.stream_lasted(x, out);
                 }
+                Expiry::Check(x) => self.check_timed_out(x, out),
                 Expiry::FaultDelay(x) => {
                     self.exchanges[x as usize].pause = TimerId::NONE;
                     self.after_fault_delay(x, out);

@@ -1,5 +1,5 @@
-//! The HTTP filters before the router: access control, faults, CORS, and local rate limits at their
-//! places among them.
+//! The HTTP filters before the router: Mixer's check, access control, faults, CORS, and local rate
+//! limits at their places among them.
 
 use super::Worker;
 use super::reply::LocalReply;
@@ -14,6 +14,12 @@ use std::sync::Arc;
 
 impl Worker {
     pub(super) fn run_filters(&mut self, x: u32, decision: &Decision, out: &mut Out) {
+        if !self.asked(x, decision, out) {
+            self.run_filters_after_check(x, decision, out);
+        }
+    }
+
+    pub(super) fn run_filters_after_check(&mut self, x: u32, decision: &Decision, out: &mut Out) {
         if self.limited(x, decision, FilterPlace::First, out) {
             return;
         }

@@ -11,6 +11,7 @@ mod connection;
 mod expiry;
 mod filters;
 mod limits;
+mod mixer;
 mod pool;
 mod reply;
 mod request;
@@ -194,6 +195,7 @@ impl Worker {
             Input::Reset { attempt, reason } => self.on_reset(attempt, reason, out),
             Input::Opened(opened) => self.on_opened(opened, out),
             Input::DownstreamClosed { downstream } => self.on_downstream_closed(downstream, out),
+            Input::Answered { exchange, verdict } => self.on_answered(exchange, verdict, out),
             Input::Message(message) => self.on_message(message, out),
         }
     }

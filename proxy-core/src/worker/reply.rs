@@ -238,6 +238,7 @@ impl Worker {
             Details::FaultFilterAbort
                 | Details::RbacAccessDenied(_)
                 | Details::JwtAuthnAccessDenied(_)
+                | Details::MixerDenied(_)
         ) || exchange.limited_before_cors;
         // Filters before that of CORS answer without it.
         if let Some(cors) = &matched.cors
@@ -366,6 +367,8 @@ impl Worker {
         self.timers.stop(&mut exchange.pause);
         self.timers.stop(&mut exchange.idle);
         self.timers.stop(&mut exchange.duration);
+        self.report_to_mixer(x, out);
+        let exchange = &mut self.exchanges[x as usize];
         out.logs.push(AccessLog {
             exchange: exchange.id,
             downstream: exchange.downstream,

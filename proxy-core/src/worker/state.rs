@@ -24,6 +24,8 @@ pub(super) enum Expiry {
     StreamIdle(u32),
     /// An exchange has lasted as long as it may.
     StreamDuration(u32),
+    /// A check of Mixer's has no answer.
+    Check(u32),
     /// The end of a fault delay.
     FaultDelay(u32),
     /// The end of a back-off before a retry.
@@ -95,8 +97,10 @@ pub(super) struct Exchange {
     pub(super) retry_slot: bool,
     /// The overall timeout.
     pub(super) timeout: TimerId,
-    /// A fault delay or a back-off.
+    /// A check of Mixer's, a fault delay or a back-off.
     pub(super) pause: TimerId,
+    /// The pause is a check.
+    pub(super) asking: bool,
     /// The pause is a fault delay, counted among the active faults.
     pub(super) delayed: bool,
     /// Of the stream's progress.
@@ -149,6 +153,7 @@ impl Exchange {
             retry_slot: false,
             timeout: TimerId::NONE,
             pause: TimerId::NONE,
+            asking: false,
             delayed: false,
             idle: TimerId::NONE,
             duration: TimerId::NONE,

@@ -1,6 +1,6 @@
 //! Listeners and filter chains.
 
-use super::{JwtAuthentication, LocalRateLimitFilter, Name, Rbac, RouteTable};
+use super::{JwtAuthentication, LocalRateLimitFilter, Mixer, Name, Rbac, RouteTable};
 use crate::time::Nanos;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -109,6 +109,9 @@ pub struct HttpConnectionManager {
     /// Clients are at the edge of the mesh: what they say of the protocol they came by is not
     /// believed. Istio sets it at gateways.
     pub use_remote_address: bool,
+    /// Before all other filters.
+    #[serde(default)]
+    pub mixer: Option<Arc<Mixer>>,
     /// Before RBAC.
     #[serde(default)]
     pub jwt: Option<JwtAuthentication>,
@@ -128,6 +131,7 @@ impl HttpConnectionManager {
             stream_idle_timeout: None,
             local_rate_limits: Vec::new(),
             use_remote_address: false,
+            mixer: None,
             jwt: None,
             rbac: Vec::new(),
         }

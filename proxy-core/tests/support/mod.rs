@@ -68,6 +68,8 @@ pub struct World {
     pub behaviours: BTreeMap<SocketAddr, Behaviour>,
     /// What health checks find; `None`: no answer.
     probes: BTreeMap<SocketAddr, Option<ProbeOutcome>>,
+    /// What Mixer says, after some milliseconds; `None`: nothing.
+    pub mixer: Option<(u64, Verdict)>,
     conns: BTreeMap<ConnId, SocketAddr>,
     pub logs: Vec<(Nanos, AccessLog)>,
     pub responses: Vec<(ExchangeId, Arc<ResponseHead>, Body)>,
@@ -112,6 +114,7 @@ impl World {
             sequence: 0,
             behaviours: BTreeMap::new(),
             probes: BTreeMap::new(),
+            mixer: None,
             conns: BTreeMap::new(),
             logs: vec![],
             responses: vec![],
@@ -381,6 +384,11 @@ impl World {
                 head,
                 body,
             } => self.responses.push((exchange, head, body)),
+            Action::Ask { exchange, .. } => {
+                if let Some((after, verdict)) = self.mixer.clone() {
+                    self.after(after, Input::Answered { exchange, verdict });
+                }
+            }
             Action::Probe { probe, .. } => {
                 let found = self.probes.get(&probe.address).copied();
                 let healthy = ProbeOutcome::Status(200);
