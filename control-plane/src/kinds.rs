@@ -1,6 +1,6 @@
 //! What becomes of an object, by its kind.
 
-use crate::gateway_api;
+use crate::{gateway_api, mixer};
 use source::nearest;
 
 /// What becomes of an object.
@@ -42,14 +42,25 @@ const ISTIO: [(&str, &str, &[&str]); 15] = [
 
 /// Whether Istio's validation looks at objects of this kind and version.
 pub(crate) fn is_istio(version: &str, kind: &str) -> bool {
+    if is_mixer(version, kind) {
+        return true;
+    }
     let group = version.split_once(".istio.io/").map(|(group, _)| group);
     ISTIO
         .iter()
         .any(|(of, name, _)| Some(*of) == group && *name == kind)
 }
 
+/// Whether it is a kind of Mixer's configuration in Istio 0.2.
+pub(crate) fn is_mixer(version: &str, kind: &str) -> bool {
+    version == "config.istio.io/v1alpha2" && mixer::KINDS.contains(&kind)
+}
+
 /// What becomes of an object of this `apiVersion` and kind.
 pub(crate) fn fate(full: &str, kind: &str) -> Fate {
+    if is_mixer(full, kind) {
+        return Fate::Read;
+    }
     let (group, version) = full.rsplit_once('/').unwrap_or(("", full));
     if let Some(own) = group.strip_suffix(".istio.io")
         && ISTIO.iter().any(|(of, _, _)| *of == own)
@@ -147,6 +158,7 @@ mod tests {
         assert_eq!(fate("gateway.networking.k8s.io/v1", "Gateway"), Fate::Read);
         assert_eq!(fate("rbac.authorization.k8s.io/v1", "Role"), Fate::Dropped);
         assert_eq!(fate("apps/v1beta1", "Deployment"), Fate::Unsupported);
+        assert_eq!(fate("config.istio.io/v1alpha2", "denier"), Fate::Read);
         assert!(matches!(
             fate("cert-manager.io/v1", "Certificate"),
             Fate::PassedOver(_)

@@ -9,6 +9,7 @@
 //! | `kinds`, `object`, `objects` | which kinds there are; reading, applying, deleting, patching |
 //! | `registry`, `rules`, `authentication`, `authorization` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
+//! | `mixer` | Mixer of 2017: its configuration, verdicts and metrics |
 //! | `push`, `delta` | the state machine that tells proxies what changed |
 //! | `request`, `identify` | a request and a proxy that are asked about |
 //! | `explain` | where a request goes, and why |
@@ -27,6 +28,7 @@ mod identify;
 mod ingress;
 mod kinds;
 mod kubernetes;
+mod mixer;
 mod model;
 mod names;
 mod object;
@@ -48,6 +50,7 @@ pub use explain::{
 };
 pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
 pub use http_rules::{HttpRuleMatch, HttpRules, http_rules};
+pub use mixer::{MetricSample, MixerAttributes, MixerParty, MixerPolicy, Quotas};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };

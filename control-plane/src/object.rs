@@ -8,10 +8,11 @@ use crate::config::{
     check_workload_group, is_dns_label, label, labels,
 };
 use crate::gateway_api::{self, Certificates};
-use crate::kinds::{Fate, fate, is_istio};
+use crate::kinds::{Fate, fate, is_istio, is_mixer};
 use crate::kubernetes::{
     Deployment, EndpointsObject, Ingress, KubernetesService, PodObject, locality_of,
 };
+use crate::mixer::{self, RULE_FILE_KIND, RuleFile};
 use crate::objects::ObjectRef;
 use proxy_core::xds::{ConfigRef, Name};
 use source::{Diagnostic, Fields, Level, Map, Node, Span, Value};
@@ -58,6 +59,9 @@ pub(crate) enum Body {
     Node(Name),
     Mesh(MeshConfig),
     GatewayApi(gateway_api::Spec),
+    /// Of Istio 0.2, and a rule file of 0.1.
+    Mixer(mixer::Part),
+    MixerRules(RuleFile),
     /// What is in a Secret or ConfigMap.
     Certificates(Certificates),
 }
@@ -144,6 +148,9 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
 }
 
 fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
+    if mixer::is_rule_file(document) {
+        return read_rule_file(document, diagnostics);
+    }
     let mut fields = Fields::of(document, "an object", diagnostics)?;
     let version = fields.required_text("apiVersion").unwrap_or_default();
     let kind_node = fields.required("kind")?;
@@ -152,6 +159,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         return None;
     }
     let istio = is_istio(&version, &kind);
+    let of_mixer = is_mixer(&version, &kind);
     let gateway_api = gateway_api::is_known(&kind, &version);
     let metadata = fields.required("metadata")?;
     let mut metadata = Fields::of(metadata, "metadata", fields.diagnostics)?;
@@ -205,6 +213,7 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         _ if gateway_api => {
             Body::GatewayApi(gateway_api::read(&kind, spec, &annotations, diagnostics)?)
         }
+        _ if of_mixer => Body::Mixer(mixer::Part::read(&kind, spec, diagnostics)?),
         "VirtualService" => Body::VirtualService(VirtualService {
             semantics: Semantics::of(&annotations),
             ..VirtualService::read(spec, &namespace, diagnostics)?
@@ -283,6 +292,22 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
         labels: object_labels,
         document: document.clone(),
         body,
+    })
+}
+
+/// Rules of Mixer's in the form of Istio 0.1, which have no name but that of their subject.
+fn read_rule_file(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
+    let rules = RuleFile::read(document, diagnostics)?;
+    Some(Object {
+        reference: ObjectRef {
+            kind: RULE_FILE_KIND.into(),
+            namespace: "default".into(),
+            name: rules.subject.clone().unwrap_or_else(|| "global".into()),
+        },
+        age: Age::Applied(0),
+        labels: Vec::new(),
+        document: document.clone(),
+        body: Body::MixerRules(rules),
     })
 }
 

@@ -4,6 +4,7 @@ use crate::codes::{NOT_FOUND, UNKNOWN_RULE_HOST};
 use crate::config::{Destination, DestinationRule, HttpAction, HttpRoute, Named, VirtualService};
 use crate::gateway_api::{self, check_route};
 use crate::ingress::is_served;
+use crate::mixer::MixerPolicy;
 use crate::names::{DOMAIN, full_name, gateway_name, is_within, overlap};
 use crate::object::{Body, Object};
 use crate::objects::Objects;
@@ -58,6 +59,9 @@ impl Objects {
             for diagnostic in &mut diagnostics[before..] {
                 diagnostic.resource = Some(object.reference.to_string());
             }
+        }
+        if self.of_kind("rule").next().is_some() {
+            MixerPolicy::of(self, diagnostics);
         }
     }
 }

@@ -233,6 +233,8 @@ pub enum Action {
         peer: SocketAddr,
         /// Who the client is by its certificate.
         principal: Option<Name>,
+        /// The cluster chosen.
+        cluster: Option<ClusterId>,
     },
     /// Tell Mixer how an exchange ended; no answer.
     Report {

@@ -86,7 +86,10 @@ fn a_request_waits_for_the_verdict_and_its_response_is_reported() {
         _ => None,
     });
     let (mixer, head, peer, cluster) = report.unwrap();
-    assert_eq!(mixer.attribute("destination.service").unwrap(), &"c.default".into());
+    assert_eq!(
+        mixer.attribute("destination.service").unwrap(),
+        &"c.default".into()
+    );
     assert_eq!((&*head.path, peer), ("/", opened(0).peer));
     assert_eq!(cluster, Some(ClusterId(0)));
     settled(&w, 1);
@@ -154,7 +157,10 @@ fn a_check_that_fails_or_takes_too_long_lets_the_request_go_on_unless_told_other
         let mut w = world(mixer(), says.clone());
         let key = w.get(0, "/");
         w.run(10_000);
-        assert_eq!(w.outcome(key), (200, "-".into(), "via_upstream".into(), ends));
+        assert_eq!(
+            w.outcome(key),
+            (200, "-".into(), "via_upstream".into(), ends)
+        );
 
         let closed = Mixer {
             fail_open: false,

@@ -29,6 +29,9 @@ pub struct RunRecord {
     pub clusters: IndexMap<String, ClusterRecord>,
     /// Who called whom, and what share each version served.
     pub calls: Vec<CallRecord>,
+    /// What Mixer was asked and told, if proxies ask one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixer: Option<MixerRecord>,
     /// What happened when, in order: the scenario's timeline, pushes that arrived, ejections.
     pub timeline: Vec<HappeningRecord>,
     pub expectations: Vec<Verdict>,
@@ -90,6 +93,35 @@ pub struct CallRecord {
     pub succeeded: u64,
     /// Requests by the workload that served them; those that reached none are not in it.
     pub served_by: IndexMap<String, u64>,
+}
+
+/// Mixer's calls. Warm-up left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MixerRecord {
+    /// Requests that it was asked about.
+    pub checks: u64,
+    /// Those of them that it denied,
+    pub denied: u64,
+    /// and those it gave no verdict on.
+    pub failed: u64,
+    /// Responses that it was told of.
+    pub reports: u64,
+    /// Those that never reached it.
+    pub reports_lost: u64,
+    /// Samples of metrics with more label values than are kept.
+    pub series_left_out: u64,
+    /// By name and labels.
+    pub metrics: Vec<MetricRecord>,
+}
+
+/// One series of a metric of Mixer's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MetricRecord {
+    pub name: String,
+    pub labels: IndexMap<String, String>,
+    pub count: u64,
+    /// Of the values; durations in seconds.
+    pub sum: f64,
 }
 
 /// Something that happened.

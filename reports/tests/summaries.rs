@@ -121,6 +121,7 @@ fn canary(seed: u64, failing: bool) -> RunRecord {
         .collect(),
         workloads: IndexMap::default(),
         clusters: IndexMap::default(),
+        mixer: None,
         calls: vec![
             call(
                 "web",

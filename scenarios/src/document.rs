@@ -7,7 +7,7 @@ use crate::model::{
     Anchor, Behavior, Behaviors, Expectation, Happening, Load, Named, Point, Scenario,
     TimelineEvent, Traffic,
 };
-use crate::network::{control_plane, network, proxies};
+use crate::network::{control_plane, mixer, network, proxies};
 use crate::overrides;
 use crate::timeline::timeline;
 use crate::topology::{config, topology};
@@ -93,6 +93,9 @@ fn scenario(
     let network = read(&mut fields, "network", network);
     let control_plane = read(&mut fields, "control_plane", control_plane);
     let proxies = read(&mut fields, "proxies", proxies);
+    let mixer = read(&mut fields, "mixer", |node, what, diagnostics| {
+        Some((node.span.clone(), mixer(node, what, diagnostics)?))
+    });
     let behavior = read(&mut fields, "behavior", behaviors);
     let external = read(&mut fields, "external", by_name);
     let traffic = require(&mut fields, "traffic", traffic);
@@ -136,6 +139,7 @@ fn scenario(
         network: network.unwrap_or_default(),
         control_plane: control_plane.unwrap_or_default(),
         proxies: proxies.unwrap_or_default(),
+        mixer,
         behavior: Behaviors {
             external: external.unwrap_or_default(),
             ..behavior.unwrap_or(none)

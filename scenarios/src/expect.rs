@@ -16,7 +16,7 @@ enum Unit {
     Milliseconds,
 }
 
-const METRICS: [(&str, Unit); 15] = [
+const METRICS: [(&str, Unit); 16] = [
     ("success_rate", Unit::Share),
     ("requests", Unit::Count),
     ("share_of", Unit::Share),
@@ -24,6 +24,7 @@ const METRICS: [(&str, Unit); 15] = [
     ("code_share", Unit::Share),
     ("flag_share", Unit::Share),
     ("retries_per_request", Unit::Number),
+    ("reports", Unit::Count),
     ("mean", Unit::Milliseconds),
     ("p50", Unit::Milliseconds),
     ("p75", Unit::Milliseconds),
@@ -68,6 +69,13 @@ fn expectation(
     {
         let message = "`share_of` and `requests_of` are about requests `to` a service";
         let diagnostic = Diagnostic::error(message).at(fields.span(), "`to` is missing");
+        fields.diagnostics.push(diagnostic);
+    }
+    if let Some((Metric::Reports, _)) = metric
+        && of.traffic.is_some()
+    {
+        let message = "`reports` are about requests `to` a service";
+        let diagnostic = Diagnostic::error(message).at(fields.span(), "not about a source");
         fields.diagnostics.push(diagnostic);
     }
     fields.finish();
@@ -191,6 +199,7 @@ fn plain_metric(key: &str) -> Option<Metric> {
         "success_rate" => Metric::SuccessRate,
         "requests" => Metric::Requests,
         "retries_per_request" => Metric::RetriesPerRequest,
+        "reports" => Metric::Reports,
         "mean" => Metric::Mean,
         _ => Metric::Quantile(fraction_of(&format!("{}%", key.strip_prefix('p')?)).ok()?),
     })

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub network: Network,
     pub control_plane: ControlPlane,
     pub proxies: Proxies,
+    /// Where it was written; `None`: it was not, and the defaults hold.
+    pub mixer: Option<(Span, Mixer)>,
     pub behavior: Behaviors,
     pub traffic: Vec<Traffic>,
     /// In order of time; of the file where times are equal.
@@ -122,6 +124,15 @@ pub struct Proxies {
     pub concurrency: u32,
     /// Added to each request on its way through a proxy; default 0.
     pub overhead: Nanos,
+}
+
+/// The Mixer that proxies of 2017 ask about requests and tell of responses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixer {
+    /// From a proxy's question to the answer's arrival, the network included.
+    pub latency: Distribution,
+    /// Calls that fail, in parts per million.
+    pub failure_ppm: u32,
 }
 
 /// How applications behave.
@@ -368,6 +379,11 @@ pub enum Happening {
     },
     /// The control plane is back, and all proxies get what has changed.
     Start(Named),
+    /// Mixer stops, starts, slows down, fails. With `lasts` it is then as it was at the start.
+    Mixer {
+        change: MixerChange,
+        lasts: Option<Nanos>,
+    },
     /// The streams of pods' proxies to the control plane break; they keep what they have. With
     /// `lasts` they come back by themselves.
     Disconnect {
@@ -386,6 +402,15 @@ pub enum Happening {
         rate: Option<f64>,
         users: Option<u32>,
     },
+}
+
+/// A change of Mixer; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MixerChange {
+    /// Stopped, questions fail at once and reports are lost.
+    pub running: Option<bool>,
+    pub latency: Option<Distribution>,
+    pub failure_ppm: Option<u32>,
 }
 
 /// Which pods of a workload, by ordinal.
@@ -448,6 +473,8 @@ pub enum Metric {
     FlagShare(Named),
     /// Tries beyond the first, for each request.
     RetriesPerRequest,
+    /// Responses that Mixer was told of.
+    Reports,
     Mean,
     /// 0.99 is p99.
     Quantile(f64),

@@ -1,9 +1,9 @@
-//! Latencies between pods, the control plane, and what all proxies share.
+//! Latencies between pods, the control plane, Mixer, and what all proxies share.
 
 use crate::distribution::distribution;
 use crate::fields::{count, items, named, read, require};
-use crate::model::{ControlPlane, Distribution, Link, Named, Network, Proxies};
-use crate::units::duration;
+use crate::model::{ControlPlane, Distribution, Link, Mixer, Named, Network, Proxies};
+use crate::units::{duration, ppm};
 use proxy_core::time::Nanos;
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
@@ -40,6 +40,29 @@ impl Default for Proxies {
             overhead,
         }
     }
+}
+
+impl Default for Mixer {
+    fn default() -> Mixer {
+        Mixer {
+            latency: Distribution::Lognormal {
+                p50: Nanos::from_millis(1),
+                p99: Nanos::from_millis(5),
+            },
+            failure_ppm: 0,
+        }
+    }
+}
+
+pub(crate) fn mixer(node: &Node, _: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Mixer> {
+    let mut fields = Fields::of(node, "Mixer", diagnostics)?;
+    let default = Mixer::default();
+    let mixer = Mixer {
+        latency: read(&mut fields, "latency", distribution).unwrap_or(default.latency),
+        failure_ppm: read(&mut fields, "failure_rate", ppm).unwrap_or(default.failure_ppm),
+    };
+    fields.finish();
+    Some(mixer)
 }
 
 pub(crate) fn network(node: &Node, _: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Network> {

@@ -3,19 +3,21 @@
 use crate::behavior::{respond, workers};
 use crate::distribution::distribution;
 use crate::fields::{count, entries, exactly_one, key, named, read, require};
-use crate::model::{BehaviorChange, Happening, Named, Pods, TimelineEvent};
+use crate::model::{BehaviorChange, Happening, MixerChange, Named, Pods, TimelineEvent};
 use crate::topology::config_source;
-use crate::units::{duration, factor, positive_duration, rate};
+use crate::units::{duration, factor, positive_duration, ppm, rate};
 use proxy_core::time::Nanos;
 use source::fields::expected;
 use source::node::Entry;
 use source::{Diagnostic, Fields, Node, Value};
 
+/// What Mixer is called where it stops and starts.
+const MIXER: &str = "mixer";
 /// Until an orchestrator takes a crashed pod out of its endpoints.
 const NOTICED_AFTER: Nanos = Nanos::from_secs(1);
 
 /// The keys that say what happens, and what a map with one is called in messages.
-const KINDS: [(&str, &str); 13] = [
+const KINDS: [(&str, &str); 14] = [
     ("apply", "an `apply` event"),
     ("delete", "a `delete` event"),
     ("patch", "a `patch` event"),
@@ -29,6 +31,7 @@ const KINDS: [(&str, &str); 13] = [
     ("reconnect", "a `reconnect` event"),
     ("workload", "a `workload` event"),
     ("traffic", "a `traffic` event"),
+    ("mixer", "a `mixer` event"),
 ];
 
 /// By name; in order of time, and as written where times are equal.
@@ -146,14 +149,17 @@ fn happening(kind: &'static str, fields: &mut Fields<'_, '_>) -> Option<Happenin
             })
         }
         "stop" => {
-            let place = require(fields, kind, control_plane);
+            let place = require(fields, kind, stoppable);
             let lasts = read(fields, "for", positive_duration);
-            Some(Happening::Stop {
-                place: place?,
-                lasts,
+            Some(match place? {
+                place if place.text == MIXER => running(false, lasts),
+                place => Happening::Stop { place, lasts },
             })
         }
-        "start" => require(fields, kind, control_plane).map(Happening::Start),
+        "start" => require(fields, kind, stoppable).map(|place| match place.text == MIXER {
+            true => running(true, None),
+            false => Happening::Start(place),
+        }),
         "disconnect" => {
             let (workload, pods) = (require(fields, kind, named), pods(fields));
             let lasts = read(fields, "for", positive_duration);
@@ -171,21 +177,49 @@ fn happening(kind: &'static str, fields: &mut Fields<'_, '_>) -> Option<Happenin
             })
         }
         "workload" => behave(fields),
+        "mixer" => mixer(fields),
         _ => traffic(fields),
     }
 }
 
 /// Nothing else stops and starts: pods crash and restart.
-fn control_plane(node: &Node, what: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
+fn stoppable(node: &Node, what: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Named> {
     let name = named(node, what, diagnostics)?;
-    if name.text != "control-plane" {
-        let diagnostic = Diagnostic::error(format!("`{what}` is for the control plane"))
-            .at(&node.span, "not `control-plane`")
+    if !["control-plane", MIXER].contains(&name.text.as_str()) {
+        let diagnostic = Diagnostic::error(format!("`{what}` is for the control plane and Mixer"))
+            .at(&node.span, "neither `control-plane` nor `mixer`")
             .help("pods of a workload `crash` and `restart`");
         diagnostics.push(diagnostic);
         return None;
     }
     Some(name)
+}
+
+fn running(running: bool, lasts: Option<Nanos>) -> Happening {
+    let change = MixerChange {
+        running: Some(running),
+        ..MixerChange::default()
+    };
+    Happening::Mixer { change, lasts }
+}
+
+/// `mixer: {latency: 2s}`.
+fn mixer(fields: &mut Fields<'_, '_>) -> Option<Happening> {
+    let lasts = read(fields, "for", positive_duration);
+    let node = fields.required("mixer")?;
+    let mut inner = Fields::of(node, "a change of Mixer", fields.diagnostics)?;
+    let change = MixerChange {
+        running: None,
+        latency: read(&mut inner, "latency", distribution),
+        failure_ppm: read(&mut inner, "failure_rate", ppm),
+    };
+    if node.as_map().is_some_and(|map| map.entries.is_empty()) {
+        let message = "a `mixer` event changes `latency` or `failure_rate`";
+        let diagnostic = Diagnostic::error(message).at(&node.span, "nothing changes");
+        inner.diagnostics.push(diagnostic);
+    }
+    inner.finish();
+    Some(Happening::Mixer { change, lasts })
 }
 
 /// A manifest, or one object.

@@ -184,7 +184,7 @@ fn the_timeline_is_in_order_of_time() {
         [
             "canary", "inline", "inlines", "breaks", "gone", "gone-too", "patched", "more",
             "crash", "surge", "crowd", "rollback", "back", "drained", "cut", "whole", "outage",
-            "over", "blip", "stale",
+            "over", "blip", "stale", "slow", "blind", "deaf", "seeing",
         ]
     );
     let Happening::Apply(ConfigSource::Inline(list)) = &timeline[2].what else {
@@ -230,7 +230,7 @@ fn expectations() {
         first.text,
         "traffic: web, success_rate: {at_least: 99.9%}, during: start..breaks"
     );
-    assert_eq!(first.span.line(), 73);
+    assert_eq!(first.span.line(), 78);
     assert_eq!(
         first.bound,
         Bound {
@@ -277,7 +277,7 @@ fn expectations() {
         (window.from.offset_ns, window.to.offset_ns),
         (-2_000_000_000, -1_000_000_000)
     );
-    assert_eq!(expect[15].metric, Metric::Quantile(0.999));
+    assert_eq!(expect[16].metric, Metric::Quantile(0.999));
 }
 
 #[test]

@@ -44,6 +44,8 @@ const MAPS: &[(&str, &str, &str)] = &[
     ("restart_event", "timeline.canary", "at: 1s, restart: a"),
     ("drain_event", "timeline.canary", "at: 1s, drain: a"),
     ("stop_event", "timeline.canary", "at: 1s, stop: control-plane"),
+    ("mixer", "mixer", "zzzzzzzzzzzz: 1"),
+    ("mixer_event", "timeline.canary", "at: 1s, mixer: {}"),
     ("start_event", "timeline.canary", "at: 1s, start: control-plane"),
     ("disconnect_event", "timeline.canary", "at: 1s, disconnect: a"),
     ("reconnect_event", "timeline.canary", "at: 1s, reconnect: a"),

@@ -11,6 +11,7 @@
 
 pub mod distribution;
 pub mod event;
+mod mixer_tally;
 pub mod observe;
 pub mod plan;
 mod random;

@@ -16,6 +16,8 @@ pub(crate) enum Purpose {
     Endpoint,
     PushDelay,
     Latency,
+    Mixer,
+    MixerFailure,
 }
 
 /// The draws about one subject (a traffic source, a workload) in one run.

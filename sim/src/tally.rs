@@ -1,10 +1,12 @@
 //! Counts what happens while a run goes on, for the record. Engines report here; nothing is kept of
 //! a single request, so memory does not grow with their number.
 
-use crate::plan::{Caller, Of, Plan};
+use crate::mixer_tally::MixerTally;
+use crate::plan::{Caller, Of, Plan, PlanMetric};
 use crate::verdict::{Observation, verdict};
+use control_plane::MetricSample;
 use indexmap::IndexMap;
-use proxy_core::contract::StateChange;
+use proxy_core::contract::{StateChange, Verdict};
 use proxy_core::random::hash_text;
 use proxy_core::telemetry::{AccessLog, Details, Flag, Flags};
 use proxy_core::time::Nanos;
@@ -70,6 +72,7 @@ pub(crate) struct Tally<'p> {
     clusters: IndexMap<Name, ClusterRecord, FxBuildHasher>,
     calls: IndexMap<(Caller, u32), CallTally, FxBuildHasher>,
     observations: Vec<Observation>,
+    mixer: MixerTally,
     happenings: Vec<HappeningRecord>,
     happenings_left_out: u64,
 }
@@ -97,6 +100,7 @@ impl<'p> Tally<'p> {
             clusters: IndexMap::default(),
             calls: IndexMap::default(),
             observations: plan.expectations.iter().map(Observation::new).collect(),
+            mixer: MixerTally::default(),
             happenings: Vec::new(),
             happenings_left_out: 0,
         }
@@ -190,6 +194,48 @@ impl<'p> Tally<'p> {
         if started_at >= self.plan.warmup {
             self.pods[pod as usize].requests += 1;
             self.pods[pod as usize].failures += u64::from(failed);
+        }
+    }
+
+    /// Mixer was asked about a request.
+    pub(crate) fn mixer_asked(&mut self, now: Nanos, verdict: &Verdict) {
+        if now >= self.plan.warmup {
+            self.mixer.asked(verdict);
+        }
+    }
+
+    /// Mixer was told of a response.
+    pub(crate) fn mixer_told(&mut self, now: Nanos, started_at: Nanos, samples: Vec<MetricSample>) {
+        if started_at >= self.plan.warmup {
+            self.mixer.told(samples);
+        }
+        self.digest.add([4, now.0]);
+    }
+
+    /// A report was lost.
+    pub(crate) fn mixer_missed(&mut self, now: Nanos) {
+        if now >= self.plan.warmup {
+            self.mixer.missed();
+        }
+        self.digest.add([5, now.0]);
+    }
+
+    /// A report was about a Service, and came from that caller as far as Mixer can tell.
+    pub(crate) fn reported(&mut self, service: u32, caller: Option<Caller>, started_at: Nanos) {
+        let expectations = self.plan.expectations.iter().zip(&mut self.observations);
+        for (expectation, seen) in expectations {
+            let meant = match &expectation.of {
+                Of::Traffic(_) => false,
+                Of::Calls { to, from } => {
+                    to.is_none_or(|to| to == service)
+                        && from
+                            .as_ref()
+                            .is_none_or(|from| caller.is_some_and(|caller| from.contains(&caller)))
+                }
+            };
+            if meant && expectation.metric == PlanMetric::Reports {
+                seen.see_report(expectation, started_at);
+            }
         }
     }
 
@@ -335,6 +381,7 @@ impl<'p> Tally<'p> {
             workloads: self.workload_records(busy),
             calls: self.call_records(),
             clusters: self.cluster_records(),
+            mixer: self.plan.mixer.as_ref().map(|_| self.mixer.finish()),
             timeline: self.happenings,
             passed: expectations.iter().all(|verdict| verdict.passed),
             expectations,

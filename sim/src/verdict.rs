@@ -2,6 +2,7 @@
 
 use crate::plan::{PlanExpectation, PlanMetric};
 use crate::tally::Ended;
+use proxy_core::time::Nanos;
 use record::{Latencies, Verdict};
 use scenarios::model::Bound;
 
@@ -45,6 +46,7 @@ impl Observation {
             PlanMetric::CodeShare(status) => ended.status == *status,
             PlanMetric::FlagShare(flag) => ended.flags.has(*flag),
             PlanMetric::Requests
+            | PlanMetric::Reports
             | PlanMetric::RetriesPerRequest
             | PlanMetric::Mean
             | PlanMetric::Quantile(_) => false,
@@ -55,6 +57,12 @@ impl Observation {
         }
     }
 
+    /// Mixer was told of a request of that kind.
+    pub(crate) fn see_report(&mut self, expectation: &PlanExpectation, started_at: Nanos) {
+        let within = expectation.from <= started_at && started_at < expectation.until;
+        self.hits += u64::from(within);
+    }
+
     /// `None`: there was nothing to observe.
     fn value(&self, metric: &PlanMetric) -> Option<f64> {
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
@@ -63,7 +71,7 @@ impl Observation {
                 share(self.hits, self.requests)
             }
             PlanMetric::ShareOf(_) => share(self.hits, self.reached),
-            PlanMetric::RequestsOf(_) => Some(self.hits as f64),
+            PlanMetric::RequestsOf(_) | PlanMetric::Reports => Some(self.hits as f64),
             PlanMetric::Requests => Some(self.requests as f64),
             PlanMetric::RetriesPerRequest => share(self.retries, self.requests),
             PlanMetric::Mean => self.latencies.as_ref().and_then(Latencies::mean_ms),
@@ -105,7 +113,9 @@ fn show(metric: &PlanMetric, value: f64) -> String {
         | PlanMetric::ShareOf(_)
         | PlanMetric::CodeShare(_)
         | PlanMetric::FlagShare(_) => format!("{} %", digits(value * 100.0)),
-        PlanMetric::Requests | PlanMetric::RequestsOf(_) => format!("{value}"),
+        PlanMetric::Requests | PlanMetric::RequestsOf(_) | PlanMetric::Reports => {
+            format!("{value}")
+        }
         PlanMetric::RetriesPerRequest => digits(value),
         PlanMetric::Mean | PlanMetric::Quantile(_) => format!("{} ms", digits(value)),
     }

@@ -5,6 +5,7 @@ use crate::seen::{ATTEMPT, Asked, Hit, Script, Seen};
 use control_plane::Resources;
 use proxy_core::contract::{
     Action, Body, BodySource, ConnectFailure, Input, MainInput, Opened, Protocol, ResetReason,
+    Verdict,
 };
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
@@ -312,6 +313,11 @@ impl Core {
                 self.current.answer = Some((head, local));
             }
             Action::CloseDownstream { .. } => self.current.closed = self.current.log.is_none(),
+            // A real Envoy asks no Mixer.
+            Action::Ask { exchange, .. } => {
+                let verdict = Verdict::Allowed;
+                self.after(Nanos::ZERO, Input::Answered { exchange, verdict });
+            }
             // All names have become addresses before; bodies are empty.
             _ => {}
         }

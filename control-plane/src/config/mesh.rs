@@ -29,6 +29,15 @@ pub struct MeshConfig {
     pub(crate) path_normalization: PathNormalization,
     pub(crate) exports: DefaultExports,
     pub(crate) ingress: IngressSettings,
+    /// Of Istio 0.1 and 0.2; `None`: there is no Mixer.
+    pub(crate) mixer: Option<MixerSettings>,
+}
+
+/// Istio 0.2 `mixerAddress`, `disablePolicyChecks`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MixerSettings {
+    /// Requests wait for its verdict.
+    pub(crate) checks: bool,
 }
 
 impl Default for MeshConfig {
@@ -48,6 +57,7 @@ impl Default for MeshConfig {
             path_normalization: PathNormalization::Base,
             exports: DefaultExports::default(),
             ingress: IngressSettings::default(),
+            mixer: None,
         }
     }
 }
@@ -181,6 +191,11 @@ impl MeshConfig {
         }
     }
 
+    /// Whether proxies ask a Mixer (`mixerAddress`).
+    pub fn has_mixer(&self) -> bool {
+        self.mixer.is_some()
+    }
+
     pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<MeshConfig> {
         let mut fields = Fields::of(node, "a MeshConfig", diagnostics)?;
         let mut mesh = MeshConfig::default();
@@ -194,6 +209,11 @@ impl MeshConfig {
             mesh.locality = LocalitySetting::read(node, None, fields.diagnostics)?;
         }
         mesh.ingress = IngressSettings::read(&mut fields);
+        let unchecked = fields.boolean("disablePolicyChecks").unwrap_or(false);
+        let mixer = fields
+            .text("mixerAddress")
+            .filter(|address| !address.is_empty());
+        mesh.mixer = mixer.map(|_| MixerSettings { checks: !unchecked });
         mesh.read_defaults(&mut fields);
         // What is logged, counted and traced.
         fields.ignore(&[

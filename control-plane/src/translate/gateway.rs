@@ -3,7 +3,7 @@
 use super::patches::{GatewayPorts, Patches};
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
-use super::{guard, tcp};
+use super::{guard, mixer, tcp};
 use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
 use crate::names::{by_specificity, is_within};
 use crate::registry::Service;
@@ -72,6 +72,7 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
             continue;
         }
         guard(&mut chains, scope.mesh, scope.kind, workload);
+        mixer::ask_at_gateway(&mut chains, &scope.mesh.config);
         let address: Option<IpAddr> = bind.as_ref().and_then(|bind| bind.parse().ok());
         let address = address.filter(|ip| !ip.is_unspecified());
         let text = address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());

@@ -6,7 +6,7 @@ use super::inbound_ports::{self, Port};
 use super::patches::Patches;
 use super::routes::plain_route;
 use super::scope::Imported;
-use super::{Mesh, guard, tcp};
+use super::{Mesh, guard, mixer, tcp};
 use crate::config::{MutualTls, PatchContext};
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
@@ -92,6 +92,7 @@ pub(crate) fn resources(
     });
     // All but the first, which passes nothing on.
     guard(&mut chains[1..], mesh, proxy.kind, workload);
+    mixer::ask_at_ports(&mut chains, &mesh.config, &ports);
     let mut listener = Listener {
         name: "virtualInbound".into(),
         address: None,

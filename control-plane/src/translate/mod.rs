@@ -7,6 +7,7 @@ mod gateway;
 mod inbound;
 mod inbound_ports;
 mod localities;
+mod mixer;
 mod outbound;
 mod patches;
 mod routes;

@@ -33,8 +33,8 @@ use crate::head::RequestHead;
 use crate::ids::ClusterId;
 use crate::time::Nanos;
 use crate::xds::{
-    Forward, HeaderMutations, HttpConnectionManager, LocalRateLimit, Mixer, Name, Route, RouteAction,
-    RouteTable, VirtualHost, WeightedCluster,
+    Forward, HeaderMutations, HttpConnectionManager, LocalRateLimit, Mixer, Name, Route,
+    RouteAction, RouteTable, VirtualHost, WeightedCluster,
 };
 use domains::Domains;
 use path::Normalized;

@@ -39,13 +39,16 @@ impl Worker {
             head: Arc::clone(&decision.head),
             peer,
             principal,
+            cluster: exchange.cluster,
         });
         true
     }
 
     /// The client's address, and who it is by its certificate.
     fn client_of(&self, x: u32) -> Option<(SocketAddr, Option<Name>)> {
-        let opened = &self.downstream(self.exchanges[x as usize].downstream)?.opened;
+        let opened = &self
+            .downstream(self.exchanges[x as usize].downstream)?
+            .opened;
         let tls = opened.tls.as_ref();
         Some((opened.peer, tls.and_then(|tls| tls.principal.clone())))
     }
@@ -100,7 +103,9 @@ impl Worker {
     #[inline]
     pub(super) fn report_to_mixer(&mut self, x: u32, out: &mut Out) {
         let decision = &self.exchanges[x as usize].decision;
-        let mixer = decision.as_ref().and_then(|decision| decision.mixer.as_ref());
+        let mixer = decision
+            .as_ref()
+            .and_then(|decision| decision.mixer.as_ref());
         if mixer.is_some_and(|mixer| mixer.report) {
             self.report_response(x, out);
         }

@@ -1,6 +1,7 @@
 //! What the core asks of its driver.
 
 use super::World;
+use super::mixer::Subject;
 use super::proxies::{Conn, Exchange, LineEnd};
 use super::schedule::{Destination, Event, Flight, Requester};
 use crate::plan::{Place, Plan, is_localhost};
@@ -61,6 +62,45 @@ impl World<'_, '_> {
             }
             Action::Abort { exchange } => self.respond(proxy, worker, exchange, None),
             Action::Cancel { attempt, conn } => self.cancel(proxy, worker, attempt, conn),
+            Action::Ask {
+                exchange,
+                mixer,
+                head,
+                peer,
+                principal,
+                cluster,
+            } => {
+                let subject = Subject {
+                    exchange,
+                    mixer,
+                    head,
+                    peer,
+                    principal,
+                    cluster,
+                    response: None,
+                };
+                self.ask_mixer(proxy, worker, &subject);
+            }
+            Action::Report {
+                exchange,
+                mixer,
+                head,
+                peer,
+                cluster,
+                status,
+                duration,
+            } => {
+                let subject = Subject {
+                    exchange,
+                    mixer,
+                    head,
+                    peer,
+                    principal: None,
+                    cluster,
+                    response: Some((status, duration)),
+                };
+                self.tell_mixer(proxy, worker, &subject);
+            }
             // Bodies are not modelled.
             Action::Buffer { .. } => {}
             Action::Probe { .. }

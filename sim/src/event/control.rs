@@ -112,6 +112,9 @@ impl World<'_, '_> {
         match &event.happening {
             PlanHappening::Config(objects) => {
                 self.control_plane.set_objects(now, objects.clone());
+                if let Some(mixer) = &mut self.mixer {
+                    mixer.configure(objects);
+                }
             }
             PlanHappening::Scale { workload, replicas } => self.scale(*workload, *replicas),
             PlanHappening::Crash {
@@ -142,6 +145,11 @@ impl World<'_, '_> {
                 for &pod in pods {
                     self.stations[pod as usize].restore(change);
                     self.start_waiting(pod);
+                }
+            }
+            PlanHappening::Mixer(change) => {
+                if let Some(mixer) = &mut self.mixer {
+                    mixer.change(change);
                 }
             }
             PlanHappening::Rate { traffic, per_s } => self.change_rate(*traffic, *per_s),

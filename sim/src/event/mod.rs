@@ -11,6 +11,7 @@
 //! | `sources`, `clients`, `lines` | sources, calls and their connections |
 //! | `proxies`, `connections`, `flights` | the driver of the core |
 //! | `actions`, `probes` | what the core asks for |
+//! | `mixer` | the Mixer that proxies of 2017 ask |
 //! | `logs` | what the core reports |
 //! | `control` | the control plane and the timeline |
 
@@ -25,6 +26,7 @@ mod jobs;
 mod lines;
 mod links;
 mod logs;
+mod mixer;
 mod probes;
 mod proxies;
 mod queue;
@@ -44,6 +46,7 @@ use indexmap::IndexMap;
 use jobs::Job;
 use lines::{Line, Pool, PoolKey};
 use links::{Links, Locality};
+use mixer::{MixerState, PendingVerdict};
 use probes::PendingProbe;
 use proxies::ProxyState;
 use proxy_core::slab::Slab;
@@ -105,6 +108,8 @@ struct World<'p, 'o> {
     flights: Slab<Flight>,
     answers: Slab<Answer>,
     probes: Slab<PendingProbe>,
+    mixer: Option<MixerState>,
+    verdicts: Slab<PendingVerdict>,
     control_plane: ControlPlane,
     control_timer_at: Nanos,
     pushes: Slab<PendingPush>,
@@ -180,6 +185,11 @@ impl<'p, 'o> World<'p, 'o> {
             flights: Slab::new(),
             answers: Slab::new(),
             probes: Slab::new(),
+            mixer: plan
+                .mixer
+                .as_ref()
+                .map(|mixer| MixerState::new(mixer, seed)),
+            verdicts: Slab::new(),
             control_plane: plan.control_plane.clone(),
             control_timer_at: Nanos::MAX,
             pushes: Slab::new(),
@@ -256,6 +266,7 @@ impl<'p, 'o> World<'p, 'o> {
             } => self.stream_reset(proxy, worker, from),
             Event::ProbeArrives { probe } => self.probe_arrives(probe),
             Event::ProbeAnswered { probe } => self.probe_answered(probe),
+            Event::MixerAnswers { answer } => self.mixer_answers(answer),
             Event::ProxyTimer { proxy } => self.proxy_timer(proxy),
             Event::ControlPlaneTimer => self.control_plane_timer(),
             Event::Push { push } => self.push_arrives(push),

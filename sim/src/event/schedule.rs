@@ -79,6 +79,10 @@ pub(super) enum Event {
     ProbeAnswered {
         probe: u32,
     },
+    /// A verdict of Mixer's reaches the proxy that asked.
+    MixerAnswers {
+        answer: u32,
+    },
     ProxyTimer {
         proxy: u32,
     },

@@ -61,6 +61,8 @@ pub enum PlanMetric {
     FlagShare(Flag),
     /// Tries after the first, per request.
     RetriesPerRequest,
+    /// Reports of requests to a Service that reached Mixer.
+    Reports,
     /// Mean latency, in milliseconds.
     Mean,
     /// That quantile of the latency (0 to 1), in milliseconds.
@@ -108,6 +110,7 @@ fn plan(
         Metric::CodeShare(status) => PlanMetric::CodeShare(*status),
         Metric::FlagShare(name) => PlanMetric::FlagShare(flag(name)?),
         Metric::RetriesPerRequest => PlanMetric::RetriesPerRequest,
+        Metric::Reports => PlanMetric::Reports,
         Metric::Mean => PlanMetric::Mean,
         Metric::Quantile(quantile) => PlanMetric::Quantile(*quantile),
     };

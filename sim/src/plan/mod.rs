@@ -5,6 +5,7 @@ mod behavior;
 mod expect;
 mod files;
 mod graph;
+mod mixer;
 mod places;
 mod streams;
 mod targets;
@@ -15,6 +16,7 @@ mod traffic;
 pub use behavior::{PlanBehavior, PlanCall, PlanScript};
 pub use expect::{Caller, Of, PlanExpectation, PlanMetric};
 pub use files::{read_scenario, read_sources};
+pub use mixer::{PlanMixer, PlanMixerChange};
 pub use places::Place;
 pub(crate) use places::is_localhost;
 pub use targets::{PlanService, Target};
@@ -62,6 +64,8 @@ pub struct Plan {
     /// In order of time.
     pub timeline: Vec<PlanEvent>,
     pub network: PlanNetwork,
+    /// `None`: no proxy asks one.
+    pub mixer: Option<PlanMixer>,
     pub expectations: Vec<PlanExpectation>,
 }
 
@@ -157,6 +161,9 @@ impl Plan {
         graph::check_ends(&workloads, &externals, &services, &places, diagnostics);
         let mut heads = Vec::new();
         let traffic = traffic::all(scenario, &behaviors, &mut heads, diagnostics);
+        let later = timeline.iter().flatten();
+        let configurations = std::iter::once(&objects).chain(later);
+        let mixer = mixer::mixer(scenario, configurations, diagnostics);
         let happenings = timeline::all(scenario, timeline, &workloads, &traffic, diagnostics);
         let names = expect::Names {
             workloads: &workloads,
@@ -195,6 +202,7 @@ impl Plan {
             heads,
             timeline: happenings,
             network,
+            mixer,
             expectations,
         })
     }

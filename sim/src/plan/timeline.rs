@@ -1,13 +1,16 @@
 //! What happens when.
 
 use super::files;
+use super::mixer::PlanMixerChange;
 use super::streams;
 use super::topology::{PlanWorkload, is_named, unknown_workload};
 use super::traffic::{PlanLoad, PlanTraffic};
 use crate::distribution::Distribution;
 use control_plane::{ObjectRef, Objects};
 use proxy_core::time::Nanos;
-use scenarios::model::{BehaviorChange, Happening, Named, Pods, Scenario, TimelineEvent};
+use scenarios::model::{
+    BehaviorChange, Happening, MixerChange, Named, Pods, Scenario, TimelineEvent,
+};
 use source::{Diagnostic, Level, Node};
 
 /// Something that happens.
@@ -51,6 +54,8 @@ pub enum PlanHappening {
     Disconnect { pods: Vec<u32> },
     /// They are back.
     Reconnect { pods: Vec<u32> },
+    /// Mixer changes.
+    Mixer(PlanMixerChange),
     /// An open-loop source has another rate.
     Rate { traffic: u32, per_s: f64 },
     /// A closed-loop source has another number of users.
@@ -188,7 +193,7 @@ pub(super) fn all(
         match resolver.plan(&event.what, objects) {
             Err(diagnostic) => diagnostics.push(diagnostic),
             Ok(happening) => {
-                if let Some((lasts, happening)) = end(&event.what, &happening) {
+                if let Some((lasts, happening)) = end(scenario, &event.what, &happening) {
                     let what = format!("end of {name}");
                     events.push(PlanEvent {
                         at: event.at + lasts,
@@ -212,9 +217,14 @@ pub(super) fn all(
 }
 
 /// How an event that lasts ends, and after how long.
-fn end(happening: &Happening, planned: &PlanHappening) -> Option<(Nanos, PlanHappening)> {
+fn end(
+    scenario: &Scenario,
+    happening: &Happening,
+    planned: &PlanHappening,
+) -> Option<(Nanos, PlanHappening)> {
     let (Happening::Behave { lasts, .. }
     | Happening::Stop { lasts, .. }
+    | Happening::Mixer { lasts, .. }
     | Happening::Disconnect { lasts, .. }) = happening
     else {
         return None;
@@ -225,6 +235,7 @@ fn end(happening: &Happening, planned: &PlanHappening) -> Option<(Nanos, PlanHap
             change: change.clone(),
         },
         PlanHappening::Disconnect { pods } => PlanHappening::Reconnect { pods: pods.clone() },
+        PlanHappening::Mixer(change) => PlanHappening::Mixer(change.end(scenario)),
         _ => PlanHappening::Start,
     };
     lasts.map(|lasts| (lasts, end))
@@ -268,6 +279,7 @@ impl Happen<'_> {
             },
             Happening::Stop { .. } => PlanHappening::Stop,
             Happening::Start(_) => PlanHappening::Start,
+            Happening::Mixer { change, .. } => PlanHappening::Mixer(change.into()),
             Happening::Disconnect { workload, pods, .. } => PlanHappening::Disconnect {
                 pods: self.pods(workload, *pods)?,
             },
@@ -397,6 +409,7 @@ fn describe(happening: &Happening) -> String {
         Happening::Drain { workload, pods } => format!("drain {}{}", workload.text, some(pods)),
         Happening::Stop { .. } => "the control plane stops".to_owned(),
         Happening::Start(_) => "the control plane starts".to_owned(),
+        Happening::Mixer { change, .. } => describe_mixer(change),
         Happening::Disconnect { workload, pods, .. } => {
             format!("disconnect {}{}", workload.text, some(pods))
         }
@@ -426,6 +439,24 @@ fn describe(happening: &Happening) -> String {
             (None, None) => traffic.text.clone(),
         },
     }
+}
+
+fn describe_mixer(change: &MixerChange) -> String {
+    let parts = [
+        change.running.map(|running| match running {
+            true => "starts".to_owned(),
+            false => "stops".to_owned(),
+        }),
+        change
+            .latency
+            .as_ref()
+            .map(|_| "has another latency".to_owned()),
+        change
+            .failure_ppm
+            .map(|ppm| format!("fails {}% of its calls", f64::from(ppm) / 1e4)),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("Mixer {}", parts.join(", "))
 }
 
 fn describe_change(change: &BehaviorChange) -> String {

@@ -227,6 +227,8 @@ impl<'p, 'o> Control<'p, 'o> {
             PlanHappening::Restore { pods, change } => {
                 self.change_stations(pods, |station| station.restore(change));
             }
+            // No proxy asks one there.
+            PlanHappening::Mixer(_) => {}
             PlanHappening::Rate { traffic, per_s } => {
                 let until = self.plan.traffic[*traffic as usize].until;
                 self.world.sources[*traffic as usize].change_rate(now, until, *per_s);

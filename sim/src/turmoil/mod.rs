@@ -130,6 +130,11 @@ pub fn check(plan: &Plan) -> Result<(), Unsupported> {
     if plan.overhead != Nanos::ZERO {
         return unsupported("proxies have no overhead there (proxies: {overhead: 0s})".to_owned());
     }
+    if plan.mixer.is_some() {
+        return unsupported(
+            "no proxy there asks Mixer (mixerAddress in the MeshConfig)".to_owned(),
+        );
+    }
     let mut behaviors = plan.workloads.iter().map(|workload| &workload.behavior);
     let outside = plan.externals.iter().map(|external| &external.behavior);
     let shares =

@@ -78,6 +78,7 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<PodEvent> {
             | PlanHappening::Drain { .. }
             | PlanHappening::Stop
             | PlanHappening::Start
+            | PlanHappening::Mixer(_)
             | PlanHappening::Disconnect { .. }
             | PlanHappening::Reconnect { .. }
             | PlanHappening::Rate { .. }

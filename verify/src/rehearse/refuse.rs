@@ -39,6 +39,10 @@ pub(super) fn plan(plan: &Plan) -> Result<(), Refusal> {
             LONGEST.as_secs_f64()
         )));
     }
+    if plan.mixer.is_some() {
+        let why = "its proxies ask Mixer (mixerAddress in the MeshConfig), and today's Envoy has no such filter";
+        return Err(Refusal(why.to_owned()));
+    }
     for traffic in &plan.traffic {
         let why = match (&traffic.load, traffic.retries) {
             (PlanLoad::Closed { .. }, _) => "is closed-loop",
