@@ -141,7 +141,7 @@ fn conditions() {
 const DENY_V3: &str = r#"
 apiVersion: config.istio.io/v1alpha2
 kind: denier
-metadata: {name: no, namespace: istio-system}
+metadata: {name: never, namespace: istio-system}
 spec: {status: {code: 7, message: Not allowed}}
 ---
 apiVersion: config.istio.io/v1alpha2
@@ -154,7 +154,7 @@ kind: rule
 metadata: {name: deny, namespace: istio-system}
 spec:
   match: destination.labels["app"] == "ratings" && source.labels["version"] == "v3"
-  actions: [{handler: no.denier, instances: [request.checknothing.istio-system]}]
+  actions: [{handler: never.denier, instances: [request.checknothing.istio-system]}]
 "#;
 
 #[test]
@@ -163,7 +163,7 @@ fn denials_of_both_versions() {
     let v0_2 = policy(DENY_V3);
     assert_eq!(
         said(&v0_2, &from_reviews("v3", &head)),
-        "PERMISSION_DENIED:no.denier.istio-system:Not allowed"
+        "PERMISSION_DENIED:never.denier.istio-system:Not allowed"
     );
     assert_eq!(said(&v0_2, &from_reviews("v2", &head)), "");
 
@@ -310,7 +310,7 @@ fn what_is_shipped_counts_responses_and_rules_add_to_it() {
     ];
     assert_eq!(samples(&policy("")), expected);
     let more = policy(
-        r#"rules: [{aspects: [{kind: metrics, params: {metrics: [{descriptor_name: twice, value: "2", labels: {from: source.labels["app"] | "unknown"}}]}}]}]"#,
+        r#"rules: [{aspects: [{kind: metrics, params: {metrics: [{descriptor_name: twice, value: "2", labels: {from: 'source.labels["app"] | "unknown"'}}]}}]}]"#,
     );
     assert_eq!(samples(&more)[0], "twice{from=reviews} 2");
     assert_eq!(samples(&more)[1..], expected);
@@ -346,7 +346,7 @@ fn mistakes_have_their_place() {
         "rules: 3",
     ];
     let of_parts = [
-        DENY_V3.replace("handler: no.denier", "handler: on.denier"),
+        DENY_V3.replace("handler: never.denier", "handler: nevr.denier"),
         DENY_V3.replace(
             "[request.checknothing.istio-system]",
             "[requestcount.metric]",

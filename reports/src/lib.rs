@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `summary` | one run on a terminal |
 //! | `seeds` | several runs of one scenario, summed up |
+//! | `mixer` | what Mixer was asked and told |
 //! | `layout` | tables, titles, colours |
 //! | `numbers` | how numbers are written |
 
 mod layout;
+mod mixer;
 mod numbers;
 mod seeds;
 mod summary;

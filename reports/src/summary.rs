@@ -1,6 +1,7 @@
 //! One run on a terminal.
 
 use crate::layout::{BAD, FAINT, GOOD, TITLE, mark, paint, table, verdicts};
+use crate::mixer::mixer;
 use crate::numbers::{count, millis, share, success};
 use record::{CallRecord, HappeningRecord, RunRecord, TrafficRecord, Verdict};
 
@@ -10,6 +11,7 @@ const CONSEQUENCES_MAX: usize = 4;
 pub(crate) fn of_one(record: &RunRecord, color: bool, repeat: &str) -> String {
     let mut sections = vec![heading(record, "", color), traffic(record, color)];
     sections.push(calls(&record.calls, color));
+    sections.push(mixer(record.mixer.as_ref(), color));
     sections.push(timeline(&record.timeline, color));
     sections.push(expectations(&record.expectations, color));
     sections.push(footer(record, color, repeat));
