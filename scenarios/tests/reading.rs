@@ -78,7 +78,7 @@ fn behavior() {
     assert_eq!(behavior.default.workers, Some(32));
     let (name, page) = &behavior.workloads[0];
     assert_eq!(name.text, "productpage-v1");
-    assert_eq!((name.span.line(), name.span.column()), (20, 3));
+    assert_eq!((name.span.line(), name.span.column()), (21, 3));
     assert_eq!(page.queue_limit, Some(Some(100)));
     assert_eq!(page.asynchronous, Some(true));
     assert_eq!(page.script.respond, Some(vec![(500, 400_000)]));
