@@ -1,5 +1,9 @@
 //! What may be typed.
 
+mod test;
+
+pub(crate) use test::{TestArgs, TestFormat};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -30,6 +34,8 @@ pub(crate) enum Command {
     /// Does a real Envoy decide as meshsim does? Asks both the same, on loopback
     #[command(mut_arg("config", |config| config.required(false).required_unless_present("rehearse")))]
     Verify(Box<VerifyArgs>),
+    /// Run route tests and scenarios, and say which rules none of them reaches
+    Test(Box<TestArgs>),
     /// Print a JSON Schema
     Schema {
         /// Which one

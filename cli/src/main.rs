@@ -12,6 +12,7 @@ mod proxy_config;
 mod rehearse;
 mod run;
 mod status;
+mod test;
 mod verify;
 
 use anstream::{eprint, eprintln, print};
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::ProxyConfig(target) => proxy_config::proxy_config(&target),
         Command::Export(ExportTarget::Envoy(args)) => export::export(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Test(args) => test::test(&args),
         Command::Schema {
             name: SchemaName::Scenario,
         } => {

@@ -14,6 +14,7 @@
 //! | `request`, `identify` | a request and a proxy that are asked about |
 //! | `explain` | where a request goes, and why |
 //! | `http_rules` | HTTP rules as proxies try them, for those who compare their conditions |
+//! | `stated_rules` | HTTP rules as they were written, for those who count which are used |
 //! | `references`, `codes` | rules that name things that are not there; Istio's message codes |
 
 mod authentication;
@@ -40,6 +41,7 @@ mod references;
 mod registry;
 mod request;
 mod rules;
+mod stated_rules;
 mod store;
 mod translate;
 
@@ -57,3 +59,4 @@ pub use model::{
 pub use objects::{ObjectRef, Objects};
 pub use push::{ControlPlane, PushSettings};
 pub use request::{Request, RequestDirection, RequestProtocol, RequestTls};
+pub use stated_rules::StatedRule;

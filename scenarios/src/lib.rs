@@ -27,3 +27,4 @@ mod units;
 
 pub use document::{parse, parse_with};
 pub use schema::json_schema;
+pub use units::duration;

@@ -59,11 +59,7 @@ fn scalar<T>(
 }
 
 /// `250ms`, `1.5s`, `1m30s`; `0` alone needs no unit.
-pub(crate) fn duration(
-    node: &Node,
-    what: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Nanos> {
+pub fn duration(node: &Node, what: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Nanos> {
     let want = format!("`{what}` is a duration, like `250ms`");
     scalar(node, want, diagnostics, duration_of)
 }

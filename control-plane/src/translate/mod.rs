@@ -18,7 +18,7 @@ mod virtual_hosts;
 
 use access::guard;
 pub(crate) use endpoints::PodIndex;
-pub(crate) use routes::{is_catch_all, match_of};
+pub(crate) use routes::{is_catch_all, match_of, match_of_gateway_api};
 pub(crate) use shared::Shared;
 
 use crate::config::MeshConfig;

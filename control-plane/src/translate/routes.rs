@@ -188,12 +188,19 @@ fn redirect_port(
     }
 }
 
-/// What a condition of `rule` asks of a request; everything matches `None`. Prefixes of the Gateway
-/// API end at a slash.
+/// What a condition of `rule` asks of a request; everything matches `None`.
 pub(crate) fn match_of(rule: &VirtualServiceRule, one: Option<&HttpMatch>) -> RouteMatch {
-    let mut matches = one.map_or_else(RouteMatch::default, |one| one.request.clone());
-    if rule.of_gateway_api()
-        && let PathMatch::Prefix(text) = &matches.path
+    match one {
+        None => RouteMatch::default(),
+        Some(one) if rule.of_gateway_api() => match_of_gateway_api(one),
+        Some(one) => one.request.clone(),
+    }
+}
+
+/// The same of a condition of the Gateway API, where prefixes end at a slash.
+pub(crate) fn match_of_gateway_api(one: &HttpMatch) -> RouteMatch {
+    let mut matches = one.request.clone();
+    if let PathMatch::Prefix(text) = &matches.path
         && &**text != "/"
     {
         let prefix = text.strip_suffix('/').unwrap_or(text);

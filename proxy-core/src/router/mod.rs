@@ -123,6 +123,22 @@ pub struct Matched {
 }
 
 impl Decision {
+    fn before_routing(table: &RouteTable, head: Arc<RequestHead>) -> Decision {
+        Decision {
+            head,
+            table: Arc::clone(&table.name),
+            outcome: Outcome::BadPath,
+            grpc: false,
+            stream_idle_timeout: None,
+            max_stream_duration: None,
+            limits: Vec::new(),
+            mixer: None,
+            token: Token::Absent,
+            guarded: false,
+            one_off: false,
+        }
+    }
+
     /// The matched route, if any.
     pub fn route(&self) -> Option<&Arc<Route>> {
         match &self.outcome {
@@ -253,19 +269,10 @@ pub fn route(
     head: &Arc<RequestHead>,
     stream: Stream<'_>,
 ) -> Decision {
-    let mut decision = Decision {
-        head: external(manager, head, stream),
-        table: Arc::clone(&table.name),
-        outcome: Outcome::BadPath,
-        grpc: is_grpc(head),
-        stream_idle_timeout: limit(manager.stream_idle_timeout),
-        max_stream_duration: None,
-        limits: Vec::new(),
-        mixer: None,
-        token: Token::Absent,
-        guarded: !manager.rbac.is_empty(),
-        one_off: false,
-    };
+    let mut decision = Decision::before_routing(table, external(manager, head, stream));
+    decision.grpc = is_grpc(head);
+    decision.stream_idle_timeout = limit(manager.stream_idle_timeout);
+    decision.guarded = !manager.rbac.is_empty();
     match path::clean(manager, &decision.head.path) {
         Normalized::Unchanged => {}
         Normalized::Changed(path) => {
@@ -302,7 +309,24 @@ pub fn route(
         let of_one = |found| look_at_the_connection(&decision.limits, found);
         decision.one_off = of_one(first) || of_one(found) || first.is_some_and(|f| f.by_chance);
     }
-    decision.outcome = match found {
+    decision.outcome = outcome(found, stream, &mut decision);
+    if decision.forward().is_some() {
+        decision.mixer.clone_from(&manager.mixer);
+    }
+    decision
+}
+
+/// Routes `head` as it is, without what a connection manager does before: no path is normalised, no
+/// header taken away or added. So Envoy's route table check tool asks a table.
+pub fn route_as_it_is(table: &RouteTable, head: &Arc<RequestHead>, stream: Stream<'_>) -> Decision {
+    let mut decision = Decision::before_routing(table, Arc::clone(head));
+    decision.grpc = is_grpc(head);
+    decision.outcome = outcome(table.find(head, stream.value), stream, &mut decision);
+    decision
+}
+
+fn outcome(found: Option<Found<'_>>, stream: Stream<'_>, decision: &mut Decision) -> Outcome {
+    match found {
         None => Outcome::NoVirtualHost,
         Some(found) if found.host.require_tls && forwarded_proto(&decision.head) != b"https" => {
             Outcome::TlsRequired {
@@ -310,12 +334,8 @@ pub fn route(
                 location: tls_location(&decision.head),
             }
         }
-        Some(found) => route_within(&found, stream, &mut decision),
-    };
-    if decision.forward().is_some() {
-        decision.mixer.clone_from(&manager.mixer);
+        Some(found) => route_within(&found, stream, decision),
     }
-    decision
 }
 
 fn tls_location(head: &RequestHead) -> Name {
@@ -371,7 +391,7 @@ fn names_the_connection(mutations: &HeaderMutations) -> bool {
 
 /// Why a table cannot be taken over: a header value with an operator that is none, or that cannot be
 /// answered.
-pub(crate) fn refusal(table: &RouteTable) -> Option<String> {
+pub fn refusal(table: &RouteTable) -> Option<String> {
     table.virtual_hosts.iter().find_map(|host| {
         let of_routes = host.routes.iter().flat_map(|route| {
             let entries = match &route.action {
