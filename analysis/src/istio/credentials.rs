@@ -2,6 +2,7 @@
 
 use super::gateways::{say_no_pods, selector};
 use super::input::{Input, Report};
+use super::pod_index::PodIndex;
 use crate::codes::{IST0101, IST0161};
 use crate::documents::{Document, GATEWAY, SECRET};
 use crate::hosts::named;
@@ -13,11 +14,11 @@ use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
+    let index = PodIndex::new(input);
     for gateway in input.of(GATEWAY) {
         let selector = selector(gateway);
         // Istio looks for Secrets where the gateway runs.
-        let selected = input.pods().find(|pods| selector.matches(pods.labels));
-        let Some(pods) = selected else {
+        let Some(pods) = index.selected(&selector).next() else {
             say_no_pods(input, gateway, &selector, report);
             continue;
         };

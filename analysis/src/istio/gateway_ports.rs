@@ -1,7 +1,8 @@
 //! Ports of Gateways that no Service leads to (IST0162), and Gateways without pods (IST0101).
 
 use super::gateways::{say_no_pods, selector};
-use super::input::{Input, Pods, Report};
+use super::input::{Input, Report};
+use super::pod_index::PodIndex;
 use crate::codes::IST0162;
 use crate::documents::{Document, GATEWAY, SERVICE};
 use crate::read::{entries, items, number, present, text};
@@ -15,11 +16,11 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
         let of_namespace = services.entry(&service.namespace).or_default();
         of_namespace.push((selector, ports(service)));
     }
+    let index = PodIndex::new(input);
     for gateway in input.of(GATEWAY) {
         let selector = selector(gateway);
-        let selected = input.pods().filter(|pods| selector.matches(pods.labels));
-        let selected: Vec<Pods<'_>> = selected.collect();
-        if selected.is_empty() {
+        let mut selected = index.selected(&selector).peekable();
+        if selected.peek().is_none() {
             say_no_pods(input, gateway, &selector, report);
             continue;
         }

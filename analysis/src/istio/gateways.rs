@@ -1,7 +1,8 @@
 //! Gateways that get in each other's way: the same pods, port and host (IST0145), or the same
 //! certificate (IST0138).
 
-use super::input::{Input, Pods, Report};
+use super::input::{Input, Report};
+use super::pod_index::PodIndex;
 use crate::codes::{IST0101, IST0138, IST0145};
 use crate::documents::{Document, GATEWAY};
 use crate::read::{entries, items, number, present, text, texts};
@@ -55,12 +56,13 @@ pub(super) fn analyze_conflicts(input: &Input<'_>, report: &mut Report<'_>) {
             selectors.insert(selector.to_string(), selector.clone());
         }
     }
+    let index = PodIndex::new(input);
     let mut overlapping: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for gateway in input.of(GATEWAY) {
         let selector = selector(gateway);
         let same_pods = overlapping.entry(selector.to_string()).or_insert_with(|| {
             let all = selectors.iter();
-            let fit = all.filter(|(_, other)| select_same_pod(input, &selector, other));
+            let fit = all.filter(|(_, other)| select_same_pod(&index, &selector, other));
             fit.map(|(text, _)| text.as_str()).collect()
         });
         if same_pods.is_empty() && !selector.is_empty() {
@@ -81,14 +83,14 @@ fn served(server: &Node) -> Served<'_> {
 }
 
 /// Whether both select one pod: they are the same, or one is part of the other and there is such a pod.
-fn select_same_pod(input: &Input<'_>, one: &Selector<'_>, other: &Selector<'_>) -> bool {
+fn select_same_pod(index: &PodIndex<'_>, one: &Selector<'_>, other: &Selector<'_>) -> bool {
     let (text, others) = (one.to_string(), other.to_string());
     if text == others {
         return true;
     }
     let part = text.contains(&others) || others.contains(&text);
-    let both = |pods: Pods<'_>| one.matches(pods.labels) && other.matches(pods.labels);
-    part && input.pods().any(both)
+    let mut selected = index.selected(one);
+    part && selected.any(|pods| other.matches(pods.labels))
 }
 
 fn check_server(

@@ -20,7 +20,7 @@
 //! | `service_entries`, `service_hosts` | ServiceEntries; the hosts that there are |
 //! | `sidecars`, `telemetry` | Sidecars, Telemetries |
 //! | `webhooks`, `external_control_plane` | webhooks that inject and validate |
-//! | `workloads` | which pods are in the mesh |
+//! | `workloads`, `pod_index` | which pods are in the mesh; pods by their labels |
 
 mod annotation_values;
 mod annotations;
@@ -42,6 +42,7 @@ mod injection;
 mod input;
 mod mesh_hosts;
 mod mesh_networks;
+mod pod_index;
 mod port_names;
 mod proxy_images;
 mod service_entries;

@@ -1,6 +1,7 @@
 //! DestinationRules for hosts that are not there, and subsets that select no pod (IST0173, IST0174).
 
-use super::input::{Input, Report};
+use super::input::{Input, Pods, Report};
+use super::pod_index::{Labels, PodIndex};
 use super::service_hosts::Hosts;
 use crate::codes::{IST0173, IST0174};
 use crate::documents::{DESTINATION_RULE, Document, NODE, SERVICE};
@@ -18,7 +19,7 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
         return;
     }
     let hosts = Hosts::new(input);
-    let pods = PodLabels::new(input);
+    let pods = PodIndex::with_more(input, |pod, labels| add_of_node(input, pod, labels));
     for document in input.of(DESTINATION_RULE) {
         let export_to = texts(&document.node, &["spec", "exportTo"]);
         let host = text(&document.node, &["spec", "host"]);
@@ -41,7 +42,7 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
 fn check_subsets(
     document: &Document,
     of_host: &Selector<'_>,
-    pods: &PodLabels<'_>,
+    pods: &PodIndex<'_>,
     report: &mut Report<'_>,
 ) {
     let subsets = items(&document.node, &["spec", "subsets"]).iter();
@@ -49,7 +50,7 @@ fn check_subsets(
     for (name, subset) in named {
         let labels = Selector::of(entries(subset, &["labels"]));
         let selector = of_host.clone().and(labels);
-        if pods.any(&selector) {
+        if pods.selected(&selector).next().is_some() {
             continue;
         }
         let place = subset.at(&["labels"]).unwrap_or(subset);
@@ -61,52 +62,19 @@ fn check_subsets(
     }
 }
 
-/// The labels of all pods, with those that their nodes give them.
-struct PodLabels<'n> {
-    labels: Vec<BTreeMap<&'n str, &'n str>>,
-    /// Places in `labels`, by label and value.
-    with: BTreeMap<(&'n str, &'n str), Vec<usize>>,
-}
-
-impl<'n> PodLabels<'n> {
-    fn new(input: &'n Input<'_>) -> PodLabels<'n> {
-        let mut pods = PodLabels {
-            labels: Vec::new(),
-            with: BTreeMap::new(),
-        };
-        for pod in input.pods() {
-            let own = pod.labels.iter();
-            let own = own.map(|entry| (&*entry.key, entry.value.as_scalar().unwrap_or_default()));
-            let mut labels: BTreeMap<&str, &str> = own.collect();
-            let node = text(pod.node, &["spec", "nodeName"]);
-            if let Some(node) = input.find(NODE, "", node) {
-                add_locality(&mut labels, node);
-            }
-            if !node.is_empty() {
-                labels.insert(HOSTNAME, node);
-            }
-            for label in &labels {
-                let with = pods.with.entry((label.0, label.1)).or_default();
-                with.push(pods.labels.len());
-            }
-            pods.labels.push(labels);
-        }
-        pods
+/// Adds the labels that the node of a pod gives it.
+fn add_of_node<'n>(input: &'n Input<'_>, pod: Pods<'n>, labels: &mut Labels<'n>) {
+    let name = text(pod.node, &["spec", "nodeName"]);
+    if let Some(node) = input.find(NODE, "", name) {
+        add_locality(labels, node);
     }
-
-    fn any(&self, selector: &Selector<'_>) -> bool {
-        let Some(label) = selector.iter().next() else {
-            return !self.labels.is_empty();
-        };
-        let candidates = self.with.get(&label).into_iter().flatten();
-        candidates
-            .map(|at| &self.labels[*at])
-            .any(|labels| selector.takes(|key| labels.get(key).copied()))
+    if !name.is_empty() {
+        labels.insert(HOSTNAME, name);
     }
 }
 
 /// A subzone counts within a zone only.
-fn add_locality<'n>(labels: &mut BTreeMap<&'n str, &'n str>, node: &'n Document) {
+fn add_locality<'n>(labels: &mut Labels<'n>, node: &'n Document) {
     let known = |key| Some(node.label(key)?).filter(|value| !value.is_empty());
     if let Some(region) = known(REGION) {
         labels.insert(REGION, region);
