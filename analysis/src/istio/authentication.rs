@@ -24,7 +24,7 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
         }
         let diagnostic = IST0175
             .says(format!(
-                "istiod fetches the keys of {count} RequestAuthentications from any address"
+                "istiod fetches keys for RequestAuthentications ({count}) from any address"
             ))
             .at(document.place(), format!("{BLOCKED} is not set"))
             .help(format!(

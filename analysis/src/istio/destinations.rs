@@ -5,7 +5,7 @@ use super::input::{Input, Report};
 use super::service_hosts::{Hosts, place};
 use crate::codes::{IST0101, IST0112, IST0140};
 use crate::documents::{DESTINATION_RULE, Document, SERVICE, VIRTUAL_SERVICE};
-use crate::hosts::service_of;
+use crate::hosts::{DOMAIN, service_of};
 use crate::read::{items, number, present, text, texts};
 use source::{Diagnostic, Node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,15 +109,13 @@ fn unknown_host(hosts: &Hosts<'_>, document: &Document, to: &Destination<'_>) ->
     let diagnostic = IST0101
         .says(format!("{what} `{host}` is not there"))
         .at(place(to.node, "host"), "no Service or ServiceEntry has it");
-    let names = hosts.names(&document.namespace);
-    let full = host.split_once('.').and_then(|(name, namespace)| {
-        let full = format!("{name}.{namespace}.{}", crate::hosts::DOMAIN);
-        names.contains(&full).then_some(full)
-    });
-    match full {
-        Some(full) => diagnostic.help(format!("write the host in full: `{full}`")),
-        None => diagnostic.nearest(host, names.iter().map(String::as_str)),
+    let full = format!("{host}.{DOMAIN}");
+    if host.contains('.') && hosts.find(&document.namespace, &[], &full).is_some() {
+        let help = format!("a host with a dot in it is taken as it is: write `{full}`");
+        return diagnostic.help(help);
     }
+    let names = hosts.names(&document.namespace);
+    diagnostic.nearest(host, names.iter().map(String::as_str))
 }
 
 fn check_port(to: &Destination<'_>, ports: &[i64]) -> Option<Diagnostic> {

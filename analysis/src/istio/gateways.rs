@@ -103,12 +103,15 @@ fn check_server(
     let own = served(server);
     let name = gateway.full_name();
     let port = number(server, &["port", "number"]);
-    let mut others = BTreeSet::new();
+    let (mut others, mut shared) = (BTreeSet::new(), BTreeSet::new());
     for selector in same_pods {
         let of_port = servers.get(&((*selector).to_owned(), port));
         for (other, served) in of_port.into_iter().flatten() {
-            let shares = own.hosts.iter().any(|host| served.hosts.contains(host));
-            if *other != name && own.bind == served.bind && shares {
+            if *other == name || own.bind != served.bind {
+                continue;
+            }
+            for host in own.hosts.iter().filter(|host| served.hosts.contains(host)) {
+                shared.insert(*host);
                 others.insert(other.as_str());
             }
         }
@@ -116,17 +119,17 @@ fn check_server(
     if others.is_empty() {
         return;
     }
-    let others: Vec<&str> = others.into_iter().collect();
+    let listed = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
     let place = server.at(&["hosts"]).unwrap_or(server);
     let diagnostic = IST0145
         .says(format!(
-            "Gateways {} serve hosts of this one too, on port {port} of the same pods: {}",
-            others.join(", "),
-            own.hosts.join(", ")
+            "{} on port {port} is served for the same pods by {} too",
+            listed(shared),
+            listed(others)
         ))
-        .at(&place.span, "which of them answers is not sure")
+        .at(&place.span, "which of the Gateways answers is not sure")
         .help("let one Gateway serve a host, or give them different ports, binds or selectors");
-    report.say_once(gateway, diagnostic);
+    report.say(gateway, diagnostic);
 }
 
 /// A certificate as a server names it: a Secret, or files.
