@@ -46,7 +46,7 @@ mod store;
 mod translate;
 
 pub use codes::{allow_invalid, code_name};
-pub use config::{MeshConfig, OutboundTrafficMode};
+pub use config::{MeshConfig, OutboundTrafficMode, parse_duration};
 pub use explain::{
     Action, ClusterShare, Explainer, Explanation, PassedOver, Setting, Upstream, explain,
 };
@@ -56,6 +56,7 @@ pub use mixer::{MetricSample, MixerAttributes, MixerParty, MixerPolicy, Quotas};
 pub use model::{
     Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
 };
+pub use names::full_name;
 pub use objects::{ObjectRef, Objects};
 pub use push::{ControlPlane, PushSettings};
 pub use request::{Request, RequestDirection, RequestProtocol, RequestTls};

@@ -14,7 +14,7 @@ pub(crate) fn service_host(name: &str, namespace: &str) -> Name {
 
 /// The full name of `host` as a rule of `namespace` means it: names without a dot are services of
 /// that namespace, the rest is literal.
-pub(crate) fn full_name(host: &str, namespace: &str) -> Name {
+pub fn full_name(host: &str, namespace: &str) -> Name {
     let literal = host.contains('.') || host == "*" || host.parse::<IpAddr>().is_ok();
     match literal {
         true => host.to_ascii_lowercase().into(),

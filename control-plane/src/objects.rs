@@ -62,7 +62,7 @@ impl Objects {
             Dialect::Kubernetes,
             diagnostics,
             |document, diagnostics| {
-                objects.add_document(&document, diagnostics);
+                objects.add(&document, diagnostics);
             },
         );
         objects
@@ -71,17 +71,18 @@ impl Objects {
     /// The same from a parsed document.
     pub fn read_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Objects {
         let mut objects = Objects::default();
-        objects.add_document(node, diagnostics);
+        objects.add(node, diagnostics);
         objects
     }
 
-    fn add_document(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    /// Adds the object of a parsed document, or those of a `kind: List`; as [`Objects::read`] does.
+    pub fn add(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
         let list = node.at(&["kind"]).and_then(Node::as_scalar) == Some("List");
         if list {
             match node.at(&["items"]).map(|items| (items, items.as_seq())) {
                 Some((_, Some(items))) => {
                     for item in items {
-                        self.add_document(item, diagnostics);
+                        self.add(item, diagnostics);
                     }
                 }
                 Some((items, None)) if items.value != Value::Null => {

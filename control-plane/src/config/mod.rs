@@ -244,7 +244,7 @@ fn number(fields: &mut Fields<'_, '_>, key: &'static str, least: f64, most: f64)
 }
 
 /// A duration of Go's syntax (`1.5s`, `1m30s`).
-pub(crate) fn parse_duration(text: &str) -> Option<Nanos> {
+pub fn parse_duration(text: &str) -> Option<Nanos> {
     let mut rest = text;
     let mut total = 0.0;
     if rest.is_empty() {

@@ -78,14 +78,23 @@ pub(super) fn objects_at(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Objects {
     let mut objects = Objects::default();
+    for file in sources_at(folder, path, diagnostics) {
+        objects.apply(&Objects::read(&file, diagnostics));
+    }
+    objects
+}
+
+/// The files that a scenario means by `path`.
+pub(super) fn sources_at(
+    folder: &Path,
+    path: &Named,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Arc<SourceFile>> {
     let place = match path.text.as_str() {
         STANDARD_INPUT => PathBuf::from(STANDARD_INPUT),
         text => folder.join(text),
     };
-    for file in read_sources(&place, Some(path), diagnostics) {
-        objects.apply(&Objects::read(&file, diagnostics));
-    }
-    objects
+    read_sources(&place, Some(path), diagnostics)
 }
 
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {

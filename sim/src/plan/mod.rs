@@ -30,7 +30,7 @@ use control_plane::{ControlPlane, Objects, PushSettings};
 use proxy_core::head::RequestHead;
 use proxy_core::time::Nanos;
 use scenarios::model::{ConfigSource, Link, Scenario};
-use source::{Diagnostic, Level};
+use source::{Diagnostic, Level, Node, SourceFile};
 use std::sync::Arc;
 
 /// A scenario made ready to run.
@@ -222,6 +222,29 @@ pub fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Object
         objects.apply(&files::config(&scenario.folder, source, diagnostics));
     }
     objects
+}
+
+/// Something that a scenario starts with.
+pub enum Piece {
+    File(Arc<SourceFile>),
+    /// An object written in the scenario.
+    Object(Node),
+}
+
+/// What [`objects`] are read from, in the same order; what cannot be read is left out.
+pub fn pieces(scenario: &Scenario) -> Vec<Piece> {
+    let topology = topology::sources(scenario);
+    let mut pieces: Vec<Piece> = topology.into_iter().map(Piece::File).collect();
+    for source in &scenario.config {
+        match source {
+            ConfigSource::Inline(node) => pieces.push(Piece::Object(node.clone())),
+            ConfigSource::Path(path) => {
+                let files = files::sources_at(&scenario.folder, path, &mut Vec::new());
+                pieces.extend(files.into_iter().map(Piece::File));
+            }
+        }
+    }
+    pieces
 }
 
 fn is_error(diagnostic: &Diagnostic) -> bool {

@@ -8,6 +8,7 @@ use scenarios::model::{Happening, Named, ProxyKind, Scenario, Service};
 use source::{Diagnostic, SourceFile};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 /// A Deployment, or a bare Pod.
 #[derive(Clone, Debug)]
@@ -51,11 +52,23 @@ pub(super) fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) ->
         objects.apply(&files::objects_at(&scenario.folder, path, diagnostics));
     }
     for service in &scenario.topology.services {
-        let name = format!("{} (service {})", scenario.file.name, service.name.text);
-        let file = SourceFile::new(&name, &manifests(service));
-        objects.apply(&Objects::read(&file, diagnostics));
+        objects.apply(&Objects::read(&file_of(scenario, service), diagnostics));
     }
     objects
+}
+
+/// The files that those are read from; services written tersely have one of their own.
+pub(super) fn sources(scenario: &Scenario) -> Vec<Arc<SourceFile>> {
+    let (folder, topology) = (&scenario.folder, &scenario.topology);
+    let manifests = topology.manifests.iter();
+    let files = manifests.flat_map(|path| files::sources_at(folder, path, &mut Vec::new()));
+    let terse = topology.services.iter();
+    files.chain(terse.map(|service| file_of(scenario, service))).collect()
+}
+
+fn file_of(scenario: &Scenario, service: &Service) -> Arc<SourceFile> {
+    let name = format!("{} (service {})", scenario.file.name, service.name.text);
+    SourceFile::new(&name, &manifests(service))
 }
 
 /// A tersely written service as Kubernetes manifests.
