@@ -108,6 +108,24 @@ codes! {
     IST0176 GatewayAPICRDVersionBelowMinimum Warning "A kind of the Gateway API is of a version that Istio does not read.";
     IST0177 ConflictingServiceEntryProtocol Warning "ServiceEntries give one port of a host different protocols.";
     MSH0001 MatchNeverReached Warning "No request reaches a rule or match: earlier ones take all that it asks for, or there is no such request.";
+    MSH0002 RetriesMultiply Warning "Retries of calls that lead to each other multiply: one request becomes many.";
+    MSH0003 PerTryTimeoutWithoutEffect Warning "A try may take as long as the whole request, so its timeout never ends it.";
+    MSH0004 TriesBeyondTimeout Note "The timeout of a request is over before its last tries can begin.";
+    MSH0005 SlowTriesNotRepeated Warning "A try that runs into its timeout is not repeated: no condition of the retries is for that.";
+    MSH0006 DelayBesideTimeout Warning "An injected delay is over before the timeout of its own rule begins.";
+    MSH0007 FaultWithoutPercentage Warning "A fault is injected into 0 % of the requests, because no percentage is stated.";
+    MSH0008 ConnectTimeoutWithoutEffect Note "A connection may take as long as the whole request, so its timeout never ends it.";
+    MSH0009 CallerGivesUpFirst Warning "A caller gives up on a call while those whom it called still wait for theirs.";
+    MSH0010 OutliersNeverEjected Warning "Outlier detection can never eject an endpoint.";
+    MSH0011 AllEndpointsEjectable Note "Outlier detection can eject all endpoints, and then no request is served.";
+    MSH0012 GatewayErrorsWithoutEffect Note "The threshold of gateway errors is never reached: that of all 5xx errors is, before.";
+    MSH0013 DestinationWithoutWeight Warning "A destination gets no request because only the others state a weight.";
+    MSH0014 ZeroWeight Note "A destination of weight 0 gets no request.";
+    MSH0015 WeightWithoutEffect Warning "The weight of an only destination changes nothing: it gets every request.";
+    MSH0016 AllWeightsZero Warning "All backends of a rule have weight 0, so requests are answered 500.";
+    MSH0017 SubsetWithoutEndpoints Warning "Requests are sent to a subset that no endpoint belongs to.";
+    MSH0018 DestinationRuleIgnored Warning "Part of a DestinationRule is ignored, because another one is for the same host.";
+    MSH0019 BreakerBelowConcurrency Warning "A caller can have more requests under way than the circuit breaker of its proxy lets through.";
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //! | [`istio`] | Istio's analyzers |
 //! | `read`, `selector`, `hosts` | values, selectors and hosts of raw objects |
 //! | `reach` | HTTP rules and matches that no request reaches |
+//! | [`own`] | our own checks |
+//! | [`output`] | messages and codes as JSON and SARIF |
 
 pub mod codes;
 pub mod documents;
@@ -16,6 +18,8 @@ pub mod istio;
 mod reach;
 mod read;
 mod selector;
+pub mod output;
+pub mod own;
 pub mod suppress;
 
 pub use codes::Code;

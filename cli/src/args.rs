@@ -1,9 +1,10 @@
 //! What may be typed.
 
+mod check;
 mod test;
 
+pub(crate) use check::{CheckArgs, CheckFormat, Threshold};
 pub(crate) use test::{TestArgs, TestFormat};
-
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -98,18 +99,6 @@ pub(crate) struct RunArgs {
     /// Show every access-log record, stamped with virtual time (on standard error)
     #[arg(short, long)]
     pub(crate) verbose: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// Scenarios, Istio or Kubernetes files, folders, or - for standard input
-    #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
-    /// Also print the status that Istio's controller would give each object of the Gateway API
-    #[arg(long)]
-    pub(crate) status: bool,
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) format: Format,
 }
 
 /// Configuration from files.

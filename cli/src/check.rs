@@ -1,86 +1,199 @@
 //! `meshsim check`.
 
-use crate::args::{CheckArgs, Format};
+use crate::args::{CheckArgs, CheckFormat, Threshold};
 use crate::config::{is_scenario, scenario, sources};
-use crate::{Exit, has_error, status};
+use crate::{Exit, has_error, report, status};
+use analysis::output::{arrange, entry, listed, sarif};
+use analysis::{Documents, Settings, analyze, codes, own, suppress};
 use anstream::print;
-use control_plane::{Objects, code_name};
+use control_plane::{MeshConfig, Objects};
+use scenarios::model::Scenario;
+use serde_json::Value;
+use sim::plan::{self, Piece};
 use sim::{Overrides, Plan};
-use source::{Diagnostic, SourceFile, Span};
+use source::{Diagnostic, Dialect, Level, Node, SourceFile, each_document};
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
 pub(crate) fn check(args: &CheckArgs) -> Exit {
-    let mut diagnostics = Vec::new();
-    let sources = sources(&args.paths, &mut diagnostics);
-    let unreadable = has_error(&diagnostics);
+    if args.format == CheckFormat::Sarif && (args.list || args.status) {
+        let message = "`--format sarif` has no place for `--list` or `--status`";
+        report(&[Diagnostic::error(message)]);
+        return Exit::BadInput;
+    }
+    if args.list {
+        print!("{}", all_codes(args.format));
+        return Exit::Held;
+    }
+    let mut found = Vec::new();
+    let sources = sources(&args.paths, &mut found);
+    let mesh = args.mesh_config.iter();
+    let mesh = mesh.flat_map(|path| plan::read_sources(path, None, &mut found));
+    let mesh: Option<Arc<SourceFile>> = mesh.last();
+    let unreadable = has_error(&found);
     let (scenarios, configuration): (Vec<_>, Vec<_>) = sources.into_iter().partition(is_scenario);
     for file in &scenarios {
-        check_scenario(file, &mut diagnostics);
+        found.extend(check_scenario(file, args));
     }
     let mut objects = Objects::default();
-    for file in &configuration {
-        objects.apply(&Objects::read(file, &mut diagnostics));
+    if !configuration.is_empty() || scenarios.is_empty() {
+        found.extend(check_files(
+            &configuration,
+            mesh.as_ref(),
+            args,
+            &mut objects,
+        ));
     }
-    objects.check_references(&mut diagnostics);
-    match args.status {
-        false => print!("{}", told(&diagnostics, args.format)),
-        true => print!("{}", with_status(&diagnostics, &objects, args.format)),
-    }
-    match (unreadable, has_error(&diagnostics)) {
+    arrange(&mut found);
+    print!("{}", shown(&found, &objects, args));
+    match (unreadable, has_at_least(&found, args.failure_threshold)) {
         (true, _) => Exit::BadInput,
         (false, true) => Exit::DidNotHold,
         (false, false) => Exit::Held,
     }
 }
 
-fn check_scenario(file: &Arc<SourceFile>, diagnostics: &mut Vec<Diagnostic>) {
-    if let Some(scenario) = scenario(file, diagnostics) {
-        Plan::new(&scenario, Overrides::default(), diagnostics);
-    }
+fn has_at_least(found: &[Diagnostic], threshold: Threshold) -> bool {
+    let least = match threshold {
+        Threshold::Note => Level::Note,
+        Threshold::Warning => Level::Warning,
+        Threshold::Error => Level::Error,
+    };
+    found.iter().any(|one| one.level >= least)
 }
 
-fn told(diagnostics: &[Diagnostic], format: Format) -> String {
-    match (format, diagnostics) {
-        (Format::Json, _) => json(diagnostics),
-        (Format::Text, []) => "no problem found\n".to_owned(),
-        (Format::Text, _) => source::render(diagnostics, std::io::stdout().is_terminal()),
-    }
-}
-
-/// The same, and the statuses of objects of the Gateway API.
-fn with_status(diagnostics: &[Diagnostic], objects: &Objects, format: Format) -> String {
-    let statuses = objects.gateway_api_statuses();
-    match format {
-        Format::Text => format!("{}{}", told(diagnostics, format), status::text(statuses)),
-        Format::Json => {
-            let both = serde_json::json!({
-                "diagnostics": entries(diagnostics),
-                "statuses": statuses,
-            });
-            format!("{both:#}\n")
+/// A scenario and the configuration that it starts with.
+fn check_scenario(file: &Arc<SourceFile>, args: &CheckArgs) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let Some(scenario) = scenario(file, &mut found) else {
+        return found;
+    };
+    Plan::new(&scenario, Overrides::default(), &mut found);
+    let mut documents = Documents::default();
+    for piece in plan::pieces(&scenario) {
+        match piece {
+            Piece::Object(node) => documents.add(&node),
+            Piece::File(file) => {
+                // What is wrong with it has been said.
+                let mut said = Vec::new();
+                each_document(&file, Dialect::Kubernetes, &mut said, |node, _| {
+                    documents.add(&node);
+                });
+            }
         }
     }
+    let objects = plan::objects(&scenario, &mut Vec::new());
+    judge(
+        &documents,
+        &objects,
+        None,
+        Some(&scenario),
+        args,
+        &mut found,
+    );
+    found
 }
 
-fn json(diagnostics: &[Diagnostic]) -> String {
-    format!("{:#}\n", serde_json::Value::Array(entries(diagnostics)))
+/// Files of configuration; their objects are added to `objects`.
+fn check_files(
+    files: &[Arc<SourceFile>],
+    mesh: Option<&Arc<SourceFile>>,
+    args: &CheckArgs,
+    objects: &mut Objects,
+) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut documents = Documents::default();
+    for file in files {
+        let mut of_file = Objects::default();
+        each_document(file, Dialect::Kubernetes, &mut found, |node, found| {
+            documents.add(&node);
+            of_file.add(&node, found);
+        });
+        objects.apply(&of_file);
+    }
+    let mut mesh_node = None;
+    if let Some(file) = mesh {
+        objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, &mut found));
+        mesh_node = source::parse(file, Dialect::Kubernetes)
+            .0
+            .into_iter()
+            .next();
+    }
+    objects.check_references(&mut found);
+    judge(
+        &documents,
+        objects,
+        mesh_node.as_ref(),
+        None,
+        args,
+        &mut found,
+    );
+    found
 }
 
-fn entries(diagnostics: &[Diagnostic]) -> Vec<serde_json::Value> {
-    diagnostics
+/// Adds what analysis finds, and takes out what is not to be told.
+fn judge(
+    documents: &Documents,
+    objects: &Objects,
+    mesh_config: Option<&Node>,
+    scenario: Option<&Scenario>,
+    args: &CheckArgs,
+    found: &mut Vec<Diagnostic>,
+) {
+    let settings = Settings {
+        mesh_config,
+        ..Settings::default()
+    };
+    analyze(documents, &settings, found);
+    own::check(documents, objects, scenario, found);
+    suppress(found, documents, &args.suppress);
+}
+
+fn shown(found: &[Diagnostic], objects: &Objects, args: &CheckArgs) -> String {
+    let entries = || Value::Array(found.iter().map(entry).collect());
+    let statuses = args.status.then(|| objects.gateway_api_statuses());
+    match (args.format, statuses) {
+        (CheckFormat::Text, statuses) => {
+            let statuses = statuses.map(status::text).unwrap_or_default();
+            format!("{}{statuses}", in_words(found))
+        }
+        (CheckFormat::Json, None) => format!("{:#}\n", entries()),
+        (CheckFormat::Json, Some(statuses)) => {
+            let both = serde_json::json!({"diagnostics": entries(), "statuses": statuses});
+            format!("{both:#}\n")
+        }
+        (CheckFormat::Sarif, _) => format!("{:#}\n", sarif(found, env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn in_words(found: &[Diagnostic]) -> String {
+    match found {
+        [] => "no problem found\n".to_owned(),
+        found => source::render(found, std::io::stdout().is_terminal()),
+    }
+}
+
+fn all_codes(format: CheckFormat) -> String {
+    if format != CheckFormat::Text {
+        return format!("{:#}\n", Value::Array(listed()));
+    }
+    let widest = codes::ALL
         .iter()
-        .map(|d| {
-            serde_json::json!({
-                "code": d.code,
-                "name": d.code.and_then(code_name),
-                "level": d.level.to_string(),
-                "message": d.message,
-                "resource": d.resource,
-                "file": d.span.as_ref().map(|span| span.file.name.to_string()),
-                "line": d.span.as_ref().map(Span::line),
-                "column": d.span.as_ref().map(Span::column),
-            })
-        })
-        .collect()
+        .map(|code| code.name.len())
+        .max()
+        .unwrap_or(0);
+    let mut text = format!(
+        "{:<7}  {:<7}  {:<widest$}  MEANING\n",
+        "CODE", "LEVEL", "NAME"
+    );
+    for code in codes::ALL {
+        let level = code.level.to_string();
+        let _ = writeln!(
+            text,
+            "{:<7}  {level:<7}  {:<widest$}  {}",
+            code.code, code.name, code.meaning
+        );
+    }
+    text
 }

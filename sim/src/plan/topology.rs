@@ -63,7 +63,9 @@ pub(super) fn sources(scenario: &Scenario) -> Vec<Arc<SourceFile>> {
     let manifests = topology.manifests.iter();
     let files = manifests.flat_map(|path| files::sources_at(folder, path, &mut Vec::new()));
     let terse = topology.services.iter();
-    files.chain(terse.map(|service| file_of(scenario, service))).collect()
+    files
+        .chain(terse.map(|service| file_of(scenario, service)))
+        .collect()
 }
 
 fn file_of(scenario: &Scenario, service: &Service) -> Arc<SourceFile> {

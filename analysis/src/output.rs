@@ -1,0 +1,158 @@
+//! Messages and codes for programs: JSON, and SARIF 2.1.0.
+
+use crate::codes::{self, Code};
+use serde_json::{Value, json};
+use source::{Diagnostic, Level, Span};
+use std::collections::BTreeMap;
+
+const SARIF_SCHEMA: &str =
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+
+/// Each message once, in the order of the input: by file, by place in it.
+pub fn arrange(found: &mut Vec<Diagnostic>) {
+    let mut files: BTreeMap<String, usize> = BTreeMap::new();
+    let mut place = |one: &Diagnostic| {
+        one.span.as_ref().map(|span| {
+            let next = files.len();
+            let file = *files.entry(span.file.name.to_string()).or_insert(next);
+            (file, span.range().start)
+        })
+    };
+    let mut placed: Vec<_> = found.drain(..).map(|one| (place(&one), one)).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    for (place, one) in placed {
+        let said = |earlier: &Diagnostic| {
+            // Two spans are equal wherever they are.
+            let at = |one: &Diagnostic| one.span.as_ref().map(|span| span.range().start);
+            let same_place = at(earlier) == place.map(|(_, start)| start);
+            let same_code = one.code.is_some() && earlier.code == one.code;
+            same_place && (same_code || *earlier == one)
+        };
+        let here = found.iter().rev().take_while(|earlier| {
+            earlier.span.as_ref().map(|span| &*span.file.name)
+                == one.span.as_ref().map(|span| &*span.file.name)
+        });
+        if !here.into_iter().any(said) {
+            found.push(one);
+        }
+    }
+}
+
+/// A message as an object.
+pub fn entry(one: &Diagnostic) -> Value {
+    json!({
+        "code": one.code,
+        "name": one.code.and_then(codes::find).map(|code| code.name),
+        "level": one.level.to_string(),
+        "message": one.message,
+        "label": Some(&one.label).filter(|label| !label.is_empty()),
+        "help": one.help,
+        "resource": one.resource,
+        "file": one.span.as_ref().map(|span| span.file.name.to_string()),
+        "line": one.span.as_ref().map(Span::line),
+        "column": one.span.as_ref().map(Span::column),
+    })
+}
+
+/// Every code as an object.
+pub fn listed() -> Vec<Value> {
+    let entry = |code: &Code| {
+        json!({
+            "code": code.code,
+            "name": code.name,
+            "level": code.level.to_string(),
+            "meaning": code.meaning,
+        })
+    };
+    codes::ALL.iter().map(entry).collect()
+}
+
+/// A log of one run, as code scanners take it.
+pub fn sarif(found: &[Diagnostic], version: &str) -> Value {
+    let mut used: Vec<&Code> = found
+        .iter()
+        .filter_map(|one| codes::find(one.code?))
+        .collect();
+    used.sort_by_key(|code| code.code);
+    used.dedup();
+    let results: Vec<Value> = found.iter().map(|one| result(one, &used)).collect();
+    let rules: Vec<Value> = used.iter().map(|code| rule(code)).collect();
+    json!({
+        "$schema": SARIF_SCHEMA,
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {"name": "meshsim", "version": version, "rules": rules}},
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    })
+}
+
+fn rule(code: &Code) -> Value {
+    json!({
+        "id": code.code,
+        "name": code.name,
+        "shortDescription": {"text": code.meaning},
+        "defaultConfiguration": {"level": level(code.level)},
+    })
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+        Level::Note => "note",
+    }
+}
+
+fn result(one: &Diagnostic, rules: &[&Code]) -> Value {
+    let mut text = one.message.clone();
+    for part in [Some(&one.label), one.help.as_ref()].into_iter().flatten() {
+        if !part.is_empty() {
+            text += &format!("\n{part}");
+        }
+    }
+    let mut result = json!({"level": level(one.level), "message": {"text": text}});
+    if let Some(code) = one.code {
+        result["ruleId"] = code.into();
+        if let Some(at) = rules.iter().position(|rule| rule.code == code) {
+            result["ruleIndex"] = at.into();
+        }
+    }
+    let mut location = json!({});
+    if let Some(span) = &one.span {
+        location["physicalLocation"] = json!({
+            "artifactLocation": {"uri": uri(&span.file.name)},
+            "region": region(span),
+        });
+    }
+    if let Some(resource) = &one.resource {
+        location["logicalLocations"] = json!([{"fullyQualifiedName": resource, "kind": "object"}]);
+    }
+    if location != json!({}) {
+        result["locations"] = json!([location]);
+    }
+    result
+}
+
+/// The first line of a place.
+fn region(span: &Span) -> Value {
+    let (line, column) = (span.line(), span.column());
+    let shown = span.text().lines().next().unwrap_or_default();
+    let end = column + shown.chars().count() as u32;
+    json!({"startLine": line, "startColumn": column, "endLine": line, "endColumn": end})
+}
+
+/// A file's name as a relative reference.
+fn uri(name: &str) -> String {
+    let mut uri = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => {
+                uri.push(byte.into());
+            }
+            _ => uri += &format!("%{byte:02X}"),
+        }
+    }
+    uri
+}

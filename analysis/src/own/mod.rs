@@ -1,0 +1,51 @@
+//! Checks beyond Istio's: settings that are valid and do not do what they seem to. Each says only what
+//! is certain from the files.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `timeouts` | tries, delays and faults of one rule that do not fit together |
+//! | `weights` | destinations that get no request, or all |
+//! | `owners` | several DestinationRules for one host |
+//! | `views`, `blocks` | what proxies make of the rules, and where each setting was written |
+//! | `outliers`, `subsets`, `connects` | outlier detection, subsets and connect timeouts, by endpoints and routes |
+//! | `calls`, `chains` | who calls whom in a scenario; retries, timeouts and limits along the way |
+//! | `read` | fields as they were written |
+
+mod blocks;
+mod calls;
+mod chains;
+mod connects;
+mod outliers;
+mod owners;
+mod read;
+mod subsets;
+mod timeouts;
+mod views;
+mod weights;
+
+use crate::documents::Documents;
+use calls::Calls;
+use control_plane::Objects;
+use scenarios::model::Scenario;
+use source::Diagnostic;
+
+/// Adds what our own checks find. `objects` are those of `documents` that are valid; `scenario` says
+/// who calls whom. `found` has what was said before, which is not said again.
+pub fn check(
+    documents: &Documents,
+    objects: &Objects,
+    scenario: Option<&Scenario>,
+    found: &mut Vec<Diagnostic>,
+) {
+    let pods = objects.pods();
+    timeouts::check(documents, found);
+    weights::check(documents, found);
+    owners::check(documents, found);
+    let views = views::all(documents, objects, &pods);
+    outliers::check(documents, &views, found);
+    subsets::check(documents, objects, &pods, &views, found);
+    connects::check(documents, &views, found);
+    if let Some(scenario) = scenario {
+        chains::check(documents, &Calls::of(scenario, objects, &pods), found);
+    }
+}
