@@ -20,22 +20,18 @@ pub fn arrange(found: &mut Vec<Diagnostic>) {
     };
     let mut placed: Vec<_> = found.drain(..).map(|one| (place(&one), one)).collect();
     placed.sort_by_key(|(place, _)| *place);
+    let mut kept: Vec<(Option<(usize, usize)>, Diagnostic)> = Vec::new();
     for (place, one) in placed {
         let said = |earlier: &Diagnostic| {
-            // Two spans are equal wherever they are.
-            let at = |one: &Diagnostic| one.span.as_ref().map(|span| span.range().start);
-            let same_place = at(earlier) == place.map(|(_, start)| start);
-            let same_code = one.code.is_some() && earlier.code == one.code;
-            same_place && (same_code || *earlier == one)
+            let same_code = place.is_some() && one.code.is_some() && earlier.code == one.code;
+            same_code || *earlier == one
         };
-        let here = found.iter().rev().take_while(|earlier| {
-            earlier.span.as_ref().map(|span| &*span.file.name)
-                == one.span.as_ref().map(|span| &*span.file.name)
-        });
-        if !here.into_iter().any(said) {
-            found.push(one);
+        let mut here = kept.iter().rev().take_while(|(other, _)| *other == place);
+        if !here.any(|(_, earlier)| said(earlier)) {
+            kept.push((place, one));
         }
     }
+    found.extend(kept.into_iter().map(|(_, one)| one));
 }
 
 /// A message as an object.

@@ -230,23 +230,23 @@ fn gives_up_first(documents: &Documents, outer: &Hop, inner: &Hop) -> Option<Dia
         _ => rule.at(&["retries", "perTryTimeout"]),
     });
     let place: &Span = stated.map_or(&outer.span, |node| &node.span);
-    let message = format!(
-        "`{}` gives up on `{}` after {waits}, which may still be waiting for `{}` until {takes} have passed",
-        outer.caller, outer.callee, inner.callee
-    );
     let message = match same {
         true => format!(
-            "`{}` gives up on `{}` after {waits}, but its proxy goes on trying for {takes}",
+            "`{}` waits {waits} for `{}`, but its proxy goes on trying for {takes}",
             outer.caller, outer.callee
         ),
-        false => message,
+        false => format!(
+            "`{}` waits {waits} for `{}`, which waits up to {takes} for `{}`",
+            outer.caller, outer.callee, inner.callee
+        ),
     };
-    let elsewhere = rule_of(documents, inner).map(|(resource, rule)| {
-        format!("{resource} ({}:{})", rule.span.file.name, rule.span.line())
-    });
-    let label = match elsewhere {
-        Some(elsewhere) => format!("{takes} are those of {elsewhere}"),
-        None => format!("less than the {takes} of what it waits for"),
+    let label = match rule_of(documents, inner) {
+        Some((resource, rule)) => format!(
+            "less than the `timeout` of {resource} ({}:{}): work goes on that nobody waits for",
+            rule.span.file.name,
+            rule.span.line()
+        ),
+        None => "work goes on that nobody waits for".to_owned(),
     };
     let help = format!("give the outer call at least {takes}, or the inner one at most {waits}");
     let mut diagnostic = MSH0009.says(message).at(place, label).help(help);

@@ -1,6 +1,6 @@
 //! DestinationRules for one host, of which only one can have its say.
 
-use super::blocks::host_of;
+use super::blocks::{host_of, subset_of};
 use super::read::{list, text};
 use crate::codes::MSH0018;
 use crate::documents::{DESTINATION_RULE, Document, Documents};
@@ -22,10 +22,7 @@ pub(super) fn check(documents: &Documents, found: &mut Vec<Diagnostic>) {
             let clash = rules[..at]
                 .iter()
                 .find_map(|other| clash(host, other, rule));
-            found.extend(clash.map(|mut diagnostic| {
-                diagnostic.resource = Some(rule.resource());
-                diagnostic
-            }));
+            found.extend(clash);
         }
     }
 }
@@ -39,56 +36,95 @@ fn clash(host: &str, one: &Document, other: &Document) -> Option<Diagnostic> {
         return None;
     }
     let exports = [exports(one), exports(other)];
-    if exports[0] != exports[1] {
-        return shown_to_some(&exports).then(|| {
-            let message = format!("two DestinationRules for {host} are not merged: they differ in `exportTo`");
-            let label = format!("clients that see `{}` too get only the younger of the two", one.name);
-            let help = "one rule, or the same `exportTo` in both, if their subsets and policies shall add up";
-            MSH0018.says(message).at(place(other, "exportTo"), label).help(help)
-        });
+    if are_apart(&exports) {
+        return are_both_seen(&exports).then(|| differently_exported(host, one, other));
     }
-    let policy = |rule: &'_ Document| rule.node.at(&["spec", "trafficPolicy"]).is_some();
-    if policy(one) && policy(other) {
-        let message = format!(
-            "two DestinationRules state a `trafficPolicy` for {host}: one of them is ignored"
-        );
-        let label = format!(
-            "Istio takes that of the older one; `{}` has one too",
-            one.name
-        );
-        let help = "one DestinationRule for the host";
-        return Some(
-            MSH0018
-                .says(message)
-                .at(place(other, "trafficPolicy"), label)
-                .help(help),
-        );
-    }
-    let subsets = |rule: &'_ Document| list(&rule.node, &["spec", "subsets"]).to_vec();
-    let known = subsets(one);
-    let twice = subsets(other).into_iter().find_map(|subset| {
-        let name = text(&subset, &["name"])?.to_owned();
-        let other = known
-            .iter()
-            .find(|own| text(own, &["name"]) == Some(&name))?;
-        let same = pairs(other.at(&["labels"])) == pairs(subset.at(&["labels"]))
-            && other.at(&["trafficPolicy"]).is_none()
-            && subset.at(&["trafficPolicy"]).is_none();
-        (!same).then_some((name, subset.span))
-    });
-    twice.map(|(name, span)| {
-        let message = format!(
-            "two DestinationRules define subset `{name}` of {host}: one of them is ignored"
-        );
-        let label = format!(
-            "Istio takes that of the older one; `{}` has one too",
-            one.name
-        );
+    same_policy(host, one, other).or_else(|| same_subset(host, one, other))
+}
+
+fn differently_exported(host: &str, one: &Document, other: &Document) -> Diagnostic {
+    let message =
+        format!("two DestinationRules for {host} are not merged: they differ in `exportTo`");
+    let label = format!(
+        "clients that see `{}` too get only the younger of the two",
+        one.name
+    );
+    let help =
+        "one rule, or the same `exportTo` in both, if their subsets and policies shall add up";
+    about(
         MSH0018
             .says(message)
-            .at(&span, label)
-            .help("one definition, or another name")
-    })
+            .at(place(other, "exportTo"), label)
+            .help(help),
+        other,
+    )
+}
+
+fn same_policy(host: &str, one: &Document, other: &Document) -> Option<Diagnostic> {
+    let (older, younger, known) = by_age(one, other);
+    let policy = |rule: &Document| rule.node.at(&["spec", "trafficPolicy"]).is_some();
+    if !policy(older) || !policy(younger) {
+        return None;
+    }
+    let message =
+        format!("two DestinationRules state a `trafficPolicy` for {host}: one of them is ignored");
+    let label = taken(older, known);
+    let help = "one DestinationRule for the host";
+    let diagnostic = MSH0018
+        .says(message)
+        .at(place(younger, "trafficPolicy"), label)
+        .help(help);
+    Some(about(diagnostic, younger))
+}
+
+fn same_subset(host: &str, one: &Document, other: &Document) -> Option<Diagnostic> {
+    let (older, younger, known) = by_age(one, other);
+    let policy = |subset: &Node| subset.at(&["trafficPolicy"]).is_some();
+    list(&younger.node, &["spec", "subsets"])
+        .iter()
+        .find_map(|subset| {
+            let name = text(subset, &["name"])?;
+            let first = subset_of(older, name)?;
+            let alike = pairs(first.at(&["labels"])) == pairs(subset.at(&["labels"]));
+            if alike && !policy(first) && !policy(subset) {
+                return None;
+            }
+            let message = format!(
+                "two DestinationRules define subset `{name}` of {host}: one of them is ignored"
+            );
+            let help = "one definition, or another name";
+            let diagnostic = MSH0018
+                .says(message)
+                .at(&subset.span, taken(older, known))
+                .help(help);
+            Some(about(diagnostic, younger))
+        })
+}
+
+fn taken(older: &Document, known: bool) -> String {
+    match known {
+        true => format!("`{}` is older, and Istio takes what it says", older.name),
+        false => format!(
+            "Istio takes what the older one says; the other is `{}`",
+            older.name
+        ),
+    }
+}
+
+/// The older one first, and whether that is known: objects of one age go by name, but files do not
+/// say when they will be applied.
+fn by_age<'d>(one: &'d Document, other: &'d Document) -> (&'d Document, &'d Document, bool) {
+    let created = |rule: &'d Document| text(&rule.node, &["metadata", "creationTimestamp"]);
+    match (created(one), created(other)) {
+        (Some(a), Some(b)) if a > b => (other, one, true),
+        (Some(_), Some(_)) => (one, other, true),
+        _ => (one, other, false),
+    }
+}
+
+fn about(mut diagnostic: Diagnostic, rule: &Document) -> Diagnostic {
+    diagnostic.resource = Some(rule.resource());
+    diagnostic
 }
 
 fn pairs(map: Option<&Node>) -> Option<BTreeMap<String, String>> {
@@ -116,10 +152,17 @@ fn exports(rule: &Document) -> Vec<String> {
     names
 }
 
+/// Whether rules with these are not merged whichever is older: the younger one has to be for all that
+/// the older one is for, and no list is none that names everybody.
+fn are_apart([one, other]: &[Vec<String>; 2]) -> bool {
+    let within = |a: &Vec<String>, b: &Vec<String>| a.iter().all(|name| b.contains(name));
+    let stated = !one.is_empty() && !other.is_empty();
+    one != other && !(stated && (within(one, other) || within(other, one)))
+}
+
 /// Whether there may be clients that see both.
-fn shown_to_some(exports: &[Vec<String>; 2]) -> bool {
+fn are_both_seen([one, other]: &[Vec<String>; 2]) -> bool {
     let everyone = |names: &Vec<String>| names.is_empty() || names.iter().any(|name| name == "*");
-    let [one, other] = exports;
     everyone(one) || everyone(other) || one.iter().any(|name| other.contains(name))
 }
 

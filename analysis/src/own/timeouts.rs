@@ -160,7 +160,7 @@ fn check_shares(rule: &Node, found: &mut Vec<Diagnostic>) {
             found.push(
                 MSH0007
                     .says(message)
-                    .at(&fault.span, "of 0 % without one")
+                    .at(&fault.span, "without one it is 0 %")
                     .help("`percentage: {value: 100}` for every request"),
             );
         }
