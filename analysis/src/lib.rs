@@ -1,4 +1,5 @@
-//! What a configuration says beyond its validation: what Istio's analyzers would tell of it.
+//! What a configuration says beyond its validation: what Istio's analyzers would tell of it, and what
+//! checks of our own do.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,24 +7,29 @@
 //! | [`codes`] | all message codes, with name, level and meaning |
 //! | [`mod@suppress`] | what the user does not want to be told |
 //! | [`istio`] | Istio's analyzers |
-//! | `read`, `selector`, `hosts` | values, selectors and hosts of raw objects |
+//! | `files` | which of them can judge files |
 //! | `reach` | HTTP rules and matches that no request reaches |
-//! | [`own`] | our own checks |
+//! | [`own`] | the other checks of our own |
+//! | `once` | what was said of a place is not said again |
+//! | `read`, `selector`, `hosts` | values, selectors and hosts of raw objects |
 //! | [`output`] | messages and codes as JSON and SARIF |
 
 pub mod codes;
 pub mod documents;
+mod files;
 mod hosts;
 pub mod istio;
+mod once;
+pub mod output;
+pub mod own;
 mod reach;
 mod read;
 mod selector;
-pub mod output;
-pub mod own;
 pub mod suppress;
 
 pub use codes::Code;
 pub use documents::{Document, Documents, Kind};
 pub use istio::{Analyzer, Selection, Settings, analyze};
+pub use once::add_unsaid;
 pub use reach::never_reached;
 pub use suppress::{Suppression, suppress};

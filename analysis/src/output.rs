@@ -4,34 +4,22 @@ use crate::codes::{self, Code};
 use serde_json::{Value, json};
 use source::{Diagnostic, Level, Span};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const SARIF_SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/// Each message once, in the order of the input: by file, by place in it.
-pub fn arrange(found: &mut Vec<Diagnostic>) {
-    let mut files: BTreeMap<String, usize> = BTreeMap::new();
-    let mut place = |one: &Diagnostic| {
-        one.span.as_ref().map(|span| {
-            let next = files.len();
-            let file = *files.entry(span.file.name.to_string()).or_insert(next);
-            (file, span.range().start)
-        })
-    };
-    let mut placed: Vec<_> = found.drain(..).map(|one| (place(&one), one)).collect();
-    placed.sort_by_key(|(place, _)| *place);
-    let mut kept: Vec<(Option<(usize, usize)>, Diagnostic)> = Vec::new();
-    for (place, one) in placed {
-        let said = |earlier: &Diagnostic| {
-            let same_code = place.is_some() && one.code.is_some() && earlier.code == one.code;
-            same_code || *earlier == one
-        };
-        let mut here = kept.iter().rev().take_while(|(other, _)| *other == place);
-        if !here.any(|(_, earlier)| said(earlier)) {
-            kept.push((place, one));
-        }
+/// Puts messages in the order of the input: by file, by place in it. Those without a place come first.
+pub fn arrange(found: &mut [Diagnostic]) {
+    let mut files: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+    for span in found.iter().filter_map(|one| one.span.as_ref()) {
+        let next = files.len();
+        files.entry(Arc::clone(&span.file.name)).or_insert(next);
     }
-    found.extend(kept.into_iter().map(|(_, one)| one));
+    found.sort_by_key(|one| {
+        let span = one.span.as_ref()?;
+        Some((files.get(&span.file.name).copied(), span.range().start))
+    });
 }
 
 /// A message as an object.

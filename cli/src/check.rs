@@ -4,7 +4,7 @@ use crate::args::{CheckArgs, CheckFormat, Threshold};
 use crate::config::{is_scenario, scenario, sources};
 use crate::{Exit, has_error, report, status};
 use analysis::output::{arrange, entry, listed, sarif};
-use analysis::{Documents, Settings, analyze, codes, own, suppress};
+use analysis::{Documents, Settings, able_analyzers, add_unsaid, analyze, codes, own, suppress};
 use anstream::print;
 use control_plane::{MeshConfig, Objects};
 use scenarios::model::Scenario;
@@ -120,7 +120,6 @@ fn check_files(
             .into_iter()
             .next();
     }
-    objects.check_references(&mut found);
     judge(
         &documents,
         objects,
@@ -143,9 +142,17 @@ fn judge(
 ) {
     let settings = Settings {
         mesh_config,
+        only: &able_analyzers(documents, args.use_kube),
         ..Settings::default()
     };
-    analyze(documents, &settings, found);
+    let mut told = Vec::new();
+    analyze(documents, &settings, &mut told);
+    add_unsaid(found, told);
+    let mut references = Vec::new();
+    objects.check_references(&mut references);
+    // What Istio would say of them it has said.
+    references.retain(|one| args.use_kube || one.code.is_none());
+    add_unsaid(found, references);
     own::check(documents, objects, scenario, found);
     suppress(found, documents, &args.suppress);
 }

@@ -1,8 +1,9 @@
 //! Where the setting that holds for a cluster was written.
 
-use super::read::{count, list, text};
+use super::read::{count, text};
 use super::views::Outbound;
 use crate::documents::{DESTINATION_RULE, Document, Documents};
+use crate::read::items;
 use control_plane::full_name;
 use proxy_core::xds::Cluster;
 use source::Node;
@@ -46,7 +47,7 @@ pub(super) fn block_of<'d>(
     };
     let levels = [of_subset(), of_rule()];
     levels.into_iter().flatten().find_map(|(rule, policy)| {
-        let at_port = list(policy, &["portLevelSettings"])
+        let at_port = items(policy, &["portLevelSettings"])
             .iter()
             .find(|entry| count(entry, &["port", "number"]) == Some(of.port.into()));
         // An entry for the port replaces everything at its level, and what it lacks is not inherited.
@@ -61,7 +62,7 @@ pub(super) fn block_of<'d>(
 
 /// The subset of that name; there is none without a name.
 pub(super) fn subset_of<'d>(rule: &'d Document, name: &str) -> Option<&'d Node> {
-    let mut subsets = list(&rule.node, &["spec", "subsets"]).iter();
+    let mut subsets = items(&rule.node, &["spec", "subsets"]).iter();
     subsets.find(|subset| text(subset, &["name"]) == Some(name))
 }
 
@@ -73,10 +74,10 @@ pub(super) fn host_of(rule: &Document) -> Option<String> {
 
 /// Every traffic policy of a DestinationRule: its own, those of subsets, those of ports.
 pub(super) fn policies(rule: &Document) -> impl Iterator<Item = &Node> {
-    let subsets = list(&rule.node, &["spec", "subsets"]).iter();
+    let subsets = items(&rule.node, &["spec", "subsets"]).iter();
     let whole = rule.node.at(&["spec", "trafficPolicy"]);
     let levels = whole
         .into_iter()
         .chain(subsets.filter_map(|one| one.at(&["trafficPolicy"])));
-    levels.flat_map(|level| std::iter::once(level).chain(list(level, &["portLevelSettings"])))
+    levels.flat_map(|level| std::iter::once(level).chain(items(level, &["portLevelSettings"])))
 }

@@ -3,9 +3,10 @@
 
 use super::blocks::{Block, block_of};
 use super::calls::{Calls, Hop};
-use super::read::{list, span_of};
+use super::read::span_of;
 use crate::codes::{MSH0002, MSH0009, MSH0019};
 use crate::documents::{Documents, VIRTUAL_SERVICE};
+use crate::read::items;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{HttpProtocol, RetryOn, RetryPolicy};
 use source::{Diagnostic, Node, Span};
@@ -182,7 +183,7 @@ fn tries_multiply(documents: &Documents, calls: &Calls, chain: &Chain, names: &s
 fn rule_of<'d>(documents: &'d Documents, hop: &Hop) -> Option<(String, &'d Node)> {
     let origin = hop.route.as_ref()?.origin.as_ref()?;
     let document = documents.find(VIRTUAL_SERVICE, &origin.namespace, &origin.name)?;
-    let mut rules = list(&document.node, &["spec", "http"]).iter();
+    let mut rules = items(&document.node, &["spec", "http"]).iter();
     let rule = rules.find(|rule| rule.span.line() == origin.line)?;
     Some((document.resource(), rule))
 }

@@ -28,6 +28,7 @@ use calls::Calls;
 use control_plane::Objects;
 use scenarios::model::Scenario;
 use source::Diagnostic;
+use std::collections::BTreeSet;
 
 /// Adds what our own checks find. `objects` are those of `documents` that are valid; `scenario` says
 /// who calls whom. `found` has what was said before, which is not said again.
@@ -38,14 +39,25 @@ pub fn check(
     found: &mut Vec<Diagnostic>,
 ) {
     let pods = objects.pods();
-    timeouts::check(documents, found);
-    weights::check(documents, found);
-    owners::check(documents, found);
+    let mut own = Vec::new();
+    timeouts::check(documents, &mut own);
+    weights::check(documents, &mut own);
+    owners::check(documents, &mut own);
     let views = views::all(documents, objects, &pods);
-    outliers::check(documents, &views, found);
-    subsets::check(documents, objects, &pods, &views, found);
-    connects::check(documents, &views, found);
+    outliers::check(documents, &views, &mut own);
+    subsets::check(documents, objects, &pods, &views, found, &mut own);
+    connects::check(documents, &views, &mut own);
     if let Some(scenario) = scenario {
-        chains::check(documents, &Calls::of(scenario, objects, &pods), found);
+        chains::check(documents, &Calls::of(scenario, objects, &pods), &mut own);
     }
+    // Several views may show the same.
+    let mut said = BTreeSet::new();
+    own.retain(|one| {
+        let place = one
+            .span
+            .as_ref()
+            .map(|span| (span.file.name.clone(), span.range().start));
+        said.insert((one.code, place))
+    });
+    found.append(&mut own);
 }

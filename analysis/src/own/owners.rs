@@ -1,9 +1,10 @@
 //! DestinationRules for one host, of which only one can have its say.
 
 use super::blocks::{host_of, subset_of};
-use super::read::{list, text};
+use super::read::text;
 use crate::codes::MSH0018;
 use crate::documents::{DESTINATION_RULE, Document, Documents};
+use crate::read::items;
 use source::{Diagnostic, Node, Span};
 use std::collections::BTreeMap;
 
@@ -80,7 +81,7 @@ fn same_policy(host: &str, one: &Document, other: &Document) -> Option<Diagnosti
 fn same_subset(host: &str, one: &Document, other: &Document) -> Option<Diagnostic> {
     let (older, younger, known) = by_age(one, other);
     let policy = |subset: &Node| subset.at(&["trafficPolicy"]).is_some();
-    list(&younger.node, &["spec", "subsets"])
+    items(&younger.node, &["spec", "subsets"])
         .iter()
         .find_map(|subset| {
             let name = text(subset, &["name"])?;
@@ -140,7 +141,7 @@ fn pairs(map: Option<&Node>) -> Option<BTreeMap<String, String>> {
 
 /// Whom a rule is for; its own namespace is `.`, and without a list it is nobody in particular.
 fn exports(rule: &Document) -> Vec<String> {
-    let stated = list(&rule.node, &["spec", "exportTo"]).iter();
+    let stated = items(&rule.node, &["spec", "exportTo"]).iter();
     let mut names: Vec<String> = stated
         .filter_map(|node| text(node, &[]))
         .map(|name| match name == rule.namespace {

@@ -5,11 +5,6 @@ use control_plane::parse_duration;
 use proxy_core::time::Nanos;
 use source::{Node, Span};
 
-/// The items of the list at `path`.
-pub(super) fn list<'n>(node: &'n Node, path: &[&str]) -> &'n [Node] {
-    node.at(path).and_then(Node::as_seq).unwrap_or_default()
-}
-
 /// The text at `path`, unless it is empty.
 pub(super) fn text<'n>(node: &'n Node, path: &[&str]) -> Option<&'n str> {
     let found = node.at(path).and_then(Node::as_scalar);

@@ -11,12 +11,13 @@ use source::node::Entry;
 use source::{Diagnostic, Node, nearest};
 use std::collections::BTreeSet;
 
-/// `found` has what was said before.
+/// `said` has what Istio's analyzers said.
 pub(super) fn check(
     documents: &Documents,
     objects: &Objects,
     pods: &[Pod],
     views: &[View],
+    said: &[Diagnostic],
     found: &mut Vec<Diagnostic>,
 ) {
     for view in views {
@@ -35,12 +36,12 @@ pub(super) fn check(
             let Some((rule, subset)) = defining(documents, cluster, &of) else {
                 continue;
             };
-            let said = |one: &Diagnostic| {
+            let of_it = |one: &Diagnostic| {
                 let place = one.span.as_ref();
                 one.code == Some(IST0173.code)
                     && place.is_some_and(|place| is_within(place, &subset.span))
             };
-            if !found.iter().any(said) {
+            if !said.iter().any(of_it) {
                 let pods = behind(objects, pods, of.host);
                 found.push(empty(rule, subset, &of, &pods));
             }

@@ -1,9 +1,10 @@
 //! Timeouts of one HTTP rule that do not do what they seem to: a try, its repetitions or an injected
 //! delay that they do not fit.
 
-use super::read::{count, duration, list, span_of, text};
+use super::read::{count, duration, span_of, text};
 use crate::codes::{MSH0003, MSH0004, MSH0005, MSH0006, MSH0007};
 use crate::documents::{Document, Documents, VIRTUAL_SERVICE};
+use crate::read::items;
 use proxy_core::time::Nanos;
 use source::{Diagnostic, Node, Span};
 
@@ -16,7 +17,7 @@ const COVERS_TIMEOUTS: [&str; 3] = ["5xx", "gateway-error", "reset"];
 
 pub(super) fn check(documents: &Documents, found: &mut Vec<Diagnostic>) {
     for document in documents.of(VIRTUAL_SERVICE) {
-        for rule in list(&document.node, &["spec", "http"]) {
+        for rule in items(&document.node, &["spec", "http"]) {
             let before = found.len();
             check_tries(rule, found);
             check_delay(rule, found);

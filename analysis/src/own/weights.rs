@@ -1,16 +1,17 @@
 //! Weights that send requests elsewhere than they seem to: to no one, or all to one.
 
-use super::read::{list, text};
+use super::read::text;
 use crate::codes::{MSH0013, MSH0014, MSH0015, MSH0016};
 use crate::documents::{Documents, GRPC_ROUTE, HTTP_ROUTE, VIRTUAL_SERVICE};
+use crate::read::items;
 use source::{Diagnostic, Node};
 
 pub(super) fn check(documents: &Documents, found: &mut Vec<Diagnostic>) {
     for document in documents.of(VIRTUAL_SERVICE) {
         let before = found.len();
         for kind in ["http", "tls", "tcp"] {
-            for rule in list(&document.node, &["spec", kind]) {
-                check_route(list(rule, &["route"]), found);
+            for rule in items(&document.node, &["spec", kind]) {
+                check_route(items(rule, &["route"]), found);
             }
         }
         for diagnostic in &mut found[before..] {
@@ -20,7 +21,7 @@ pub(super) fn check(documents: &Documents, found: &mut Vec<Diagnostic>) {
     let routes = [HTTP_ROUTE, GRPC_ROUTE].into_iter();
     for document in routes.flat_map(|kind| documents.of(kind)) {
         let before = found.len();
-        for rule in list(&document.node, &["spec", "rules"]) {
+        for rule in items(&document.node, &["spec", "rules"]) {
             check_backends(rule, found);
         }
         for diagnostic in &mut found[before..] {
@@ -71,7 +72,7 @@ fn check_route(route: &[Node], found: &mut Vec<Diagnostic>) {
 
 /// Of the Gateway API, where no weight is a weight of 1.
 fn check_backends(rule: &Node, found: &mut Vec<Diagnostic>) {
-    let backends = list(rule, &["backendRefs"]);
+    let backends = items(rule, &["backendRefs"]);
     let idle_ones = backends.iter().filter(|to| weight(to) == Some(0));
     let idle_ones: Vec<&Node> = idle_ones.collect();
     if !backends.is_empty() && idle_ones.len() == backends.len() {
