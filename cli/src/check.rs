@@ -4,7 +4,9 @@ use crate::args::{CheckArgs, CheckFormat, Threshold};
 use crate::config::{is_scenario, scenario, sources};
 use crate::{Exit, has_error, report, status};
 use analysis::output::{arrange, entry, listed, sarif};
-use analysis::{Documents, Settings, able_analyzers, add_unsaid, analyze, codes, own, suppress};
+use analysis::{
+    Documents, Settings, able_analyzers, add_unsaid, analyze, codes, never_reached, own, suppress,
+};
 use anstream::print;
 use control_plane::{MeshConfig, Objects};
 use scenarios::model::Scenario;
@@ -153,6 +155,7 @@ fn judge(
     // What Istio would say of them it has said.
     references.retain(|one| args.use_kube || one.code.is_none());
     add_unsaid(found, references);
+    never_reached(documents, objects, found);
     own::check(documents, objects, scenario, found);
     suppress(found, documents, &args.suppress);
 }
