@@ -126,6 +126,7 @@ codes! {
     MSH0017 SubsetWithoutEndpoints Warning "Requests are sent to a subset that no endpoint belongs to.";
     MSH0018 DestinationRuleIgnored Warning "Part of a DestinationRule is ignored, because another one is for the same host.";
     MSH0019 BreakerBelowConcurrency Warning "A caller can have more requests under way than the circuit breaker of its proxy lets through.";
+    MSH0020 DelegateNotFound Error "A rule delegates to a VirtualService that is not there, and is left out.";
 }
 
 #[cfg(test)]

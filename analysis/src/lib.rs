@@ -7,7 +7,6 @@
 //! | [`codes`] | all message codes, with name, level and meaning |
 //! | [`mod@suppress`] | what the user does not want to be told |
 //! | [`istio`] | Istio's analyzers |
-//! | `files` | which of them can judge files |
 //! | `reach` | HTTP rules and matches that no request reaches |
 //! | [`own`] | the other checks of our own |
 //! | `once` | what was said of a place is not said again |
@@ -16,7 +15,6 @@
 
 pub mod codes;
 pub mod documents;
-mod files;
 mod hosts;
 pub mod istio;
 mod once;

@@ -4,9 +4,7 @@ use crate::args::{CheckArgs, CheckFormat, Threshold};
 use crate::config::{is_scenario, scenario, sources};
 use crate::{Exit, has_error, report, status};
 use analysis::output::{arrange, entry, listed, sarif};
-use analysis::{
-    Documents, Settings, able_analyzers, add_unsaid, analyze, codes, never_reached, own, suppress,
-};
+use analysis::{Documents, Settings, add_unsaid, analyze, codes, never_reached, own, suppress};
 use anstream::print;
 use control_plane::{MeshConfig, Objects};
 use scenarios::model::Scenario;
@@ -144,7 +142,6 @@ fn judge(
 ) {
     let settings = Settings {
         mesh_config,
-        only: &able_analyzers(documents, args.use_kube),
         ..Settings::default()
     };
     let mut told = Vec::new();
@@ -152,9 +149,9 @@ fn judge(
     add_unsaid(found, told);
     let mut references = Vec::new();
     objects.check_references(&mut references);
-    // What Istio would say of them it has said.
-    references.retain(|one| args.use_kube || one.code.is_none());
-    add_unsaid(found, references);
+    // The others are those of the analyzers.
+    references.retain(|one| one.code.is_none());
+    found.append(&mut references);
     never_reached(documents, objects, found);
     own::check(documents, objects, scenario, found);
     suppress(found, documents, &args.suppress);

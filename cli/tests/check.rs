@@ -65,6 +65,19 @@ fn each_code_of_our_own_fires_on_its_example_and_not_beside_it() {
 }
 
 #[test]
+fn what_istio_says_of_a_subset_names_the_labels_that_there_are() {
+    let text = std::fs::read_to_string(examples().join("MSH0017.yaml")).unwrap();
+    // Without the pods of another namespace, with which Istio is content.
+    let text = text.replace("namespace: elsewhere", "namespace: kube-system");
+    let told = meshsim(&examples(), &["check", "-"], &text).out;
+    assert!(
+        told.contains("IST0173") && !told.contains("MSH0017"),
+        "{told}"
+    );
+    assert!(told.contains("did you mean `version: v1`?"), "{told}");
+}
+
+#[test]
 fn codes_are_listed() {
     let list = check(&["--list"]);
     assert_eq!(list.code, 0);

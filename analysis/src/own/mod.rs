@@ -6,6 +6,7 @@
 //! | `timeouts` | tries, delays and faults of one rule that do not fit together |
 //! | `weights` | destinations that get no request, or all |
 //! | `owners` | several DestinationRules for one host |
+//! | `delegates` | VirtualServices to delegate to that are not there |
 //! | `views`, `blocks` | what proxies make of the rules, and where each setting was written |
 //! | `outliers`, `subsets`, `connects` | outlier detection, subsets and connect timeouts, by endpoints and routes |
 //! | `calls`, `chains` | who calls whom in a scenario; retries, timeouts and limits along the way |
@@ -15,6 +16,7 @@ mod blocks;
 mod calls;
 mod chains;
 mod connects;
+mod delegates;
 mod outliers;
 mod owners;
 mod read;
@@ -43,6 +45,7 @@ pub fn check(
     timeouts::check(documents, &mut own);
     weights::check(documents, &mut own);
     owners::check(documents, &mut own);
+    delegates::check(documents, &mut own);
     let views = views::all(documents, objects, &pods);
     outliers::check(documents, &views, &mut own);
     subsets::check(documents, objects, &pods, &views, found, &mut own);

@@ -11,13 +11,13 @@ use source::node::Entry;
 use source::{Diagnostic, Node, nearest};
 use std::collections::BTreeSet;
 
-/// `said` has what Istio's analyzers said.
+/// What Istio's analyzers `said` of a subset is not said again; it gets the help.
 pub(super) fn check(
     documents: &Documents,
     objects: &Objects,
     pods: &[Pod],
     views: &[View],
-    said: &[Diagnostic],
+    said: &mut [Diagnostic],
     found: &mut Vec<Diagnostic>,
 ) {
     for view in views {
@@ -41,9 +41,10 @@ pub(super) fn check(
                 one.code == Some(IST0173.code)
                     && place.is_some_and(|place| is_within(place, &subset.span))
             };
-            if !said.iter().any(of_it) {
-                let pods = behind(objects, pods, of.host);
-                found.push(empty(rule, subset, &of, &pods));
+            let diagnostic = empty(rule, subset, &of, &behind(objects, pods, of.host));
+            match said.iter_mut().find(|one| of_it(one)) {
+                Some(said) => said.help = diagnostic.help,
+                None => found.push(diagnostic),
             }
         }
     }

@@ -12,15 +12,6 @@ pub(crate) struct CheckArgs {
     /// MeshConfig, as a YAML file
     #[arg(long, value_name = "FILE")]
     pub(crate) mesh_config: Option<PathBuf>,
-    /// Whether the files may be all that there is in a cluster. With `false` nothing is said of hosts,
-    /// pods and secrets that are not among them, as by `istioctl analyze --use-kube=false`
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value_t = true,
-        action = clap::ArgAction::Set
-    )]
-    pub(crate) use_kube: bool,
     /// Do not tell a code of some objects, such as "IST0102=Namespace staging" or
     /// "MSH0014=VirtualService shop/*"; may be repeated. An object's annotation
     /// galley.istio.io/analyze-suppress does the same, with a list of codes or *
