@@ -102,7 +102,7 @@ fn empty(rule: &Document, subset: &Node, of: &Outbound<'_>, pods: &[&Pod]) -> Di
         Some(label) => {
             let value = text(&label.value, &[]).unwrap_or_default();
             let why = format!(
-                "no pod has the label `{}: {value}`: {consequence}",
+                "no pod of the service has the label `{}: {value}`: {consequence}",
                 label.key
             );
             diagnostic
@@ -112,7 +112,7 @@ fn empty(rule: &Document, subset: &Node, of: &Outbound<'_>, pods: &[&Pod]) -> Di
         None => diagnostic
             .at(
                 &subset.span,
-                format!("no pod has all of its labels: {consequence}"),
+                format!("no pod of the service has all of its labels: {consequence}"),
             )
             .help("leave out the label that does not go with the others"),
     };
