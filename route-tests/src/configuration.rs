@@ -189,7 +189,10 @@ pub(crate) fn cleaned(path: &Path) -> PathBuf {
             part => clean.push(part),
         }
     }
-    clean
+    match clean.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => clean,
+    }
 }
 
 pub(crate) fn has_error(diagnostics: &[Diagnostic]) -> bool {
@@ -207,6 +210,8 @@ mod tests {
             ("../a/../../b", "../../b"),
             ("/a/../../b", "/../b"),
             ("./a", "a"),
+            ("a/..", "."),
+            ("-", "-"),
         ] {
             assert_eq!(cleaned(Path::new(path)), Path::new(clean), "{path}");
         }

@@ -1,5 +1,6 @@
 //! What the files below a path are: tests of which format, scenarios, configuration.
 
+use crate::configuration::cleaned;
 use source::{Diagnostic, Dialect, Node, SourceFile, nearest};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ const KEYS: [(&str, Kind); 10] = [
 /// Every file at `path` that is for something: a file, all of a folder and the folders in it, or `-` for
 /// standard input. What cannot be read is reported.
 pub(crate) fn find(path: &Path, diagnostics: &mut Vec<Diagnostic>) -> Vec<Found> {
+    let path = &cleaned(path);
     if !path.is_dir() {
         let files = sim::plan::read_sources(path, None, diagnostics);
         let found = files
@@ -95,7 +97,7 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>, diagnostics: &mut Vec<Diagnosti
         }
         let extension = path.extension().and_then(|e| e.to_str());
         if matches!(extension, Some("yaml" | "yml" | "json")) {
-            paths.push(path);
+            paths.push(cleaned(&path));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a route of Envoy's does with a request.
 
 use super::matching::regex;
-use super::proto::{number, refuse};
+use super::proto::{duration, number, refuse};
+use proxy_core::time::Nanos;
 use proxy_core::xds::{
     Forward, HeaderMutations, HeaderValue, Name, PathRewrite, Redirect, RedirectPath, RouteAction,
     WeightedCluster,
@@ -9,12 +10,14 @@ use proxy_core::xds::{
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
 
+/// Where none is stated.
+const TIMEOUT_DEFAULT: Nanos = Nanos::from_secs(15);
+
 /// Fields of a `RouteAction` that do not decide where a request goes or how its head leaves.
-const WITHOUT_SAY: [&str; 23] = [
+const WITHOUT_SAY: [&str; 22] = [
     "cluster_not_found_response_code",
     "metadata_match",
     "auto_host_rewrite",
-    "timeout",
     "idle_timeout",
     "flush_timeout",
     "early_data_policy",
@@ -69,6 +72,7 @@ pub(super) fn forward(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<
     };
     let path_rewrite = path_rewrite(&mut fields);
     let host_rewrite = fields.text("host_rewrite_literal");
+    let timeout = duration(&mut fields, "timeout");
     fields.finish();
     if clusters.is_empty() {
         return None;
@@ -77,6 +81,7 @@ pub(super) fn forward(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<
         clusters,
         path_rewrite,
         host_rewrite: host_rewrite.filter(|host| !host.is_empty()).map(Name::from),
+        timeout: Some(timeout.unwrap_or(TIMEOUT_DEFAULT)),
         ..Forward::to("".into())
     }))
 }

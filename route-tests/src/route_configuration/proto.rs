@@ -1,5 +1,6 @@
 //! Proto JSON: names in either case, numbers as text, fields that cannot be done.
 
+use proxy_core::time::Nanos;
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node, Value};
 
@@ -71,4 +72,33 @@ pub(crate) fn number(fields: &mut Fields<'_, '_>, key: &'static str, most: u64) 
         fields.diagnostics.push(expected(node, &want));
     }
     value
+}
+
+/// A span of time: `1.5s`, or its seconds and nanoseconds.
+pub(crate) fn duration(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Nanos> {
+    let node = fields.optional(key)?;
+    if node.as_map().is_some() {
+        let mut parts = Fields::of(node, "a duration", fields.diagnostics)?;
+        let seconds = number(&mut parts, "seconds", u64::from(u32::MAX)).unwrap_or(0);
+        let nanos = number(&mut parts, "nanos", 999_999_999).unwrap_or(0);
+        parts.finish();
+        return Some(Nanos(seconds * 1_000_000_000 + nanos));
+    }
+    let in_seconds = node.as_str().is_some_and(|text| text.ends_with('s'));
+    let mut problems = Vec::new();
+    let span = scenarios::duration(node, key, &mut problems).filter(|_| in_seconds);
+    if span.is_none() {
+        let want = format!("`{key}` is a duration in seconds, like `1.5s`");
+        fields.diagnostics.push(expected(node, &want));
+    }
+    span
+}
+
+/// In seconds, with as many digits as it needs.
+pub(crate) fn shown_duration(span: Nanos) -> String {
+    let (seconds, nanos) = (span.0 / 1_000_000_000, span.0 % 1_000_000_000);
+    match nanos {
+        0 => format!("{seconds}s"),
+        _ => format!("{}s", format!("{seconds}.{nanos:09}").trim_end_matches('0')),
+    }
 }

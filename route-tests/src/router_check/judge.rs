@@ -2,6 +2,7 @@
 
 use super::read::{Assertion, Field, Input};
 use crate::route_configuration::HeaderMatcher;
+use crate::route_configuration::proto::shown_duration;
 use proxy_core::contract::{Direction, Opened, Protocol};
 use proxy_core::head::{Headers, RequestHead, ResponseHead};
 use proxy_core::ids::DownstreamId;
@@ -9,6 +10,7 @@ use proxy_core::router::{
     Matched, Outcome, Stream, matches, path_of, redirect_location, response_head, route_as_it_is,
     weighted_choice,
 };
+use proxy_core::time::Nanos;
 use proxy_core::xds::{
     HeaderMatch, PathMatch, RedirectPath, Route, RouteAction, RouteMatch, RouteTable,
 };
@@ -22,6 +24,8 @@ pub(super) struct Answer {
     virtual_host: String,
     redirect: String,
     redirect_code: u64,
+    /// Of the route, if it forwards.
+    timeout: Option<Nanos>,
     /// As it goes upstream, or is sent elsewhere.
     pub(super) request: RequestHead,
     response: Headers,
@@ -54,6 +58,7 @@ pub(super) fn ask(table: &RouteTable, input: &Input) -> Answer {
         virtual_host: String::new(),
         redirect: String::new(),
         redirect_code: 0,
+        timeout: None,
         request: input.head.clone(),
         response: input.response_headers.clone(),
         taken: None,
@@ -125,6 +130,7 @@ impl Answer {
                 let cluster = &forward.clusters[at];
                 self.cluster = cluster.cluster.to_string();
                 self.virtual_host = matched.virtual_host.to_string();
+                self.timeout = Some(forward.timeout.unwrap_or_default());
                 if let Some(upstream) = matched.upstream_heads.get(at) {
                     self.request = (**upstream).clone();
                 }
@@ -140,6 +146,14 @@ impl Answer {
                 self.local_reply(redirect.status, "");
             }
             RouteAction::DirectResponse { status, body } => {
+                // To the tool it is a redirect to where it was asked.
+                let RequestHead {
+                    scheme,
+                    authority,
+                    path,
+                    ..
+                } = &input.head;
+                self.redirect = format!("{scheme}://{authority}{path}");
                 self.redirect_code = u64::from(*status);
                 self.local_reply(*status, body);
             }
@@ -191,6 +205,10 @@ impl Answer {
                 &self.redirect_code.to_string(),
                 "code_redirect",
             ),
+            Assertion::Timeout(want) => {
+                let got = self.timeout.map(shown_duration).unwrap_or_default();
+                differs(&shown_duration(*want), &got, "timeout")
+            }
             Assertion::RequestHeader(matcher) => {
                 header_problem(&self.request, matcher, "request_header_matches")
             }
@@ -257,14 +275,21 @@ fn header_problem(head: &RequestHead, header: &HeaderMatcher, kind: &str) -> Opt
 }
 
 fn holds(head: &RequestHead, header: &HeaderMatcher) -> bool {
+    let name = &header.matcher.name;
     if let Some((start, end)) = header.range {
-        let number = value(head, &header.matcher.name).and_then(|value| value.parse().ok());
+        let number = value(head, name).and_then(|value| value.parse().ok());
         return match number {
             Some(number) => (start..end).contains(&number) != header.matcher.invert,
             None => false,
         };
     }
-    all_hold(head, std::slice::from_ref(&header.matcher))
+    let mut head = head.clone();
+    // Envoy keeps several lines of some headers as one.
+    if head.headers.all(name).nth(1).is_some() {
+        let joined = value(&head, name).unwrap_or_default();
+        head.headers.append(name.clone(), joined.as_bytes());
+    }
+    all_hold(&head, std::slice::from_ref(&header.matcher))
 }
 
 /// Whether every matcher holds.
@@ -277,7 +302,7 @@ pub(super) fn all_hold(head: &RequestHead, headers: &[HeaderMatch]) -> bool {
     matches(&matcher, path_of(&head.path), head)
 }
 
-/// A header's first line, or what a pseudo-header stands for.
+/// All lines of a header, or what a pseudo-header stands for.
 fn value(head: &RequestHead, name: &str) -> Option<String> {
     let pseudo = match name {
         ":path" => &head.path,
@@ -285,8 +310,9 @@ fn value(head: &RequestHead, name: &str) -> Option<String> {
         ":method" => &head.method,
         ":scheme" => &head.scheme,
         _ => {
-            let line = head.headers.get(name)?;
-            return Some(String::from_utf8_lossy(line).into_owned());
+            let lines = head.headers.all(name);
+            let lines: Vec<_> = lines.map(String::from_utf8_lossy).collect();
+            return (!lines.is_empty()).then(|| lines.join(","));
         }
     };
     Some(pseudo.to_string())

@@ -1,8 +1,9 @@
 //! Reading the test files of Envoy's route table check tool.
 
 use crate::route_configuration::HeaderMatcher;
-use crate::route_configuration::proto::{in_snake_case, number, refuse};
+use crate::route_configuration::proto::{duration, in_snake_case, number, refuse};
 use proxy_core::head::{HeaderText, Headers, RequestHead};
+use proxy_core::time::Nanos;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node, Span};
 
@@ -34,6 +35,8 @@ pub(super) struct Input {
 pub(super) enum Assertion {
     Text(Field, String),
     RedirectCode(u64),
+    /// Of the route.
+    Timeout(Nanos),
     RequestHeader(HeaderMatcher),
     ResponseHeader(HeaderMatcher),
     /// The deprecated forms: name and value.
@@ -205,6 +208,8 @@ fn read_assertions(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec
     }
     let code = number(&mut fields, "code_redirect", 999);
     assertions.extend(code.map(Assertion::RedirectCode));
+    let timeout = duration(&mut fields, "timeout");
+    assertions.extend(timeout.map(Assertion::Timeout));
     let matchers = read_matchers(&mut fields, "request_header_matches");
     assertions.extend(matchers.into_iter().map(Assertion::RequestHeader));
     let matchers = read_matchers(&mut fields, "response_header_matches");
@@ -215,6 +220,7 @@ fn read_assertions(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec
     for (name, value) in read_pairs(&mut fields, "response_header_fields") {
         assertions.push(Assertion::ResponseField(name, value));
     }
+    refuse(&mut fields, &["route_metadata"]);
     fields.finish();
     if node.as_map().is_some_and(|map| map.entries.is_empty()) {
         let warning = Diagnostic::warning("a test that validates nothing always passes");

@@ -5,6 +5,7 @@
 //! whatever their gateways; there need be no service and no proxy. With a proxy given, the rule is the one
 //! by which this proxy routes.
 
+mod hosts;
 mod message;
 mod read;
 
@@ -16,6 +17,7 @@ use crate::head;
 use crate::outcome::{Failure, Format, TestResult};
 use crate::route_test::shown;
 use control_plane::{Request, StatedRule, explain};
+use hosts::Hosts;
 use proxy_core::head::RequestHead;
 use proxy_core::router::{matches, path_of};
 use read::{Asserted, Input, TestCase};
@@ -41,15 +43,16 @@ pub(crate) fn run(
     let (Some(configuration), true) = (loaded, readable) else {
         return Vec::new();
     };
+    let hosts = Hosts::of(configuration);
     let mut results = Vec::new();
     for case in &cases {
         let mut failures = Vec::new();
         for input in &case.inputs {
             let request = input.request();
-            let Some(chosen) = choose(&request, given, configuration, diagnostics) else {
+            let Some(chosen) = choose(&request, &hosts, given, configuration, diagnostics) else {
                 return results;
             };
-            failures.extend(judge(case, &request, &chosen, configuration));
+            failures.extend(judge(case, &request, &chosen, &hosts, configuration));
             count(case, &chosen, configuration, coverage);
         }
         let format = Format::IstioConfigValidator;
@@ -87,13 +90,14 @@ struct Chosen {
 /// `None`: the proxy is not there, which is reported.
 fn choose(
     request: &Request,
+    hosts: &Hosts,
     given: &Given,
     configuration: &mut Configuration,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Chosen> {
     let head = head::of(request);
     let Some(name) = &given.proxy else {
-        return Some(by_host(&head, configuration));
+        return Some(by_host(&head, hosts, configuration));
     };
     let proxy = configuration.proxy(name, None, diagnostics)?;
     let mut request = request.clone();
@@ -119,47 +123,21 @@ fn choose(
     })
 }
 
-/// The first rule that matches, of the VirtualServices of the very host; without any, of those of the
-/// longest wildcard.
-fn by_host(head: &RequestHead, configuration: &Configuration) -> Chosen {
+/// The first rule for the host that matches.
+fn by_host(head: &RequestHead, hosts: &Hosts, configuration: &Configuration) -> Chosen {
     let rules = &configuration.rules;
-    let authority = &*head.authority;
-    let listed = configuration.in_order().iter().copied();
-    let services = listed.filter(|&at| &*rules.get(at).origin.kind == "VirtualService");
-    let services: Vec<usize> = services.collect();
-    let fits = |at: usize| {
-        let hosts = rules.get(at).hosts.iter();
-        hosts.filter_map(|host| specificity(host, authority)).max()
-    };
-    let best = services.iter().filter_map(|&at| fits(at)).max();
-    let of_host = services
-        .iter()
-        .filter(|&&at| best.is_some() && fits(at) == best);
-    let root = of_host
-        .copied()
-        .find_map(|at| taken(at, rules.get(at), head));
+    let mut of_host = hosts.rules(&head.authority).iter();
+    let root = of_host.find_map(|&at| taken(at, rules.get(at), head));
     let delegate = root.and_then(|(root, _)| {
         let root = rules.get(root);
-        let mut children = services.iter().copied();
-        children.find_map(|at| {
+        let mut children = hosts.delegates().iter();
+        children.find_map(|&at| {
             let child = rules.get(at);
-            let named = child.hosts.is_empty() && delegates(root, &child.origin);
+            let named = delegates(root, &child.origin);
             named.then(|| taken(at, child, head)).flatten()
         })
     });
     Chosen { root, delegate }
-}
-
-/// How exactly `host` means `authority`: the length of what is written out, the very name above all.
-fn specificity(host: &str, authority: &str) -> Option<usize> {
-    let name = authority
-        .rsplit_once(':')
-        .map_or(authority, |(name, _)| name);
-    match host.strip_prefix('*') {
-        None if host == authority || host == name => Some(usize::MAX),
-        None => None,
-        Some(end) => (name.len() > end.len() && name.ends_with(end)).then_some(end.len()),
-    }
 }
 
 fn taken(at: usize, rule: &StatedRule, head: &RequestHead) -> Option<Taken> {
@@ -175,6 +153,7 @@ fn judge(
     case: &TestCase,
     request: &Request,
     chosen: &Chosen,
+    hosts: &Hosts,
     configuration: &Configuration,
 ) -> Option<Failure> {
     let rules = &configuration.rules;
@@ -204,7 +183,7 @@ fn judge(
     (!problems.is_empty()).then(|| Failure {
         request: shown(request),
         problems,
-        because: because(request, chosen, configuration),
+        because: because(request, chosen, hosts, configuration),
     })
 }
 
@@ -240,17 +219,19 @@ fn missing_delegate(root: &StatedRule, configuration: &Configuration) -> Option<
     (!there).then(|| format!("delegate: virtualservice {name} not found"))
 }
 
-fn because(request: &Request, chosen: &Chosen, configuration: &Configuration) -> Vec<String> {
+fn because(
+    request: &Request,
+    chosen: &Chosen,
+    hosts: &Hosts,
+    configuration: &Configuration,
+) -> Vec<String> {
     let rules = &configuration.rules;
     let Some(root) = chosen.root else {
         let authority = &request.authority;
-        let mut hosts = rules.iter().flat_map(|rule| &rule.hosts);
-        return vec![
-            match hosts.any(|host| specificity(host, authority).is_some()) {
-                true => format!("no rule for {authority} matches"),
-                false => format!("no VirtualService has the host {authority}"),
-            },
-        ];
+        return vec![match hosts.rules(authority) {
+            [] => format!("no VirtualService has the host {authority}"),
+            _ => format!("no rule for {authority} matches"),
+        }];
     };
     let described = |(at, entry): Taken| {
         let rule = rules.get(at);
