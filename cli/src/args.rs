@@ -1,11 +1,14 @@
 //! What may be typed.
 
 mod check;
+mod import;
 mod test;
 
 pub(crate) use check::{CheckArgs, CheckFormat, Threshold};
+pub(crate) use import::{ImportArgs, ImportSource};
 pub(crate) use test::{TestArgs, TestFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use control_plane::DataPlane;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -37,6 +40,9 @@ pub(crate) enum Command {
     Verify(Box<VerifyArgs>),
     /// Run route tests and scenarios, and say which rules none of them reaches
     Test(Box<TestArgs>),
+    /// Write other configuration in today's words
+    #[command(subcommand)]
+    Import(ImportSource),
     /// Print a JSON Schema
     Schema {
         /// Which one
@@ -111,6 +117,10 @@ pub(crate) struct ConfigArgs {
     /// MeshConfig, as a YAML file
     #[arg(long, value_name = "FILE")]
     pub(crate) mesh_config: Option<PathBuf>,
+    /// Make it a mesh of 2017: rules of Istio 0.1 and 0.2 as this data plane took them, its defaults for
+    /// hosts without rules
+    #[arg(long, value_name = "NAME", value_parser = data_plane)]
+    pub(crate) data_plane: Option<DataPlane>,
     /// Leave invalid objects out, each with a warning, as Istio's webhook would; without this they are
     /// errors
     #[arg(long)]
@@ -407,4 +417,12 @@ fn key_value(text: &str) -> Result<(String, String), String> {
             "`{text}` is not KEY=VALUE, such as traffic.web.rate=800/s"
         )),
     }
+}
+
+fn data_plane(text: &str) -> Result<DataPlane, String> {
+    let found = DataPlane::NAMES.iter().find(|(name, _)| *name == text);
+    let names: Vec<&str> = DataPlane::NAMES.iter().map(|(name, _)| *name).collect();
+    found
+        .map(|(_, data_plane)| *data_plane)
+        .ok_or_else(|| format!("one of {}", names.join(", ")))
 }

@@ -23,6 +23,9 @@ pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> O
             objects.apply(&Objects::read(&file, diagnostics));
         }
     }
+    if let Some(data_plane) = args.data_plane {
+        objects.set_data_plane(data_plane);
+    }
     if args.allow_invalid {
         allow_invalid(diagnostics);
     }

@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod explain;
 mod export;
+mod import;
 mod progress;
 mod proxy_config;
 mod rehearse;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Export(ExportTarget::Envoy(args)) => export::export(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Test(args) => test::test(&args),
+        Command::Import(source) => import::import(&source),
         Command::Schema {
             name: SchemaName::Scenario,
         } => {

@@ -2,14 +2,14 @@
 //! `pilot/pkg/config/kube/ingress`).
 
 use crate::config::{
-    Destination, ExportTo, Gateway, HttpAction, HttpMatch, HttpRoute, IngressMode, MeshConfig,
-    Named, RouteDestination, Semantics, Server, ServerTls, VirtualService,
+    Destination, ExportTo, Gateway, HttpAction, HttpMatch, HttpRoute, IngressMode, IngressRule,
+    MeshConfig, Named, RouteDestination, RulePort, Semantics, Server, ServerTls, VirtualService,
 };
-use crate::kubernetes::{Ingress, IngressMatch, IngressPath, IngressPort};
-use crate::names::service_host;
+use crate::kubernetes::{Ingress, IngressHost, IngressMatch, IngressPath, IngressPort};
+use crate::names::full_name;
 use crate::object::{Body, Object};
 use crate::objects::Objects;
-use proxy_core::xds::{Name, PathMatch};
+use proxy_core::xds::{Name, PathMatch, StringMatch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ const NAMESPACE: &str = "istio-system";
 /// The Gateways and VirtualServices that stand for the Ingresses which Istio serves.
 pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
     let mesh = objects.mesh_config();
+    let rules = of_rules(objects);
     let mut served: Vec<(&Object, &Ingress)> = objects
         .of_kind("Ingress")
         .filter_map(|object| match &object.body {
@@ -26,6 +27,7 @@ pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
             _ => None,
         })
         .filter(|(_, ingress)| is_served(objects, &mesh, ingress))
+        .chain(rules.iter().map(|(object, ingress)| (&***object, ingress)))
         .collect();
     served.sort_by_key(|(object, _)| {
         let reference = &object.reference;
@@ -37,6 +39,42 @@ pub(crate) fn derived(objects: &Objects) -> Vec<Arc<Object>> {
         .collect();
     made.extend(virtual_services(objects, &served));
     made.into_iter().map(Arc::new).collect()
+}
+
+/// The IngressRules of 2017, as the Ingresses that they are like.
+fn of_rules(objects: &Objects) -> Vec<(&Arc<Object>, Ingress)> {
+    let ingress = |rule: &IngressRule| Ingress {
+        class_annotation: None,
+        class_name: None,
+        rules: vec![IngressHost {
+            host: rule.host.clone().unwrap_or_else(|| "*".into()),
+            paths: vec![IngressPath {
+                path: rule.path.as_ref().and_then(|path| match path {
+                    StringMatch::Exact(path) => Some(IngressMatch::Exact(path.clone())),
+                    StringMatch::Prefix(path) => Some(IngressMatch::Prefix(path.clone())),
+                    _ => None,
+                }),
+                service: rule.destination.host.text.clone(),
+                port: match &rule.port {
+                    RulePort::Number(number) => IngressPort::Number(*number),
+                    RulePort::Name(name) => IngressPort::Name(name.clone()),
+                },
+                span: rule.span.clone(),
+            }],
+        }],
+        tls: match rule.tls {
+            true => vec![vec!["*".into()]],
+            false => Vec::new(),
+        },
+        span: rule.span.clone(),
+    };
+    let rules = objects.of_kind("IngressRule");
+    rules
+        .filter_map(|object| match &object.body {
+            Body::IngressRule(rule) => Some((object, ingress(rule))),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Whether Istio acts for an Ingress: by its class, or without one where the mesh says so.
@@ -86,8 +124,13 @@ fn gateway(object: &Object, ingress: &Ingress, mesh: &MeshConfig) -> Object {
         tls: None,
         https_redirect: false,
     };
+    // The ingress proxy of 2017 was called so.
+    let pods = match mesh.data_plane {
+        Some(_) => "ingress".into(),
+        None => mesh.ingress.selector.clone(),
+    };
     let body = Body::Gateway(Gateway {
-        selector: vec![("istio".into(), mesh.ingress.selector.clone())],
+        selector: vec![("istio".into(), pods)],
         servers: secure.chain([plain]).collect(),
         bound_to: None,
     });
@@ -123,7 +166,7 @@ fn virtual_services(objects: &Objects, served: &[(&Object, &Ingress)]) -> Vec<Ob
             tls: Vec::new(),
             tcp: Vec::new(),
             export_to: ExportTo::Unstated,
-            semantics: Semantics::Istio,
+            semantics: Semantics::Ingress,
         });
         Some(owner.stand_in("VirtualService", &reference.namespace, &name, body))
     };
@@ -141,17 +184,18 @@ fn precedence(path: &IngressPath) -> (usize, bool) {
 
 /// `None`: the port's name is not one of the Service.
 fn route(objects: &Objects, object: &Object, path: &IngressPath) -> Option<HttpRoute> {
-    let namespace = &object.reference.namespace;
+    // Of an IngressRule it is in full.
+    let host = full_name(&path.service, &object.reference.namespace);
     let port = match &path.port {
         IngressPort::Number(number) => *number,
         IngressPort::Name(name) => {
-            let service = objects.kubernetes_service(namespace, &path.service)?;
+            let service = objects.registry().with_host(&host).next()?;
             service.ports.iter().find(|port| port.name == *name)?.number
         }
     };
     let destination = Destination {
         host: Named {
-            text: service_host(&path.service, namespace),
+            text: host,
             span: path.span.clone(),
         },
         subset: None,

@@ -22,7 +22,7 @@ pub(crate) enum Fate {
 const NETWORKING: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 /// Group, kind and versions of Istio's kinds.
-const ISTIO: [(&str, &str, &[&str]); 15] = [
+const ISTIO: [(&str, &str, &[&str]); 19] = [
     ("networking", "VirtualService", NETWORKING),
     ("networking", "DestinationRule", NETWORKING),
     ("networking", "Gateway", NETWORKING),
@@ -38,6 +38,12 @@ const ISTIO: [(&str, &str, &[&str]); 15] = [
     ("telemetry", "Telemetry", &["v1", "v1alpha1"]),
     ("extensions", "WasmPlugin", &["v1alpha1"]),
     ("extensions", "TrafficExtension", &["v1alpha1"]),
+    // Of 2017.
+    ("config", "RouteRule", &["v1alpha2"]),
+    // A sample of 0.2 says `v1beta1`.
+    ("config", "DestinationPolicy", &["v1alpha2", "v1beta1"]),
+    ("config", "EgressRule", &["v1alpha2"]),
+    ("config", "IngressRule", &["v1alpha2"]),
 ];
 
 /// Whether Istio's validation looks at objects of this kind and version.
@@ -77,6 +83,10 @@ pub(crate) fn fate(full: &str, kind: &str) -> Fate {
         | ("apps", "Deployment" | "StatefulSet" | "DaemonSet", "v1")
         | ("discovery.k8s.io", "EndpointSlice", "v1")
         | ("networking.k8s.io", "Ingress" | "IngressClass", "v1") => Fate::Read,
+        // Read as what became of them: what matters of them is spelled alike.
+        ("extensions", "Deployment" | "DaemonSet" | "Ingress", "v1beta1")
+        | ("apps", "Deployment" | "StatefulSet" | "DaemonSet", "v1beta1" | "v1beta2")
+        | ("networking.k8s.io", "Ingress", "v1beta1") => Fate::Read,
         ("", "Service" | "Pod" | "Endpoints" | "Namespace" | "Node", _)
         | ("apps", "Deployment" | "StatefulSet" | "DaemonSet", _)
         | ("discovery.k8s.io", "EndpointSlice", _)
@@ -125,6 +135,10 @@ fn is_kubernetes(group: &str) -> bool {
 }
 
 fn of_istio(group: &str, version: &str, kind: &str) -> Fate {
+    // Mixer's kinds are in lower case, one for each adapter and template.
+    if group == "config" && kind.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Fate::PassedOver("a part of Mixer that is not modelled");
+    }
     let kinds = ISTIO.iter().filter(|(of, _, _)| *of == group);
     let Some((_, _, versions)) = kinds.clone().find(|(_, name, _)| *name == kind) else {
         let names = kinds.map(|(_, name, _)| *name);
@@ -157,7 +171,11 @@ mod tests {
         assert_eq!(fate("v1", "ServiceAccount"), Fate::Dropped);
         assert_eq!(fate("gateway.networking.k8s.io/v1", "Gateway"), Fate::Read);
         assert_eq!(fate("rbac.authorization.k8s.io/v1", "Role"), Fate::Dropped);
-        assert_eq!(fate("apps/v1beta1", "Deployment"), Fate::Unsupported);
+        assert_eq!(fate("apps/v1beta1", "Deployment"), Fate::Read);
+        assert_eq!(fate("extensions/v1beta1", "Ingress"), Fate::Read);
+        assert_eq!(fate("extensions/v1beta1", "Role"), Fate::Dropped);
+        assert_eq!(fate("apps/v2", "Deployment"), Fate::Unsupported);
+        assert_eq!(fate("config.istio.io/v1alpha2", "RouteRule"), Fate::Read);
         assert_eq!(fate("config.istio.io/v1alpha2", "denier"), Fate::Read);
         assert!(matches!(
             fate("cert-manager.io/v1", "Certificate"),

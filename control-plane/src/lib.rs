@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `config` | Istio's objects as typed values |
+//! | `of_2017` | the rules of Istio 0.1 and 0.2, as their data planes took them |
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `gateway_api` | the Gateway API: its objects, what they become in Istio's terms, their status |
 //! | `ingress` | what Istio makes of an Ingress |
@@ -34,6 +35,7 @@ mod model;
 mod names;
 mod object;
 mod objects;
+mod of_2017;
 mod policies;
 mod protocol;
 mod push;
@@ -46,7 +48,7 @@ mod store;
 mod translate;
 
 pub use codes::{allow_invalid, code_name};
-pub use config::{MeshConfig, OutboundTrafficMode, parse_duration};
+pub use config::{DataPlane, MeshConfig, OutboundTrafficMode, parse_duration};
 pub use explain::{
     Action, ClusterShare, Explainer, Explanation, PassedOver, Setting, Upstream, explain,
 };
@@ -58,6 +60,7 @@ pub use model::{
 };
 pub use names::full_name;
 pub use objects::{ObjectRef, Objects};
+pub use of_2017::Converted;
 pub use push::{ControlPlane, PushSettings};
 pub use request::{Request, RequestDirection, RequestProtocol, RequestTls};
 pub use stated_rules::StatedRule;

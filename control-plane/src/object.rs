@@ -2,9 +2,10 @@
 
 use crate::codes::INVALID;
 use crate::config::{
-    AuthorizationPolicy, BoundTo, DestinationRule, EnvoyFilter, Gateway, MeshConfig,
-    PeerAuthentication, RequestAuthentication, Semantics, ServiceEntry, Sidecar, VirtualService,
-    WorkloadEntry, check_proxy_config, check_telemetry, check_traffic_extension, check_wasm_plugin,
+    AuthorizationPolicy, BoundTo, DestinationPolicy, DestinationRule, EgressRule, Envelope,
+    EnvoyFilter, Gateway, IngressRule, MeshConfig, PeerAuthentication, RequestAuthentication,
+    RouteRule, Semantics, ServiceEntry, Sidecar, Spelling, VirtualService, WorkloadEntry,
+    check_proxy_config, check_telemetry, check_traffic_extension, check_wasm_plugin,
     check_workload_group, is_dns_label, label, labels,
 };
 use crate::gateway_api::{self, Certificates};
@@ -47,6 +48,10 @@ pub(crate) enum Body {
     AuthorizationPolicy(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
     EnvoyFilter(EnvoyFilter),
+    RouteRule(Box<RouteRule>),
+    DestinationPolicy(DestinationPolicy),
+    EgressRule(EgressRule),
+    IngressRule(Box<IngressRule>),
     Service(KubernetesService),
     Deployment(Deployment),
     Ingress(Ingress),
@@ -119,7 +124,11 @@ const SPEC_REQUIRED: [&str; 4] = [
 /// Reads one object; `None` if it has an error, is not supported, or does not matter.
 pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
     let before = diagnostics.len();
-    let object = read_fields(document, diagnostics);
+    let of_0_1 = Envelope::is_of(document);
+    let object = match of_0_1 {
+        true => read_rule_of_0_1(document, diagnostics),
+        false => read_fields(document, diagnostics),
+    };
     if object.is_some() && is_of_controller(document) {
         let mut said = diagnostics.split_off(before);
         said.retain(|diagnostic| diagnostic.level != Level::Error);
@@ -137,7 +146,8 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
             text(&["metadata", "name"]).unwrap_or("")
         )
     });
-    let istio = is_istio(text(&["apiVersion"]).unwrap_or(""), kind.unwrap_or(""));
+    let resource = resource.or_else(|| Envelope::resource(document));
+    let istio = of_0_1 || is_istio(text(&["apiVersion"]).unwrap_or(""), kind.unwrap_or(""));
     for diagnostic in &mut diagnostics[before..] {
         diagnostic.resource.clone_from(&resource);
         if diagnostic.level == Level::Error && istio {
@@ -145,6 +155,47 @@ pub(crate) fn read_object(document: &Node, diagnostics: &mut Vec<Diagnostic>) ->
         }
     }
     object.filter(|_| !failed)
+}
+
+fn read_rule_of_0_1(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
+    let envelope = Envelope::read(document, diagnostics)?;
+    let (namespace, spec) = (envelope.namespace, envelope.spec);
+    let body = read_rule_of_2017(envelope.kind, spec, Spelling::V01, &namespace, diagnostics)?;
+    Some(Object {
+        reference: ObjectRef {
+            kind: envelope.kind.into(),
+            namespace,
+            name: envelope.name,
+        },
+        age: Age::Applied(0),
+        labels: Vec::new(),
+        document: document.clone(),
+        body,
+    })
+}
+
+fn read_rule_of_2017(
+    kind: &str,
+    spec: &Node,
+    spelling: Spelling,
+    namespace: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Body> {
+    Some(match kind {
+        "RouteRule" => {
+            let rule = RouteRule::read(spec, spelling, namespace, diagnostics)?;
+            Body::RouteRule(Box::new(rule))
+        }
+        "DestinationPolicy" => {
+            let policy = DestinationPolicy::read(spec, spelling, namespace, diagnostics)?;
+            Body::DestinationPolicy(policy)
+        }
+        "EgressRule" => Body::EgressRule(EgressRule::read(spec, diagnostics)?),
+        _ => {
+            let rule = IngressRule::read(spec, spelling, namespace, diagnostics)?;
+            Body::IngressRule(Box::new(rule))
+        }
+    })
 }
 
 fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Object> {
@@ -255,6 +306,9 @@ fn read_fields(document: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Obj
             &namespace,
             diagnostics,
         )?),
+        "RouteRule" | "DestinationPolicy" | "EgressRule" | "IngressRule" => {
+            read_rule_of_2017(&kind, spec, Spelling::V02, &namespace, diagnostics)?
+        }
         "Deployment" | "StatefulSet" | "DaemonSet" => {
             Body::Deployment(Deployment::read(spec, &kind, diagnostics)?)
         }

@@ -2,9 +2,8 @@
 
 mod pods;
 
-use crate::config::MeshConfig;
+use crate::config::{DataPlane, MeshConfig};
 use crate::gateway_api::{GatewayApiStatus, Translated, deployed, translated};
-use crate::kubernetes::KubernetesService;
 use crate::model::ServiceInfo;
 use crate::object::{Age, Body, Object, read_object};
 use crate::registry::Registry;
@@ -25,6 +24,7 @@ struct Store {
     items: Items,
     /// Counts what was applied: the age of objects without `creationTimestamp`.
     applied: u64,
+    data_plane: Option<DataPlane>,
     /// Made when first asked for; forgotten with every change.
     registry: OnceLock<Arc<Registry>>,
     /// What Istio's controller makes of the Gateways: in the same way, as is the next.
@@ -33,7 +33,7 @@ struct Store {
 }
 
 /// Rules of Istio's, which say nothing of what there is.
-const RULE_KINDS: [&str; 7] = [
+const RULE_KINDS: [&str; 10] = [
     "VirtualService",
     "DestinationRule",
     "PeerAuthentication",
@@ -41,6 +41,9 @@ const RULE_KINDS: [&str; 7] = [
     "RequestAuthentication",
     "EnvoyFilter",
     "Sidecar",
+    "RouteRule",
+    "DestinationPolicy",
+    "IngressRule",
 ];
 
 /// Names one object.
@@ -135,12 +138,19 @@ impl Objects {
     pub fn apply(&mut self, other: &Objects) {
         if self.store.items.is_empty() && other.store.applied == 0 {
             // All of one age: no need to tell them so one by one.
-            let applied = self.store.applied + 1;
+            let (applied, data_plane) = (self.store.applied + 1, self.store.data_plane);
             self.store = Arc::clone(&other.store);
-            Arc::make_mut(&mut self.store).applied = applied;
+            let store = Arc::make_mut(&mut self.store);
+            store.applied = applied;
+            if let Some(data_plane) = data_plane {
+                self.set_data_plane(data_plane);
+            }
             return;
         }
         Arc::make_mut(&mut self.store).applied += 1;
+        if let (None, Some(data_plane)) = (self.store.data_plane, other.store.data_plane) {
+            self.set_data_plane(data_plane);
+        }
         for object in other.store.items.iter() {
             let store = self.change(&object.reference.kind);
             let old = store.items.get(&object.reference);
@@ -248,11 +258,25 @@ impl Objects {
     /// The MeshConfig that applies: of the `istio` ConfigMap, else Istio's defaults.
     pub fn mesh_config(&self) -> MeshConfig {
         let mut maps = self.of_kind("ConfigMap");
-        maps.find_map(|object| match &object.body {
+        let stated = maps.find_map(|object| match &object.body {
             Body::Mesh(mesh) => Some(mesh.clone()),
             _ => None,
-        })
-        .unwrap_or_default()
+        });
+        MeshConfig {
+            data_plane: self.store.data_plane,
+            ..stated.unwrap_or_default()
+        }
+    }
+
+    /// Makes it a mesh of 2017: rules of then are carried out by `data_plane`, and hosts without rules
+    /// have its defaults too. Without this, rules of 2017 act for their own hosts as `envoy-2017` took
+    /// them.
+    pub fn set_data_plane(&mut self, data_plane: DataPlane) {
+        let store = Arc::make_mut(&mut self.store);
+        store.data_plane = Some(data_plane);
+        store.registry = OnceLock::new();
+        store.deployed = OnceLock::new();
+        store.gateway_api = OnceLock::new();
     }
 
     /// Sets the MeshConfig, as an `istio` ConfigMap would.
@@ -280,23 +304,6 @@ impl Objects {
     pub(crate) fn virtual_service(&self, namespace: &Name, name: &Name) -> Option<&Body> {
         let object = self.find("VirtualService", namespace, name)?;
         Some(&object.body)
-    }
-
-    /// The Service of that name.
-    pub(crate) fn kubernetes_service(
-        &self,
-        namespace: &Name,
-        name: &Name,
-    ) -> Option<&KubernetesService> {
-        let reference = ObjectRef {
-            kind: "Service".into(),
-            namespace: namespace.clone(),
-            name: name.clone(),
-        };
-        match &self.store.items.get(&reference)?.body {
-            Body::Service(service) => Some(service),
-            _ => None,
-        }
     }
 
     /// Whether the IngressClass of that name is Istio's.
@@ -333,6 +340,7 @@ impl Objects {
         let store = Store {
             items: self.store.items.retained(wanted),
             applied: self.store.applied,
+            data_plane: self.store.data_plane,
             ..Store::default()
         };
         Objects {

@@ -8,6 +8,7 @@ use crate::mixer::MixerPolicy;
 use crate::names::{DOMAIN, full_name, gateway_name, is_within, overlap};
 use crate::object::{Body, Object};
 use crate::objects::Objects;
+use crate::of_2017;
 use crate::registry::{Registry, Service};
 use proxy_core::xds::Name;
 use source::Diagnostic;
@@ -29,7 +30,8 @@ struct Known<'a> {
 impl Objects {
     /// What names a thing that is not there: hosts no service has, ports it does not have, subsets
     /// nobody defines, gateways missing, routes that nothing takes; each at its place with the nearest
-    /// right name. Hosts are checked only if there is any Service to be found.
+    /// right name; and what rules of 2017 say that comes to nothing. Hosts are checked only if there is
+    /// any Service to be found.
     pub fn check_references(&self, diagnostics: &mut Vec<Diagnostic>) {
         let known = Known::new(self);
         let of_gateway_api = gateway_api::Known::new(self);
@@ -63,6 +65,7 @@ impl Objects {
         if self.of_kind("rule").next().is_some() {
             MixerPolicy::of(self, diagnostics);
         }
+        of_2017::check(self, diagnostics);
     }
 }
 

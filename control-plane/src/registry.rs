@@ -7,14 +7,15 @@ pub(crate) use service::{
 };
 
 use crate::config::{
-    Labels, LocalitySetting, Location, PriorityLabel, Resolution, ServiceEntry, WorkloadEntry,
-    has_labels,
+    EgressProtocol, EgressRule, ExportTo, Labels, LocalitySetting, Location, PriorityLabel,
+    Resolution, ServiceEntry, WorkloadEntry, has_labels,
 };
 use crate::kubernetes::{ClusterIp, Distribution, EndpointSubset, KubernetesService, Target};
 use crate::model::service_address;
 use crate::names::{DOMAIN, service_host};
 use crate::object::{Body, Object};
 use crate::objects::Objects;
+use crate::of_2017::egress_rules;
 use crate::protocol::Protocol;
 use proxy_core::xds::Name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,9 @@ impl Registry {
                 }
                 _ => {}
             }
+        }
+        for (object, rule) in egress_rules(objects) {
+            services.push(Arc::new(from_egress_rule(object, rule)));
         }
         if !exports.is_empty() {
             for service in &mut services {
@@ -406,6 +410,42 @@ fn from_entry(
                 origin: object.origin(),
             }));
         }
+    }
+}
+
+/// A host outside the mesh, at whatever address the client found for it.
+fn from_egress_rule(object: &Object, rule: &EgressRule) -> Service {
+    let ports = rule.ports.iter().map(|(number, protocol)| ServicePort {
+        number: *number,
+        name: format!("external-{number}").into(),
+        target: Target::Number(*number),
+        protocol: match protocol {
+            EgressProtocol::Http2 => Protocol::Http2,
+            // Applications speak plain HTTP.
+            EgressProtocol::Http | EgressProtocol::Https => Protocol::Http,
+        },
+    });
+    Service {
+        host: rule.host.text.to_ascii_lowercase().into(),
+        namespace: object.reference.namespace.clone(),
+        name: rule.host.text.clone(),
+        age: object.age.clone(),
+        ports: ports.collect(),
+        address: None,
+        discovery: ServiceDiscovery::Passthrough,
+        selector: None,
+        listed: Vec::new(),
+        pooled: Vec::new(),
+        endpoint_objects: Vec::new(),
+        publishes_unready: false,
+        near: None,
+        alias_of: None,
+        aliases: Vec::new(),
+        external: true,
+        kubernetes: false,
+        export_to: ExportTo::Unstated,
+        labels: Vec::new(),
+        origin: object.origin(),
     }
 }
 

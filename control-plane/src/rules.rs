@@ -11,6 +11,7 @@ use crate::ingress;
 use crate::names::{full_name, gateway_name};
 use crate::object::{Age, Body, Object};
 use crate::objects::{ObjectRef, Objects};
+use crate::of_2017::RulesOf2017;
 use crate::policies::Policies;
 use crate::store::Difference;
 use proxy_core::xds::{ConfigRef, Name};
@@ -53,6 +54,7 @@ pub(crate) struct Rules {
     envoy_filters: Vec<Arc<Object>>,
     pub(crate) authorization: Authorization,
     pub(crate) policies: Policies,
+    pub(crate) of_2017: RulesOf2017,
     /// See [`Rules::look_at_locality`].
     look_at_locality: bool,
     /// See [`Rules::look_at_labels`].
@@ -156,7 +158,10 @@ impl VirtualServiceRule {
 
     /// Made from a route of the Gateway API.
     pub(crate) fn of_gateway_api(&self) -> bool {
-        self.spec().semantics != Semantics::Istio
+        matches!(
+            self.spec().semantics,
+            Semantics::GatewayApi | Semantics::TlsRoute
+        )
     }
 
     pub(crate) fn origin(&self) -> ConfigRef {
@@ -196,6 +201,7 @@ impl Rules {
             authentication: Authentication::new(&mesh),
             authorization: Authorization::new(&mesh),
             policies: Policies::new(&mesh),
+            of_2017: RulesOf2017::new(objects),
             root: mesh.root_namespace,
             exports: mesh.exports,
             ..Rules::default()
@@ -297,6 +303,7 @@ impl Rules {
             setting.is_some_and(|setting| !setting.failover_priority.is_empty())
         };
         self.look_at_labels = self.policies.any_selects()
+            || self.of_2017.look_at_source()
             || self.policies.any_blocks(fails_over_by_label)
             || self
                 .virtual_services

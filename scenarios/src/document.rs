@@ -2,9 +2,9 @@
 
 use crate::behavior::{behaviors, by_name};
 use crate::expect::expectations;
-use crate::fields::{named, read, require};
+use crate::fields::{named, one_of, read, require};
 use crate::model::{
-    Anchor, Behavior, Behaviors, Expectation, Happening, Load, Named, Point, Scenario,
+    Anchor, Behavior, Behaviors, DataPlane, Expectation, Happening, Load, Named, Point, Scenario,
     TimelineEvent, Traffic,
 };
 use crate::network::{control_plane, mixer, network, proxies};
@@ -20,6 +20,11 @@ use std::sync::Arc;
 
 /// The Istio versions whose defaults are modelled.
 pub const ISTIO_VERSIONS: [&str; 3] = ["1.30", "1.31", "1.32"];
+
+const DATA_PLANES: [(&str, DataPlane); 2] = [
+    ("envoy-2017", DataPlane::Envoy2017),
+    ("linkerd-1.1.1", DataPlane::Linkerd111),
+];
 
 const SEED: u64 = 1;
 
@@ -85,6 +90,9 @@ fn scenario(
     let mut fields = Fields::of(node, "a scenario", diagnostics)?;
     let name = require(&mut fields, "name", named);
     let istio = read(&mut fields, "istio", istio);
+    let data_plane = read(&mut fields, "data_plane", |node, what, diagnostics| {
+        one_of(node, what, &DATA_PLANES, diagnostics)
+    });
     let duration = length(&mut fields);
     let warmup = warmup(&mut fields, duration);
     let seed = fields.integer("seed", 0..=i64::MAX);
@@ -129,6 +137,7 @@ fn scenario(
         file: Arc::clone(file),
         folder: folder.to_owned(),
         istio,
+        data_plane,
         duration: duration?,
         warmup,
         seed: seed

@@ -22,6 +22,8 @@ pub struct Scenario {
     pub folder: PathBuf,
     /// Whose defaults apply (`"1.32"`).
     pub istio: Option<Named>,
+    /// `None`: that of `istio`.
+    pub data_plane: Option<DataPlane>,
     pub duration: Nanos,
     /// From the start; what begins in it is not counted.
     pub warmup: Nanos,
@@ -39,6 +41,13 @@ pub struct Scenario {
     /// In order of time; of the file where times are equal.
     pub timeline: Vec<TimelineEvent>,
     pub expect: Vec<Expectation>,
+}
+
+/// The data planes of 2017.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataPlane {
+    Envoy2017,
+    Linkerd111,
 }
 
 /// Who is there.

@@ -1,7 +1,7 @@
 //! The part of the mesh configuration that is modelled.
 
 use super::http_extras::Retries;
-use super::{Destination, LabelSelector, LocalitySetting, choice, duration, refuse};
+use super::{DataPlane, Destination, LabelSelector, LocalitySetting, choice, duration, refuse};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{EscapedSlashes, FilterChain, HttpConnectionManager, Name, NetworkFilter};
 use source::{Diagnostic, Dialect, Fields, Node, SourceFile, parse};
@@ -29,6 +29,8 @@ pub struct MeshConfig {
     pub(crate) path_normalization: PathNormalization,
     pub(crate) exports: DefaultExports,
     pub(crate) ingress: IngressSettings,
+    /// Not of the MeshConfig: see [`crate::Objects::set_data_plane`].
+    pub(crate) data_plane: Option<DataPlane>,
     /// Of Istio 0.1 and 0.2; `None`: there is no Mixer.
     pub(crate) mixer: Option<MixerSettings>,
 }
@@ -58,6 +60,7 @@ impl Default for MeshConfig {
             exports: DefaultExports::default(),
             ingress: IngressSettings::default(),
             mixer: None,
+            data_plane: None,
         }
     }
 }

@@ -34,6 +34,7 @@ mod syntax;
 mod target;
 mod traffic_policy;
 mod unreachable;
+mod v1alpha2;
 mod virtual_service;
 mod workload_entry;
 
@@ -67,6 +68,11 @@ pub(crate) use sidecar::{EgressHost, EgressListener, Sidecar, SidecarPort};
 pub(crate) use syntax::is_dns_label;
 pub(crate) use target::{GATEWAY_NAME, Target};
 pub(crate) use traffic_policy::{ClientTls, TlsMode, TrafficPolicy, merge_levels};
+pub use v1alpha2::DataPlane;
+pub(crate) use v1alpha2::{
+    Condition, DestinationPolicy, EgressProtocol, EgressRule, Envelope, IngressRule, RouteRule,
+    RulePort, ServiceReference, Share, SimpleBreaker, Spelling, VersionPolicy,
+};
 pub(crate) use virtual_service::{Semantics, VirtualService};
 pub(crate) use workload_entry::{WorkloadEntry, check_workload_group};
 

@@ -28,6 +28,8 @@ pub(crate) struct VirtualService {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Semantics {
     Istio,
+    /// Made from an Ingress.
+    Ingress,
     /// Made from a route of the Gateway API.
     GatewayApi,
     /// Made from a TLSRoute.

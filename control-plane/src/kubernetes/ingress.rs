@@ -2,7 +2,7 @@
 
 use crate::config::label;
 use proxy_core::xds::Name;
-use source::{Diagnostic, Fields, Node, Span};
+use source::{Diagnostic, Fields, Node, Span, Value};
 
 /// A Kubernetes Ingress.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +11,7 @@ pub(crate) struct Ingress {
     pub(crate) class_annotation: Option<Name>,
     /// Names an IngressClass.
     pub(crate) class_name: Option<Name>,
-    pub(crate) rules: Vec<IngressRule>,
+    pub(crate) rules: Vec<IngressHost>,
     /// Hosts of each certificate.
     pub(crate) tls: Vec<Vec<Name>>,
     pub(crate) span: Span,
@@ -19,7 +19,7 @@ pub(crate) struct Ingress {
 
 /// One rule, of one host.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct IngressRule {
+pub(crate) struct IngressHost {
     /// `*`: any.
     pub(crate) host: Name,
     pub(crate) paths: Vec<IngressPath>,
@@ -58,17 +58,20 @@ impl Ingress {
     ) -> Option<Ingress> {
         let mut fields = Fields::of(node, "an Ingress", diagnostics)?;
         let class_name = fields.text("ingressClassName").map(Name::from);
-        if let Some(node) = fields.optional("defaultBackend") {
-            let message = "Istio does not use the `defaultBackend` of an Ingress";
-            let label = "requests that no rule matches get a 404";
-            fields
-                .diagnostics
-                .push(Diagnostic::warning(message).at(&node.span, label));
+        // The older spelling first.
+        for key in ["backend", "defaultBackend"] {
+            if let Some(node) = fields.optional(key) {
+                let message = format!("Istio does not use the `{key}` of an Ingress");
+                let label = "requests that no rule matches get a 404";
+                fields
+                    .diagnostics
+                    .push(Diagnostic::warning(message).at(&node.span, label));
+            }
         }
         let rules = fields
             .list("rules")
             .iter()
-            .filter_map(|node| IngressRule::read(node, fields.diagnostics))
+            .filter_map(|node| IngressHost::read(node, fields.diagnostics))
             .collect();
         let tls = fields
             .list("tls")
@@ -104,8 +107,8 @@ fn read_tls(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec<Name>>
     })
 }
 
-impl IngressRule {
-    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<IngressRule> {
+impl IngressHost {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<IngressHost> {
         let mut fields = Fields::of(node, "a rule of an Ingress", diagnostics)?;
         let host = fields.text("host").filter(|host| !host.is_empty());
         let http = fields.optional("http");
@@ -118,7 +121,7 @@ impl IngressRule {
             .filter_map(|node| IngressPath::read(node, inner.diagnostics))
             .collect();
         inner.finish();
-        Some(IngressRule {
+        Some(IngressHost {
             host: host.map_or("*".into(), Name::from),
             paths,
         })
@@ -161,6 +164,9 @@ fn implementation_specific(path: &Name) -> Option<IngressMatch> {
 
 fn read_backend(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<(Name, IngressPort)> {
     let mut fields = Fields::of(node, "a backend", diagnostics)?;
+    if fields.optional("serviceName").is_some() || fields.optional("servicePort").is_some() {
+        return read_older_backend(fields);
+    }
     let service = fields.optional("service");
     if let (Some(node), None) = (fields.optional("resource"), service) {
         let message = "Istio sends requests to Services only";
@@ -188,4 +194,19 @@ fn read_backend(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<(Name,
         None => IngressPort::Name(port_name?.into()),
     };
     Some((name?.into(), port))
+}
+
+/// As `extensions/v1beta1` and `networking.k8s.io/v1beta1` spell it.
+fn read_older_backend(mut fields: Fields<'_, '_>) -> Option<(Name, IngressPort)> {
+    let name = fields.required_text("serviceName");
+    let port = fields.required("servicePort");
+    let port = port.and_then(|node| match node.value {
+        Value::Int(_) => {
+            let number = fields.integer("servicePort", 1..=65535)?;
+            Some(IngressPort::Number(u16::try_from(number).ok()?))
+        }
+        _ => Some(IngressPort::Name(fields.text("servicePort")?.into())),
+    });
+    fields.finish();
+    Some((name?.into(), port?))
 }

@@ -93,7 +93,12 @@ impl Deployment {
 }
 
 // How pods come and go while they are replaced, and what they keep.
-const DEPLOYMENT: [&str; 3] = ["strategy", "progressDeadlineSeconds", "paused"];
+const DEPLOYMENT: [&str; 4] = [
+    "strategy",
+    "progressDeadlineSeconds",
+    "paused",
+    "rollbackTo",
+];
 const STATEFUL_SET: [&str; 6] = [
     "serviceName",
     "podManagementPolicy",
@@ -102,7 +107,7 @@ const STATEFUL_SET: [&str; 6] = [
     "persistentVolumeClaimRetentionPolicy",
     "ordinals",
 ];
-const DAEMON_SET: [&str; 1] = ["updateStrategy"];
+const DAEMON_SET: [&str; 2] = ["updateStrategy", "templateGeneration"];
 
 impl PodObject {
     /// `document` is the whole Pod.

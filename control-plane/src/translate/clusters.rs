@@ -1,6 +1,8 @@
-//! Clusters: one for each port of each service, and one for each subset of its DestinationRule.
+//! Clusters: one for each port of each service, and one for each subset of its DestinationRule, or
+//! version that a RouteRule sends to.
 
 use super::endpoints::{EndpointSource, PodIndex};
+use super::of_2017::settle;
 use super::scope::Scope;
 use super::{Mesh, ScopeKey, cluster_name};
 use crate::config::{
@@ -62,16 +64,20 @@ pub(crate) fn of(
         if !seen.insert(port.number) {
             continue;
         }
-        let mut make = |subset: Option<&Subset>| {
+        let mut make = |subset: Option<&Subset>, of_2017: bool| {
             let name = subset.map_or("", |subset| &subset.name.text);
             let mut source = EndpointSource::new(service, port, name);
             source.subset = subset
                 .map(|subset| subset.labels.clone())
                 .unwrap_or_default();
             let policy = policy.map(|policy| &**policy);
-            let Some(cluster) = cluster(scope, &mut source, policy, subset, pods) else {
+            let Some(mut cluster) = cluster(scope, &mut source, policy, subset, pods) else {
                 return;
             };
+            if of_2017 && settle(scope, (service, port), &source.subset, &mut cluster) {
+                // Pilot of 2017 listed none but ready ones.
+                source.send_unhealthy = false;
+            }
             made.follows_pods |= service.has_pods() && asks_endpoints(service, own(policy, subset));
             if cluster.discovery == Discovery::Eds {
                 let authentication = &scope.mesh.rules.authentication;
@@ -81,9 +87,12 @@ pub(crate) fn of(
             }
             made.clusters.push(Arc::new(cluster));
         };
-        make(None);
+        make(None, true);
         for subset in policy.iter().flat_map(|policy| &policy.subsets) {
-            make(Some(subset));
+            make(Some(subset), false);
+        }
+        for version in scope.mesh.rules.of_2017.versions_of(&service.host) {
+            make(Some(version), true);
         }
     }
     made

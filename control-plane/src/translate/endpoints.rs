@@ -150,6 +150,13 @@ impl EndpointSource {
         }
     }
 
+    /// Whether there is an endpoint that is ready.
+    pub(crate) fn has_ready(&self, pods: &PodIndex) -> bool {
+        self.instances(pods, None)
+            .iter()
+            .any(|instance| instance.ready)
+    }
+
     /// The endpoints as they are, by locality, for proxies with key `from`.
     pub(crate) fn assignment(
         &self,

@@ -3,7 +3,7 @@
 use super::patches::{GatewayPorts, Patches};
 use super::routes::{RouteContext, is_catch_all, of_virtual_service};
 use super::scope::Scope;
-use super::{guard, mixer, tcp};
+use super::{PodIndex, guard, mixer, of_2017, tcp};
 use crate::config::{BoundTo, Named, Semantics, Server, ServerTls, Static, has_labels};
 use crate::names::{by_specificity, is_within};
 use crate::registry::Service;
@@ -33,6 +33,10 @@ impl<'a> Bound<'a> {
             tls: self.server.tls.is_some() || self.server.https_redirect,
         }
     }
+
+    fn routes(&self, scope: &Scope<'_>, rule: &VirtualServiceRule) -> Vec<Arc<Route>> {
+        of_virtual_service(&self.context(scope), rule)
+    }
 }
 
 /// The servers of one port that the pod listens on.
@@ -45,7 +49,10 @@ struct PortServers<'a> {
 }
 
 /// The listeners of a gateway pod and their route tables.
-pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<RouteTable>>) {
+pub(crate) fn listeners(
+    scope: &Scope<'_>,
+    pods: &PodIndex,
+) -> (Vec<Arc<Listener>>, Vec<Arc<RouteTable>>) {
     let mut listeners = Vec::new();
     let mut tables = Vec::new();
     let servers = merged(scope);
@@ -58,12 +65,12 @@ pub(crate) fn listeners(scope: &Scope<'_>) -> (Vec<Arc<Listener>>, Vec<Arc<Route
             .unwrap_or_default();
         let mut chains = Vec::new();
         for bound in &servers.tls {
-            tls_chains(scope, bound, &suffix, &mut chains, &mut tables);
+            tls_chains((scope, pods), bound, &suffix, &mut chains, &mut tables);
         }
         if !servers.plain.is_empty() {
             let name: Name = format!("http.{port}{suffix}").into();
             chains.push(manager_chain(&name, FilterChainMatch::default(), false));
-            tables.push(Arc::new(route_table(scope, name, &servers.plain)));
+            tables.push(Arc::new(route_table(scope, pods, name, &servers.plain)));
         }
         for bound in &servers.tcp {
             chains.extend(tcp_chain(scope, bound, FilterChainMatch::default(), false));
@@ -261,7 +268,12 @@ fn shared_hosts(bound: &Bound<'_>, rule: &VirtualServiceRule) -> Vec<Name> {
 }
 
 /// The table that plain-text servers of one port share, or that of one HTTPS server.
-fn route_table(scope: &Scope<'_>, name: Name, servers: &[Bound<'_>]) -> RouteTable {
+fn route_table(
+    scope: &Scope<'_>,
+    pods: &PodIndex,
+    name: Name,
+    servers: &[Bound<'_>],
+) -> RouteTable {
     let mut hosts: BTreeMap<Name, VirtualHost> = BTreeMap::new();
     let mut known: BTreeMap<(Name, usize), Vec<Arc<Route>>> = BTreeMap::new();
     for bound in servers {
@@ -277,7 +289,10 @@ fn route_table(scope: &Scope<'_>, name: Name, servers: &[Bound<'_>]) -> RouteTab
             let key = (bound.gateway.id.clone(), Arc::as_ptr(rule) as usize);
             let routes = known
                 .entry(key)
-                .or_insert_with(|| of_virtual_service(&bound.context(scope), rule));
+                .or_insert_with(|| match rule.spec().semantics {
+                    Semantics::Ingress => of_2017::unfolded(scope, pods, bound.routes(scope, rule)),
+                    _ => bound.routes(scope, rule),
+                });
             if routes.is_empty() {
                 continue;
             }
@@ -352,7 +367,7 @@ fn manager_chain(table: &Name, matches: FilterChainMatch, terminates_tls: bool) 
 }
 
 fn tls_chains(
-    scope: &Scope<'_>,
+    (scope, pods): (&Scope<'_>, &PodIndex),
     bound: &Bound<'_>,
     suffix: &str,
     chains: &mut Vec<FilterChain>,
@@ -370,7 +385,7 @@ fn tls_chains(
         )
         .into();
         chains.push(manager_chain(&name, matches, true));
-        tables.push(Arc::new(route_table(scope, name, &[*bound])));
+        tables.push(Arc::new(route_table(scope, pods, name, &[*bound])));
     } else if server.tls == Some(ServerTls::Terminate) {
         chains.extend(tcp_chain(scope, bound, matches, true));
     } else {

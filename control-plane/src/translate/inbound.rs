@@ -3,11 +3,12 @@
 use super::clusters::{apply_pool, passthrough, to_original_destination};
 use super::endpoints::PodIndex;
 use super::inbound_ports::{self, Port};
+use super::of_2017::TIMEOUT;
 use super::patches::Patches;
 use super::routes::plain_route;
 use super::scope::Imported;
 use super::{Mesh, guard, mixer, tcp};
-use crate::config::{MutualTls, PatchContext};
+use crate::config::{DataPlane, MutualTls, PatchContext};
 use crate::model::{ProxyIdentity, Resources};
 use crate::protocol::Protocol;
 use proxy_core::time::Nanos;
@@ -54,7 +55,13 @@ pub(crate) fn resources(
         tcp_name: "virtualInbound".into(),
         port: None,
         cluster: "InboundPassthroughCluster".into(),
-        table: patches.patched(table("InboundPassthroughCluster", 0, None, Protocol::Auto)),
+        table: patches.patched(table(
+            mesh,
+            "InboundPassthroughCluster",
+            0,
+            None,
+            Protocol::Auto,
+        )),
     };
     let authentication = &mesh.rules.authentication;
     let mode = |port| authentication.of_port(&proxy.namespace, &proxy.labels, port);
@@ -77,6 +84,7 @@ pub(crate) fn resources(
             tcp_name: port.listener.clone(),
             port: Some(*target),
             table: patches.patched(table(
+                mesh,
                 &cluster,
                 port.service_port,
                 Some(&port.origin),
@@ -163,6 +171,7 @@ fn inspected(chains: &[FilterChain]) -> TlsInspector {
 /// The routes of one inbound cluster: everything to the application, tried again if it closed the
 /// connection before it saw the request.
 fn table(
+    mesh: &Mesh,
     cluster: &str,
     service_port: u16,
     origin: Option<&ConfigRef>,
@@ -174,8 +183,13 @@ fn table(
         host_selection_retry_max_attempts: 1,
         ..super::routes::default_retries()
     };
+    let of_2017 = mesh.rules.of_2017.stated();
     let forward = Forward {
-        retry: (!protocol.is_grpc()).then_some(retry),
+        // Pilot of 2017 said nothing of it, and Envoy's default was the same here as where it is called.
+        timeout: of_2017
+            .filter(|of| *of == DataPlane::Envoy2017)
+            .map(|_| TIMEOUT),
+        retry: (!protocol.is_grpc() && of_2017.is_none()).then_some(retry),
         ..Forward::to(cluster.into())
     };
     let host = VirtualHost {

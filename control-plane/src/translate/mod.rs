@@ -8,6 +8,7 @@ mod inbound;
 mod inbound_ports;
 mod localities;
 mod mixer;
+mod of_2017;
 mod outbound;
 mod patches;
 mod routes;
@@ -18,6 +19,10 @@ mod virtual_hosts;
 
 use access::guard;
 pub(crate) use endpoints::PodIndex;
+pub(crate) use of_2017::{
+    PANIC_PERCENT as PANIC_PERCENT_OF_2017, TIMEOUT as TIMEOUT_OF_2017,
+    limits as circuit_breakers_of_2017, outliers as outlier_detection_of_2017,
+};
 pub(crate) use routes::{is_catch_all, match_of, match_of_gateway_api};
 pub(crate) use shared::Shared;
 

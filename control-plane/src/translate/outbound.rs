@@ -63,7 +63,7 @@ pub(crate) fn listeners(
     for listener in &mut listeners {
         patches.patch_listener(Arc::make_mut(listener));
     }
-    let tables = tables(scope, &found.http_ports, &found.own_tables).into_iter();
+    let tables = tables(scope, pods, &found.http_ports, &found.own_tables).into_iter();
     (
         listeners,
         tables.map(|table| patches.patched(table)).collect(),
@@ -72,6 +72,7 @@ pub(crate) fn listeners(
 
 fn tables(
     scope: &Scope<'_>,
+    pods: &PodIndex,
     http_ports: &BTreeSet<u16>,
     own_tables: &[(Arc<Service>, u16)],
 ) -> Vec<Arc<RouteTable>> {
@@ -79,7 +80,7 @@ fn tables(
     let ports: BTreeSet<u16> = http_ports.iter().copied().chain(own_ports).collect();
     let mut tables = Vec::new();
     for port in ports {
-        let hosts: Vec<VirtualHost> = of_port(scope, port);
+        let hosts: Vec<VirtualHost> = of_port(scope, port, pods);
         if http_ports.contains(&port) {
             tables.push(Arc::new(shared_table(scope, port, &hosts)));
         }

@@ -2,7 +2,8 @@
 
 use super::{Mesh, ScopeKey};
 use crate::config::{
-    ConsistentHash, EgressHost, EgressListener, OutboundTrafficMode, Sidecar, SidecarPort,
+    ConsistentHash, DataPlane, EgressHost, EgressListener, OutboundTrafficMode, Sidecar,
+    SidecarPort,
 };
 use crate::kubernetes::Target;
 use crate::model::ProxyKind;
@@ -191,7 +192,10 @@ impl<'m> Scope<'m> {
     }
 
     pub(crate) fn registry_only(&self) -> bool {
-        self.view.outbound_traffic_policy == OutboundTrafficMode::RegistryOnly
+        match self.mesh.rules.of_2017.stated() {
+            Some(data_plane) => data_plane == DataPlane::Envoy2017,
+            None => self.view.outbound_traffic_policy == OutboundTrafficMode::RegistryOnly,
+        }
     }
 }
 

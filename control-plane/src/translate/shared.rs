@@ -2,7 +2,7 @@
 
 use super::clusters::{self, OfService};
 use super::scope::{Imported, Scope, View};
-use super::{Mesh, PodIndex, ScopeKey, gateway, outbound, routes};
+use super::{Mesh, PodIndex, ScopeKey, gateway, of_2017, outbound, routes};
 use crate::config::Change;
 use crate::model::{Pod, ProxyIdentity, ProxyKind, Resources};
 use crate::object::Body;
@@ -230,6 +230,7 @@ impl Shared {
                 continue;
             }
             listeners_differ |= self.listens_on_endpoints && listens(service);
+            listeners_differ |= of_2017::follow_pods(&scope, service);
             match of.follows_pods {
                 true => *of = Arc::new(clusters::of(&scope, service, pods, key)),
                 false => Arc::make_mut(of).renew_endpoints(mesh, key, pods),
@@ -284,7 +285,7 @@ impl Shared {
 
 fn listeners(scope: &Scope<'_>, pods: &PodIndex) -> (Vec<Arc<Listener>>, Vec<Arc<RouteTable>>) {
     match scope.kind {
-        ProxyKind::Gateway => gateway::listeners(scope),
+        ProxyKind::Gateway => gateway::listeners(scope, pods),
         ProxyKind::Sidecar | ProxyKind::None => outbound::listeners(scope, pods),
     }
 }

@@ -2,6 +2,8 @@
 
 use super::routes::{default_route, in_mesh, plain_route};
 use super::scope::{Egress, Scope};
+use super::{PodIndex, of_2017};
+use crate::config::DataPlane;
 use crate::names::{is_wildcard, is_within};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
@@ -19,7 +21,7 @@ struct Group {
 }
 
 /// The virtual hosts of `port`, without the one for unknown hosts, by name.
-pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
+pub(crate) fn of_port(scope: &Scope<'_>, port: u16, pods: &PodIndex) -> Vec<VirtualHost> {
     let Some(egress) = scope.egress_at(port) else {
         return Vec::new();
     };
@@ -44,7 +46,8 @@ pub(crate) fn of_port(scope: &Scope<'_>, port: u16) -> Vec<VirtualHost> {
         groups.push(Group {
             hosts: Vec::new(),
             services: vec![Arc::clone(service)],
-            routes: vec![default_route(scope, service, port)],
+            routes: of_2017::routes(scope, service, port, pods)
+                .unwrap_or_else(|| vec![default_route(scope, service, port)]),
         });
     }
     let mut hosts = virtual_hosts(scope, groups, port);
@@ -241,7 +244,11 @@ fn catch_all(scope: &Scope<'_>) -> VirtualHost {
 /// The table shared by all HTTP services of `port`.
 pub(crate) fn shared_table(scope: &Scope<'_>, port: u16, hosts: &[VirtualHost]) -> RouteTable {
     let mut hosts = hosts.to_vec();
-    hosts.push(catch_all(scope));
+    let every = |host: &VirtualHost| host.domains.iter().any(|domain| &**domain == "*");
+    // Envoy of 2017 had no answer for unknown hosts but a 404.
+    if scope.mesh.rules.of_2017.stated() != Some(DataPlane::Envoy2017) && !hosts.iter().any(every) {
+        hosts.push(catch_all(scope));
+    }
     RouteTable::new(port.to_string().into(), hosts, true)
 }
 

@@ -2,9 +2,9 @@
 
 use super::behavior::PlanBehavior;
 use super::files;
-use control_plane::{Objects, Pod, Workload};
+use control_plane::{DataPlane, Objects, Pod, Workload};
 use proxy_core::random::hash_text;
-use scenarios::model::{Happening, Named, ProxyKind, Scenario, Service};
+use scenarios::model::{self, Happening, Named, ProxyKind, Scenario, Service};
 use source::{Diagnostic, SourceFile};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,6 +48,12 @@ pub struct PlanExternal {
 /// The objects of a scenario's topology.
 pub(super) fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
     let mut objects = Objects::default();
+    if let Some(data_plane) = scenario.data_plane {
+        objects.set_data_plane(match data_plane {
+            model::DataPlane::Envoy2017 => DataPlane::Envoy2017,
+            model::DataPlane::Linkerd111 => DataPlane::Linkerd111,
+        });
+    }
     for path in &scenario.topology.manifests {
         objects.apply(&files::objects_at(&scenario.folder, path, diagnostics));
     }
