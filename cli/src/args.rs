@@ -5,12 +5,12 @@ mod import;
 mod test;
 
 pub(crate) use check::{CheckArgs, CheckFormat, Threshold};
-pub(crate) use import::{ImportArgs, ImportSource};
-pub(crate) use test::{TestArgs, TestFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control_plane::DataPlane;
+pub(crate) use import::{ImportArgs, ImportSource};
 use std::net::IpAddr;
 use std::path::PathBuf;
+pub(crate) use test::{TestArgs, TestFormat};
 
 /// Rehearse a service mesh on a laptop: real Istio configuration, a real routing core, simulated
 /// traffic and failures; deterministic, no cluster.
