@@ -97,7 +97,10 @@ fn each_server_asks_and_reports() {
 
 #[test]
 fn a_denial_is_the_servers_answer() {
-    let run = run(&with(DENY, "expect: [{to: stock, code_share: {code: 403, at_least: 100%}}, {to: stock, from: shop, reports: {between: 199..199}}]"));
+    let run = run(&with(
+        DENY,
+        "expect: [{to: stock, code_share: {code: 403, at_least: 100%}}, {to: stock, from: shop, reports: {between: 199..199}}]",
+    ));
     assert_eq!(codes(&run), [("200", 199)].into());
     assert!(run.passed, "{:?}", run.expectations);
     let mixer = run.mixer.unwrap();
@@ -136,7 +139,10 @@ fn a_quota_lets_so_many_pass_and_is_the_same_each_time() {
 
 #[test]
 fn requests_go_on_without_a_mixer_that_fails() {
-    let stopped = run(&with(DENY, "timeline: {gone: {at: 5s, stop: mixer}}\nexpect: [{to: stock, code_share: {code: 403, at_least: 100%}, during: start..gone}, {to: stock, success_rate: {at_least: 100%}, during: gone..end}, {to: stock, reports: {at_most: 0}, during: gone..end}]"));
+    let stopped = run(&with(
+        DENY,
+        "timeline: {gone: {at: 5s, stop: mixer}}\nexpect: [{to: stock, code_share: {code: 403, at_least: 100%}, during: start..gone}, {to: stock, success_rate: {at_least: 100%}, during: gone..end}, {to: stock, reports: {at_most: 0}, during: gone..end}]",
+    ));
     assert!(stopped.passed, "{:?}", stopped.expectations);
     let mixer = stopped.mixer.unwrap();
     assert_eq!(mixer.checks, 398);
@@ -161,7 +167,10 @@ fn a_slow_mixer_is_waited_for_five_seconds() {
     let latency = &slow.traffic["read"].latency_ms;
     assert_eq!(codes(&slow), [("200", 399)].into());
     // Both checks run into their time, the second after the end of the change does not.
-    assert!((5_000.0..5_100.0).contains(&latency.max.unwrap()), "{latency:?}");
+    assert!(
+        (5_000.0..5_100.0).contains(&latency.max.unwrap()),
+        "{latency:?}"
+    );
     assert!(latency.p50.unwrap() < 30.0);
 }
 
