@@ -1,7 +1,8 @@
-//! Patches of EnvoyFilters that cannot work, or work only in the right order (IST0151 to IST0155).
+//! Patches of EnvoyFilters that cannot work, or work only in the right order (IST0133,
+//! IST0151 to IST0155).
 
 use super::input::{Input, Report};
-use crate::codes::{IST0151, IST0152, IST0153, IST0154, IST0155};
+use crate::codes::{IST0133, IST0151, IST0152, IST0153, IST0154, IST0155};
 use crate::documents::{Document, ENVOY_FILTER};
 use crate::read::{entries, items, number, present, text};
 use source::{Diagnostic, Node};
@@ -22,6 +23,17 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
                 versioned.push(filter);
             }
         }
+    }
+}
+
+/// Istio's validation warns of every EnvoyFilter.
+pub(super) fn warn(input: &Input<'_>, report: &mut Report<'_>) {
+    for document in input.of(ENVOY_FILTER) {
+        let diagnostic = IST0133
+            .says("an EnvoyFilter depends on what Istio makes for Envoy, which changes")
+            .at(document.place(), "may stop working with any upgrade")
+            .help("where another API does it, use that; else test it with each new version");
+        report.say_once(document, diagnostic);
     }
 }
 

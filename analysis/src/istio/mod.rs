@@ -115,7 +115,7 @@ pub struct Settings<'a> {
 }
 
 /// Every analyzer that speaks of files, in Istio's order. Those for several clusters at once are left
-/// out; what validation says (IST0106, IST0130, IST0131, IST0133) comes from reading the objects:
+/// out; what else validation says (IST0106, IST0130, IST0131, IST0133) comes from reading the objects:
 /// `control_plane::Objects::read`.
 pub const ANALYZERS: &[Analyzer] = &[
     Analyzer {
@@ -273,6 +273,11 @@ pub const ANALYZERS: &[Analyzer] = &[
         name: "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
         reads: &[SERVICE_ENTRY],
         run: service_entries::analyze_protocols,
+    },
+    Analyzer {
+        name: "schema.ValidationAnalyzer.EnvoyFilter",
+        reads: &[ENVOY_FILTER],
+        run: envoy_filters::warn,
     },
     Analyzer {
         name: "webhook.Analyzer",

@@ -243,13 +243,13 @@ impl ServiceEntry {
         if !addresses.is_empty() || allocated {
             return;
         }
-        for (port, node) in self.ports.iter().zip(fields.list("ports")) {
-            if matches!(&*port.protocol, "" | "TCP") {
-                let message = "a TCP port needs `addresses`, as none is allocated";
-                fields
-                    .diagnostics
-                    .push(schema_warning(message).at(&node.span, "shares the port's listener"));
-            }
+        let mut ports = self.ports.iter().zip(fields.list("ports"));
+        let tcp = ports.find(|(port, _)| matches!(&*port.protocol, "" | "TCP"));
+        if let Some((_, node)) = tcp {
+            let message = "a TCP port needs `addresses`, as none is allocated";
+            fields
+                .diagnostics
+                .push(schema_warning(message).at(&node.span, "shares the port's listener"));
         }
     }
 
