@@ -12,7 +12,7 @@ mod words;
 use crate::documents::Documents;
 use control_plane::{HttpRuleMatch, HttpRules, Objects, http_rules};
 use proxy_core::xds::{HttpConnectionManager, RouteSource};
-use request_set::{Paths, Reach};
+use request_set::{Paths, Reach, Witness};
 use source::{Diagnostic, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use tables::{Table, tables};
@@ -25,12 +25,21 @@ struct Position {
     one: usize,
 }
 
-/// Why a match is never reached, as seen in one table.
-struct Finding<'t> {
+/// Why a match is never reached.
+struct Finding {
     at: Position,
-    table: &'t Table,
-    /// `Never` or `Impossible`.
-    reach: Reach,
+    why: Why,
+}
+
+enum Why {
+    /// `takers` together take all that it asks for, such as `asks`, which goes to `taken_by`.
+    Taken {
+        asks: Witness,
+        taken_by: Position,
+        takers: Vec<Position>,
+    },
+    /// No request has what it asks for in this place.
+    Impossible(request_set::Place),
 }
 
 /// Adds a message for every match of an HTTP rule of `objects` that no request reaches, or one for the
@@ -51,49 +60,50 @@ pub fn never_reached(documents: &Documents, objects: &Objects, found: &mut Vec<D
         documents,
         services: &services,
     };
-    for service in &services {
-        for rule in service
-            .matches
-            .chunk_by(|a, b| written(&a.rule) == written(&b.rule))
-        {
-            let span = &rule[0].rule;
-            if of_istio.contains(&written(span)) {
-                continue;
-            }
-            let never = |one: &HttpRuleMatch| findings.get(&place_of(one))?.as_ref();
-            let all = rule.iter().all(|one| never(one).is_some());
-            let untold = rule.iter().filter(|one| {
-                let span = one.span.as_ref();
-                span.is_none_or(|span| !of_istio.contains(&written(span)))
-            });
-            for one in untold {
-                let Some(finding) = never(one) else {
-                    continue;
-                };
-                let (span, said) = match &one.span {
-                    Some(own) if !all => (own, words.of_match(own, finding)),
-                    _ => (span, words.of_rule(span, finding)),
-                };
-                if told.insert(written(span)) {
-                    found.push(said);
-                }
-            }
+    // Matches of one rule need not stand side by side: the Gateway API has an order of its own.
+    let reached = findings.iter().filter(|(_, finding)| finding.is_none());
+    let reached: BTreeSet<&Written> = reached.map(|((rule, _), _)| rule).collect();
+    for one in services.iter().flat_map(|service| &service.matches) {
+        let place = place_of(one);
+        let (rule, own) = &place;
+        let said_before = |written: &Written| of_istio.contains(written);
+        let Some(Some(finding)) = findings.get(&place) else {
+            continue;
+        };
+        if said_before(rule) || own.as_ref().is_some_and(said_before) {
+            continue;
+        }
+        let (span, said) = match &one.span {
+            Some(span) if reached.contains(rule) => (span, words.of_match(span, finding)),
+            _ => (&one.rule, words.of_rule(&one.rule, finding)),
+        };
+        if told.insert(written(span)) {
+            found.push(said);
         }
     }
 }
 
 /// Of every match, by where it was written, why it is never reached; one of a rule that others delegate
 /// to acts in several places, and reached in one of them is reached.
-fn findings<'t>(
-    services: &[HttpRules],
-    tables: &'t [Table],
-) -> BTreeMap<Place, Option<Finding<'t>>> {
-    let mut findings: BTreeMap<Place, Option<Finding<'t>>> = BTreeMap::new();
+fn findings(services: &[HttpRules], tables: &[Table]) -> BTreeMap<Place, Option<Finding>> {
+    let mut findings: BTreeMap<Place, Option<Finding>> = BTreeMap::new();
     for table in tables {
         for (at, reach) in table.reach(services) {
             let place = place_of(&services[at.service].matches[at.one]);
-            let never = matches!(reach, Reach::Never { .. } | Reach::Impossible(_));
-            let finding = never.then_some(Finding { at, table, reach });
+            let why = match reach {
+                Reach::Reached(_) | Reach::Undecided(_) => None,
+                Reach::Impossible(place) => Some(Why::Impossible(place)),
+                Reach::Never {
+                    asks,
+                    taken_by,
+                    takers,
+                } => Some(Why::Taken {
+                    asks,
+                    taken_by: table.tried[taken_by],
+                    takers: takers.iter().map(|&taker| table.tried[taker]).collect(),
+                }),
+            };
+            let finding = why.map(|why| Finding { at, why });
             match findings.get_mut(&place) {
                 None => {
                     findings.insert(place, finding);

@@ -1,12 +1,12 @@
 //! How it is told that a match is never reached.
 
 use super::tables::{GATEWAY, LABEL, NAMESPACE, PORT};
-use super::{Finding, Position, written};
+use super::{Finding, Position, Why, written};
 use crate::codes::MSH0001;
 use crate::documents::Documents;
 use control_plane::{HttpRuleMatch, HttpRules};
 use proxy_core::xds::PathMatch;
-use request_set::{Place, Reach, Witness};
+use request_set::{Place, Witness};
 use source::{Diagnostic, Level, Span};
 
 /// So many of the matches that take everything together are named.
@@ -19,7 +19,7 @@ pub(super) struct Words<'a> {
 
 impl Words<'_> {
     /// Of a rule none of whose matches is reached; `finding` is that of the first.
-    pub(super) fn of_rule(&self, rule: &Span, finding: &Finding<'_>) -> Diagnostic {
+    pub(super) fn of_rule(&self, rule: &Span, finding: &Finding) -> Diagnostic {
         let name = &self.one(finding.at).rule_name;
         let subject = match name.is_empty() {
             true => "this rule".to_owned(),
@@ -29,7 +29,7 @@ impl Words<'_> {
     }
 
     /// Of one match of a rule that is reached by others.
-    pub(super) fn of_match(&self, one: &Span, finding: &Finding<'_>) -> Diagnostic {
+    pub(super) fn of_match(&self, one: &Span, finding: &Finding) -> Diagnostic {
         let name = &self.one(finding.at).rule_name;
         let subject = match name.is_empty() {
             true => "this match".to_owned(),
@@ -37,11 +37,9 @@ impl Words<'_> {
         };
         let mut said = self.of(subject, one, finding);
         let rule = written(&self.one(finding.at).rule);
-        if self
-            .takers(finding)
-            .iter()
-            .all(|taker| written(&taker.rule) == rule)
-            && matches!(finding.reach, Reach::Never { .. })
+        let of_the_rule = |taker: &Position| written(&self.one(*taker).rule) == rule;
+        if let Why::Taken { takers, .. } = &finding.why
+            && takers.iter().all(of_the_rule)
         {
             said.level = Level::Note;
             said.help = Some("remove it: the rule has these requests already".to_owned());
@@ -53,42 +51,77 @@ impl Words<'_> {
         &self.services[at.service].matches[at.one]
     }
 
-    /// The matches that take everything, as written.
-    fn takers(&self, finding: &Finding<'_>) -> Vec<&HttpRuleMatch> {
-        let Reach::Never { takers, .. } = &finding.reach else {
-            return Vec::new();
-        };
-        let tried = &finding.table.tried;
-        takers.iter().map(|&taker| self.one(tried[taker])).collect()
-    }
-
-    fn of(&self, subject: String, span: &Span, finding: &Finding<'_>) -> Diagnostic {
-        let one = self.one(finding.at);
-        let mut said = match &finding.reach {
-            Reach::Never { asks, taken_by, .. } => {
-                let takers = self.takers(finding);
+    fn of(&self, subject: String, span: &Span, finding: &Finding) -> Diagnostic {
+        let mut said = match &finding.why {
+            Why::Taken {
+                asks,
+                taken_by,
+                takers,
+            } => {
                 let verb = if takers.len() == 1 { "takes" } else { "take" };
                 let message = format!(
                     "{subject} is never reached: {} {verb} every request that it asks for",
-                    listed(&takers)
+                    self.listed(takers, finding.at)
                 );
-                let taker = self.one(finding.table.tried[*taken_by]);
-                let label = format!("{} goes to {}", circumstances(asks), called(taker));
-                let help = match takers.len() {
-                    1 => "put it before that one, have that one ask for less, or remove it",
-                    _ => "put it before those, have those ask for less, or remove it",
-                };
+                let taker = self.called(*taken_by, finding.at);
+                let label = format!("{} goes to {taker}", circumstances(asks));
+                let help = self.way_out(takers, finding.at);
                 MSH0001.says(message).at(span, label).help(help)
             }
-            Reach::Impossible(place) => {
-                let (why, help) = impossible(place, one);
+            Why::Impossible(place) => {
+                let (why, help) = impossible(place, self.one(finding.at));
                 let message = format!("{subject} is never reached: there is no such request");
                 MSH0001.says(message).at(span, why).help(help)
             }
-            Reach::Reached(_) | Reach::Undecided(_) => MSH0001.says(subject).at(span, ""),
         };
         said.resource = self.resource(span);
         said
+    }
+
+    fn way_out(&self, takers: &[Position], at: Position) -> &'static str {
+        let foreign = takers.iter().any(|taker| taker.service != at.service);
+        match takers.len() {
+            // Its rules have an order of their own.
+            _ if self.services[at.service].of_gateway_api => {
+                "ask for something that is left, or remove it"
+            }
+            _ if foreign => {
+                "keep the rules of one host in one VirtualService, in the order in which they are \
+                 to be tried, or remove it"
+            }
+            1 => "put it before that one, have that one ask for less, or remove it",
+            _ => "put it before those, have those ask for less, or remove it",
+        }
+    }
+
+    /// `the match at FILE:LINE` with the name of its rule, and of its VirtualService if that is not
+    /// the one of `at`.
+    fn called(&self, taker: Position, at: Position) -> String {
+        let one = self.one(taker);
+        let span = one.span.as_ref().unwrap_or(&one.rule);
+        let place = format!("{}:{}", span.file.name, span.line());
+        let mut text = match (one.rule_name.is_empty(), &one.span) {
+            (false, _) => format!("rule \"{}\" ({place})", one.rule_name),
+            (true, Some(_)) => format!("the match at {place}"),
+            (true, None) => format!("the rule at {place}"),
+        };
+        if taker.service != at.service {
+            text += &format!(" of {}", self.services[taker.service].object);
+        }
+        text
+    }
+
+    fn listed(&self, takers: &[Position], at: Position) -> String {
+        let named = takers.iter().take(NAMED);
+        let mut names: Vec<String> = named.map(|&taker| self.called(taker, at)).collect();
+        if takers.len() > NAMED {
+            names.push(format!("{} more", takers.len() - NAMED));
+        }
+        match names.split_last() {
+            Some((last, [])) => last.clone(),
+            Some((last, before)) => format!("{} and {last} together", before.join(", ")),
+            None => String::new(),
+        }
     }
 
     /// The object in which `span` stands.
@@ -102,29 +135,6 @@ impl Words<'_> {
                 && range.end <= whole_range.end
         });
         around.map(|document| document.resource())
-    }
-}
-
-/// `the match at FILE:LINE` with the name of its rule.
-fn called(one: &HttpRuleMatch) -> String {
-    let span = one.span.as_ref().unwrap_or(&one.rule);
-    let place = format!("{}:{}", span.file.name, span.line());
-    match (one.rule_name.is_empty(), &one.span) {
-        (false, _) => format!("rule \"{}\" ({place})", one.rule_name),
-        (true, Some(_)) => format!("the match at {place}"),
-        (true, None) => format!("the rule at {place}"),
-    }
-}
-
-fn listed(takers: &[&HttpRuleMatch]) -> String {
-    let mut names: Vec<String> = takers.iter().take(NAMED).map(|one| called(one)).collect();
-    if takers.len() > NAMED {
-        names.push(format!("{} more", takers.len() - NAMED));
-    }
-    match names.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, before)) => format!("{} and {last} together", before.join(", ")),
-        None => String::new(),
     }
 }
 
