@@ -159,3 +159,81 @@ fn is_unescaped(paths: Paths, code: u16) -> bool {
     (paths.normalized && (unreserved || code == 0))
         || (paths.unescaped_slashes && matches!(code, b'/' | b'\\'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proxy_core::contract::{Direction, Opened, Protocol};
+    use proxy_core::head::{Headers, RequestHead};
+    use proxy_core::ids::DownstreamId;
+    use proxy_core::router::{Outcome, Stream, route};
+    use proxy_core::xds::{EscapedSlashes, HttpConnectionManager, RouteSource, RouteTable};
+    use std::sync::Arc;
+
+    /// Whether the core routes `path` as it is.
+    fn is_kept(paths: Paths, path: &str) -> bool {
+        let manager = HttpConnectionManager {
+            normalize_path: paths.normalized,
+            merge_slashes: paths.merged,
+            escaped_slashes: match paths.unescaped_slashes {
+                true => EscapedSlashes::UnescapeAndForward,
+                false => EscapedSlashes::Keep,
+            },
+            ..HttpConnectionManager::new(RouteSource::Rds("t".into()))
+        };
+        let opened = Opened {
+            downstream: DownstreamId {
+                index: 0,
+                generation: 0,
+            },
+            peer: ([127, 0, 0, 1], 1).into(),
+            original_dst: ([127, 0, 0, 1], 80).into(),
+            direction: Direction::Outbound,
+            tls: None,
+            protocol: Protocol::Http1,
+        };
+        let head = Arc::new(RequestHead {
+            method: "GET".into(),
+            scheme: "http".into(),
+            authority: "a".into(),
+            path: path.into(),
+            headers: Headers::default(),
+            id: None,
+        });
+        let table = RouteTable::new("t".into(), Vec::new(), true);
+        let stream = Stream {
+            opened: &opened,
+            secure: false,
+            value: 0,
+        };
+        let decision = route(&table, &manager, &head, stream);
+        decision.outcome == Outcome::NoVirtualHost && *decision.head.path == *path
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let pieces = vec![
+            "/", "/", ".", "..", "a", ";", "%2e", "%2F", "%5c", "%41", "%7E", "%00", "%", "%4",
+            "%%41", "\\", "|", "\"", "{", "~", "%C3%a9",
+        ];
+        prop::collection::vec(prop::sample::select(pieces), 0..8)
+            .prop_map(|all| format!("/{}", all.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn a_path_is_one_that_the_manager_leaves_as_it_is(
+            path in path(),
+            normalized in any::<bool>(),
+            merged in any::<bool>(),
+            unescaped_slashes in any::<bool>(),
+        ) {
+            let paths = Paths { normalized, merged, unescaped_slashes };
+            let alphabet = Alphabet::Path(paths);
+            let end = path.bytes().try_fold(START, |at, byte| alphabet.step(at, byte));
+            let legal = end.is_some_and(|end| alphabet.may_end(end));
+            prop_assert_eq!(legal, is_kept(paths, &path), "{}", path);
+        }
+    }
+}

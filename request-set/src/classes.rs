@@ -258,3 +258,90 @@ impl<'a> Walk<'a> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::atom::How;
+    use crate::domain::Paths;
+    use proptest::prelude::*;
+    use proxy_core::xds::{Regex, StringMatch};
+
+    /// Few pieces, so that texts meet.
+    fn text() -> impl Strategy<Value = String> {
+        let pieces = vec!["/", "a", "A", "b", "1", ".", "-", " ", "%4", "é"];
+        prop::collection::vec(prop::sample::select(pieces), 0..6).prop_map(|all| all.concat())
+    }
+
+    fn atom() -> impl Strategy<Value = Atom> {
+        let regexes = vec![
+            ".*",
+            "/.*",
+            "/a.*",
+            "(?i)/A.?",
+            "[ab]+",
+            ".*b",
+            r"/a\b.*",
+            "/(a|ab)",
+            "a{2,3}",
+            "/[^/]+/1?",
+            ".+é",
+            "",
+        ];
+        let regex = prop::sample::select(regexes).prop_map(|one| Regex::new(one).unwrap());
+        let how = prop_oneof![
+            text().prop_map(|text| How::Text(StringMatch::Exact(text.into()))),
+            text().prop_map(|text| How::Text(StringMatch::Prefix(text.into()))),
+            text().prop_map(|text| How::Text(StringMatch::Suffix(text.into()))),
+            text().prop_map(|text| How::Text(StringMatch::Contains(text.into()))),
+            text().prop_map(|text| How::SeparatedPrefix(text.into())),
+            regex.prop_map(|regex| How::Text(StringMatch::Regex(regex))),
+        ];
+        (how, any::<bool>()).prop_map(|(how, ignore_case)| Atom {
+            ignore_case: ignore_case && !matches!(how, How::Text(StringMatch::Regex(_))),
+            how,
+        })
+    }
+
+    fn is_legal(alphabet: Alphabet, text: &[u8]) -> bool {
+        let mut bytes = text.iter();
+        let end = bytes.try_fold(alphabet::START, |at, &byte| alphabet.step(at, byte));
+        end.is_some_and(|end| alphabet.may_end(end))
+    }
+
+    proptest! {
+        /// A class is told by its atoms, so that its texts are never told apart.
+        #[test]
+        fn every_text_is_in_one_class_and_every_class_has_a_text(
+            atoms in prop::collection::vec(atom(), 0..6),
+            texts in prop::collection::vec(text(), 1..60),
+            alphabet in prop::sample::select(vec![
+                Alphabet::Path(Paths::default()),
+                Alphabet::Path(Paths { merged: true, ..Paths::default() }),
+                Alphabet::Method,
+                Alphabet::Value,
+                Alphabet::QueryValue,
+            ]),
+        ) {
+            let all = Texts { alphabet, required: None, preferred: &[] };
+            let classes = of(all, &atoms).map_err(|_| "too large").unwrap();
+            for (at, class) in classes.iter().enumerate() {
+                prop_assert!(is_legal(alphabet, &class.example), "{class:?}");
+                prop_assert_eq!(&atoms_of(&class.example, &atoms), &class.atoms);
+                prop_assert!(classes[..at].iter().all(|other| other.atoms != class.atoms));
+            }
+            // Also texts near to the examples.
+            let examples = classes.iter().flat_map(|class| {
+                let more = |end: &[u8]| [&class.example[..], end].concat();
+                [more(b"a"), more(b"/"), more(b"A/b"), more("é".as_bytes())]
+            });
+            for text in texts.into_iter().map(String::into_bytes).chain(examples) {
+                if is_legal(alphabet, &text) {
+                    let found = atoms_of(&text, &atoms);
+                    prop_assert!(classes.iter().any(|class| class.atoms == found), "{text:?}");
+                }
+            }
+        }
+    }
+}
