@@ -62,6 +62,7 @@ fn what_no_request_has() {
   - {uri: {prefix: reviews}}
   - {uri: {exact: /a/../b}}
   - {scheme: {exact: ftp}}
+  - {headers: {user: {exact: a}}, withoutHeaders: {user: {}}}
   - {uri: {prefix: /x}}
   route: [{destination: {host: b}}]"
     )));

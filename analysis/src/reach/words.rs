@@ -168,6 +168,10 @@ fn impossible(place: &Place, one: &HttpRuleMatch) -> (String, &'static str) {
         }
         PathMatch::Regex(_) => None,
     };
+    let conditions = |name: &str| {
+        let headers = one.request.headers.iter();
+        headers.filter(|header| &*header.name == name).count()
+    };
     match (place, text) {
         (Place::Path, Some(text)) if !text.starts_with('/') => (
             format!("no path begins with `{text}`"),
@@ -193,6 +197,10 @@ fn impossible(place: &Place, one: &HttpRuleMatch) -> (String, &'static str) {
         (Place::Authority, _) => (
             "the VirtualService has no such host".to_owned(),
             "list the host, or remove the condition on the authority",
+        ),
+        (Place::Header(name), _) if conditions(name) > 1 => (
+            format!("the conditions on header `{name}` exclude each other"),
+            "leave one of them out, or remove it",
         ),
         (Place::Header(name), _) => (format!("header `{name}` can have no such value"), any),
         (Place::Query(name), _) => (format!("parameter `{name}` can have no such value"), any),
