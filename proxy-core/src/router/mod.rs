@@ -317,11 +317,18 @@ pub fn route(
 }
 
 /// Routes `head` as it is, without what a connection manager does before: no path is normalised, no
-/// header taken away or added. So Envoy's route table check tool asks a table.
-pub fn route_as_it_is(table: &RouteTable, head: &Arc<RequestHead>, stream: Stream<'_>) -> Decision {
+/// header taken away or added. So Envoy's route table check tool asks a table. `metadata`: what filters
+/// know of the stream, in place of the claims of a token.
+pub fn route_as_it_is(
+    table: &RouteTable,
+    head: &Arc<RequestHead>,
+    stream: Stream<'_>,
+    metadata: Option<&serde_json::Value>,
+) -> Decision {
     let mut decision = Decision::before_routing(table, Arc::clone(head));
     decision.grpc = is_grpc(head);
-    decision.outcome = outcome(table.find(head, stream.value), stream, &mut decision);
+    let found = table.find_for(head, stream.value, metadata);
+    decision.outcome = outcome(found, stream, &mut decision);
     decision
 }
 

@@ -2,7 +2,8 @@
 
 use super::proto::{number, refuse};
 use proxy_core::xds::{
-    Fraction, HeaderMatch, Name, PathMatch, QueryMatch, Regex, RouteMatch, StringMatch, ValueMatch,
+    ClaimMatch, Fraction, HeaderMatch, Name, PathMatch, QueryMatch, Regex, RouteMatch, StringMatch,
+    ValueMatch,
 };
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node, Value};
@@ -39,7 +40,6 @@ pub(super) fn route_match(
             "connect_matcher",
             "path_match_policy",
             "tls_context",
-            "dynamic_metadata",
             "filter_state",
             "cookies",
         ],
@@ -76,16 +76,56 @@ pub(super) fn route_match(
     let query = query
         .filter_map(|node| query_match(node, fields.diagnostics))
         .collect();
+    let claims = fields.list("dynamic_metadata").iter();
+    let claims = claims
+        .filter_map(|node| metadata_match(node, fields.diagnostics))
+        .collect();
     fields.finish();
     let matches = RouteMatch {
         path: path?,
         case_sensitive,
         headers,
         query,
-        claims: Vec::new(),
+        claims,
         fraction: runtime.as_ref().map(|runtime| runtime.fraction),
     };
     Some((matches, runtime))
+}
+
+/// Envoy `MetadataMatcher`. The namespace is the first key of the path.
+fn metadata_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<ClaimMatch> {
+    let mut fields = Fields::of(node, "a metadata match", diagnostics)?;
+    let filter = fields.required_text("filter");
+    let mut path: Vec<Name> = filter.into_iter().map(Name::from).collect();
+    for node in fields.list("path") {
+        let mut segment = Fields::of(node, "a key of metadata", fields.diagnostics)?;
+        path.extend(segment.required_text("key").map(Name::from));
+        segment.finish();
+    }
+    let invert = fields.boolean("invert").unwrap_or(false);
+    let value = fields.required("value");
+    fields.finish();
+    let mut fields = Fields::of(value?, "a value match", diagnostics)?;
+    refuse(
+        &mut fields,
+        &[
+            "null_match",
+            "double_match",
+            "bool_match",
+            "present_match",
+            "list_match",
+            "or_match",
+        ],
+    );
+    let matcher = fields.optional("string_match");
+    let matcher = matcher.and_then(|node| string_match(node, fields.diagnostics));
+    fields.finish();
+    Some(ClaimMatch {
+        path,
+        values: matcher.into_iter().map(|(_, matcher)| matcher).collect(),
+        in_list: false,
+        invert,
+    })
 }
 
 fn path_match(fields: &mut Fields<'_, '_>) -> Option<PathMatch> {

@@ -17,7 +17,13 @@ fn rename(node: &mut Node) {
         Value::Map(map) => {
             for entry in &mut map.entries {
                 entry.key = snake_case(&entry.key);
-                rename(&mut entry.value);
+            }
+            // Its values have names of their own.
+            let of_stream = map.get("metadata_namespace").is_some();
+            for entry in &mut map.entries {
+                if !(of_stream && entry.key == "value") {
+                    rename(&mut entry.value);
+                }
             }
         }
         _ => {}

@@ -52,7 +52,7 @@ pub(super) fn ask(table: &RouteTable, input: &Input) -> Answer {
         secure: input.ssl,
         value: input.random_value,
     };
-    let decision = route_as_it_is(table, &head, stream);
+    let decision = route_as_it_is(table, &head, stream, Some(&input.metadata));
     let mut answer = Answer {
         cluster: String::new(),
         virtual_host: String::new(),
@@ -93,10 +93,11 @@ fn opened() -> Opened {
 }
 
 fn taken(table: &RouteTable, input: &Input, matched: &Matched) -> Option<Taken> {
-    let found = table.find(&input.head, input.random_value)?;
-    let mut hosts = table.virtual_hosts.iter();
-    let host = hosts.position(|host| std::ptr::eq(&**host, found.host))?;
-    let (number, route) = found.route?;
+    let route = &matched.route;
+    let is_it = |one: &Arc<Route>| Arc::ptr_eq(one, route);
+    let mut hosts = table.virtual_hosts.iter().enumerate();
+    let (host, number) =
+        hosts.find_map(|(at, host)| Some((at, host.routes.iter().position(is_it)?)))?;
     let cluster = match &route.action {
         RouteAction::Forward(_) => Some(picked(matched, input)),
         _ => None,

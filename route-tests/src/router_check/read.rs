@@ -5,7 +5,8 @@ use crate::route_configuration::proto::{duration, in_snake_case, number, refuse}
 use proxy_core::head::{HeaderText, Headers, RequestHead};
 use proxy_core::time::Nanos;
 use proxy_core::xds::Name;
-use source::{Diagnostic, Fields, Node, Span};
+use serde_json::{Map, Value, json};
+use source::{Diagnostic, Fields, Node, Span, Value as Yaml};
 
 /// Envoy's `ValidationItem`.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Input {
     pub(super) internal: bool,
     /// The one runtime key that is set.
     pub(super) runtime: String,
+    /// By namespace.
+    pub(super) metadata: Value,
 }
 
 /// One field of Envoy's `ValidationAssert`. An empty text: there is none.
@@ -122,7 +125,6 @@ fn read_test(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<CheckTest
 
 fn read_input(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Input> {
     let mut fields = Fields::of(node, "an input", diagnostics)?;
-    refuse(&mut fields, &["dynamic_metadata"]);
     let authority = needed_text(&mut fields, "authority", 1);
     let path = needed_text(&mut fields, "path", 1);
     let method = needed_text(&mut fields, "method", 3);
@@ -140,6 +142,7 @@ fn read_input(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Input> {
         .0
         .extend(read_headers(&mut fields, "additional_request_headers"));
     let response_headers = Headers(read_headers(&mut fields, "additional_response_headers"));
+    let metadata = read_metadata(&mut fields);
     fields.finish();
     Some(Input {
         head: RequestHead {
@@ -155,7 +158,50 @@ fn read_input(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Input> {
         ssl,
         internal,
         runtime,
+        metadata: Value::Object(metadata),
     })
+}
+
+/// Envoy's `set_metadata`: what is there already stays, unless it may be overwritten.
+fn read_metadata(fields: &mut Fields<'_, '_>) -> Map<String, Value> {
+    let mut metadata = Map::new();
+    for node in fields.list("dynamic_metadata") {
+        let Some(mut entry) = Fields::of(node, "dynamic metadata", fields.diagnostics) else {
+            continue;
+        };
+        refuse(&mut entry, &["typed_value"]);
+        let namespace = entry.required_text("metadata_namespace");
+        let overwrite = entry.boolean("allow_overwrite").unwrap_or(false);
+        let value = entry.optional("value").map(json_of);
+        entry.finish();
+        let (Some(namespace), Some(value)) = (namespace, value) else {
+            continue;
+        };
+        match (metadata.get_mut(&namespace), value) {
+            (None, value) => {
+                metadata.insert(namespace, value);
+            }
+            (Some(Value::Object(there)), Value::Object(more)) if overwrite => there.extend(more),
+            (Some(_), _) => {}
+        }
+    }
+    metadata
+}
+
+fn json_of(node: &Node) -> Value {
+    match &node.value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => json!(value),
+        Yaml::Int(value) => json!(value),
+        Yaml::Float(value) => json!(value),
+        Yaml::String(text) => json!(text),
+        Yaml::Seq(items) => items.iter().map(json_of).collect(),
+        Yaml::Map(map) => {
+            let entries = map.entries.iter();
+            let entries = entries.map(|entry| (entry.key.clone(), json_of(&entry.value)));
+            Value::Object(entries.collect())
+        }
+    }
 }
 
 /// `length_min` in bytes, as the tool demands it.
