@@ -137,7 +137,12 @@ fn is_kubernetes(group: &str) -> bool {
 fn of_istio(group: &str, version: &str, kind: &str) -> Fate {
     // Mixer's kinds are in lower case, one for each adapter and template.
     if group == "config" && kind.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Fate::PassedOver("a part of Mixer that is not modelled");
+        return match nearest(kind, mixer::KINDS) {
+            None => Fate::PassedOver("a part of Mixer that is not modelled"),
+            Some(near) => Fate::Unknown {
+                help: format!("did you mean `{near}`?"),
+            },
+        };
     }
     let kinds = ISTIO.iter().filter(|(of, _, _)| *of == group);
     let Some((_, _, versions)) = kinds.clone().find(|(_, name, _)| *name == kind) else {

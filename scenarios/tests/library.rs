@@ -42,8 +42,10 @@ fn every_scenario_reads_and_says_what_it_shows() {
     assert_eq!(
         names,
         [
+            "announcement-2017",
             "bookinfo-canary",
             "bookinfo-routing-demo",
+            "request-routing-2017",
             "retry-storm",
             "slow-endpoint"
         ]

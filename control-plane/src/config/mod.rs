@@ -56,7 +56,7 @@ pub(crate) use l4_route::{L4Match, L4Route, parse_cidr};
 pub(crate) use label_selector::LabelSelector;
 pub(crate) use load_balancer::{ConsistentHash, HashTable, LoadBalancer, Simple};
 pub(crate) use locality::{LocalitySetting, PriorityLabel, is_within_locality};
-pub(crate) use mesh::{DefaultExports, IngressMode, MixerSettings};
+pub(crate) use mesh::{DefaultExports, IngressMode};
 pub use mesh::{MeshConfig, OutboundTrafficMode};
 pub(crate) use observability::{check_proxy_config, check_telemetry};
 pub(crate) use peer_authentication::{MutualTls, PeerAuthentication};

@@ -3,8 +3,8 @@
 use super::endpoints::{EndpointSource, PodIndex};
 use super::patches::Patches;
 use super::scope::{Egress, Scope};
-use super::tcp;
 use super::virtual_hosts::{of_port, other_names, own_table, shared_table};
+use super::{mixer, tcp};
 use crate::config::PatchContext;
 use crate::protocol::Protocol;
 use crate::registry::{Service, ServicePort};
@@ -61,7 +61,9 @@ pub(crate) fn listeners(
     let workload = (&*scope.namespace, &scope.labels);
     let patches = Patches::of_sidecar(scope.mesh, workload, PatchContext::SidecarOutbound);
     for listener in &mut listeners {
-        patches.patch_listener(Arc::make_mut(listener));
+        let listener = Arc::make_mut(listener);
+        mixer::report_at_client(listener, &scope.mesh.config);
+        patches.patch_listener(listener);
     }
     let tables = tables(scope, pods, &found.http_ports, &found.own_tables).into_iter();
     (

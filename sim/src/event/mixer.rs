@@ -179,11 +179,14 @@ impl World<'_, '_> {
         worker: u16,
         subject: &'a Subject,
     ) -> MixerAttributes<'a> {
-        let stated = subject.mixer.attribute("destination.service").cloned();
+        let stated = subject.mixer.attribute("destination.service");
         let core = self.core(proxy).map(|core| core.worker(u32::from(worker)));
         let cluster = subject.cluster.and_then(|id| core?.cluster_name(id));
-        let called = cluster.and_then(|name| Called::of(name));
-        let service = stated.or_else(|| called.as_ref().map(|called| called.host.into()));
+        let called = match &stated {
+            Some(host) => Some(Called { version: "", host }),
+            None => cluster.and_then(|name| Called::of(name)),
+        };
+        let service: Option<Name> = called.as_ref().map(|called| called.host.into());
         // A Linkerd knows neither pod, and says what it knows itself.
         let source_app = subject.mixer.attribute("source.labels.app");
         let (source, destination) = match source_app {
@@ -194,7 +197,7 @@ impl World<'_, '_> {
                 },
                 MixerParty {
                     service,
-                    labels: called.map(|called| Cow::Owned(called.labels())),
+                    labels: called.as_ref().map(|called| Cow::Owned(called.labels())),
                     ..MixerParty::default()
                 },
             ),
