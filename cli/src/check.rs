@@ -112,6 +112,9 @@ fn check_files(
         });
         objects.apply(&of_file);
     }
+    if let Some(data_plane) = args.data_plane {
+        objects.set_data_plane(data_plane);
+    }
     let mut mesh_node = None;
     if let Some(file) = mesh {
         objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, &mut found));

@@ -1,7 +1,9 @@
 //! `meshsim check`.
 
+use super::data_plane;
 use analysis::Suppression;
 use clap::{Args, ValueEnum};
+use control_plane::DataPlane;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -12,6 +14,9 @@ pub(crate) struct CheckArgs {
     /// MeshConfig, as a YAML file
     #[arg(long, value_name = "FILE")]
     pub(crate) mesh_config: Option<PathBuf>,
+    /// Make it a mesh of 2017 with this data plane, as for `explain`; a scenario says so itself
+    #[arg(long, value_name = "NAME", value_parser = data_plane)]
+    pub(crate) data_plane: Option<DataPlane>,
     /// Do not tell a code of some objects, such as "IST0102=Namespace staging" or
     /// "MSH0014=VirtualService shop/*"; may be repeated. An object's annotation
     /// galley.istio.io/analyze-suppress does the same, with a list of codes or *
@@ -27,7 +32,7 @@ pub(crate) struct CheckArgs {
     )]
     pub(crate) failure_threshold: Threshold,
     /// Print all codes instead, with what they mean
-    #[arg(long, conflicts_with_all = ["paths", "mesh_config", "suppress", "status"])]
+    #[arg(long, conflicts_with_all = ["paths", "mesh_config", "data_plane", "suppress", "status"])]
     pub(crate) list: bool,
     /// Also print the status that Istio's controller would give each object of the Gateway API
     #[arg(long)]

@@ -104,7 +104,7 @@ fn the_samples_send_requests_the_same_way() {
 #[test]
 fn random_rules_send_requests_the_same_way() {
     let apps = valid("");
-    for seed in 0..reduced(400, 10) as u64 {
+    for seed in 0..reduced(100, 5) as u64 {
         let mut dice = Dice::new(seed);
         let text = rules(&mut dice, seed % 4 == 3);
         let old = valid(&text);
