@@ -1,8 +1,10 @@
 //! What holds for a request on its way, and who says so: a field of the configuration, or a default.
 
 use super::Setting;
+use crate::config::DataPlane;
 use crate::names::full_name;
 use crate::objects::Objects;
+use crate::of_2017::RulesOf2017;
 use crate::translate::Mesh;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
@@ -22,16 +24,19 @@ impl Stated<'_> {
     pub(super) fn of_route(&self, route: &Route, forward: &Forward) -> Vec<Setting> {
         let rule = route.origin.as_ref().and_then(|origin| self.rule(origin));
         let at = |keys: &[&str]| keys.iter().find_map(|key| rule?.at(&[key]));
-        let retries = match (&forward.retry, &self.mesh.config.default_http_retry_policy) {
-            (_, Some(_)) => "MeshConfig's defaultHttpRetryPolicy",
-            (_, None) => "Istio's, where neither the rule nor MeshConfig has retries",
+        let cluster = forward.clusters.first().map(|share| &*share.cluster);
+        let of_2017 = self.default_of_2017(cluster, RulesOf2017::route);
+        let retries = match (of_2017, &self.mesh.config.default_http_retry_policy) {
+            (Some(default), _) => default,
+            (None, Some(_)) => "MeshConfig's defaultHttpRetryPolicy",
+            (None, None) => "Istio's, where neither the rule nor MeshConfig has retries",
         };
         vec![
             setting(
                 "timeout",
                 forward.timeout.map_or_else(|| "none".to_owned(), span),
-                at(&["timeout", "timeouts"]),
-                "Istio's, where the rule has none",
+                at(&["timeout", "timeouts", "httpReqTimeout"]),
+                of_2017.unwrap_or("Istio's, where the rule has none"),
             ),
             setting(
                 "retries",
@@ -39,7 +44,7 @@ impl Stated<'_> {
                     .retry
                     .as_ref()
                     .map_or_else(|| "none".to_owned(), retry),
-                at(&["retries", "retry"]),
+                at(&["retries", "retry", "httpReqRetries"]),
                 retries,
             ),
         ]
@@ -49,7 +54,9 @@ impl Stated<'_> {
     pub(super) fn of_cluster(&self, cluster: &Cluster) -> Vec<Setting> {
         let levels = self.levels(cluster);
         let at = |key: &str| levels.iter().find_map(|level| level.at(&[key]));
-        let pool = at("connectionPool");
+        let breaker = at("circuitBreaker");
+        let pool = at("connectionPool").or(breaker);
+        let of_2017 = self.default_of_2017(Some(&cluster.name), RulesOf2017::balance);
         let connect_timeout = pool.and_then(|pool| pool.at(&["tcp", "connectTimeout"]));
         let limits = limits(&cluster.circuit_breakers);
         let outlier = cluster.outlier_detection.as_ref();
@@ -57,8 +64,8 @@ impl Stated<'_> {
             setting(
                 "balancing",
                 balancing(&cluster.lb_policy).to_owned(),
-                at("loadBalancer"),
-                "Istio's",
+                at("loadBalancer").or(at("loadBalancing")),
+                of_2017.unwrap_or("Istio's"),
             ),
             setting(
                 "connect timeout",
@@ -70,13 +77,15 @@ impl Stated<'_> {
                 "limits",
                 limits.clone().unwrap_or_else(|| "none".to_owned()),
                 pool.filter(|_| limits.is_some()),
-                "Istio's, which lifts Envoy's own (1024 connections, requests, waiting requests; 3 retries)",
+                of_2017.unwrap_or(
+                    "Istio's, which lifts Envoy's own (1024 connections, requests, waiting requests; 3 retries)",
+                ),
             ),
             setting(
                 "outlier detection",
                 outlier.map_or_else(|| "off".to_owned(), ejects),
-                at("outlierDetection"),
-                "Istio's",
+                at("outlierDetection").or(breaker),
+                of_2017.unwrap_or("Istio's"),
             ),
             setting(
                 "TLS",
@@ -91,12 +100,30 @@ impl Stated<'_> {
         settings
     }
 
+    /// Who has a default for a host that is as in 2017; `is_so`: whether it is.
+    fn default_of_2017(
+        &self,
+        cluster: Option<&str>,
+        is_so: impl Fn(&RulesOf2017, &str) -> bool,
+    ) -> Option<&'static str> {
+        let rules = &self.mesh.rules.of_2017;
+        let host = cluster?.rsplit('|').next()?;
+        is_so(rules, host).then_some(match rules.data_plane() {
+            DataPlane::Envoy2017 => "Envoy's of 2017",
+            DataPlane::Linkerd111 => "Linkerd 1.1.1's",
+        })
+    }
+
     /// The rule that stands there.
     fn rule(&self, origin: &ConfigRef) -> Option<&Node> {
         let object = self
             .objects
             .find(&origin.kind, &origin.namespace, &origin.name)?;
         let spec = object.document.at(&["spec"])?;
+        if &*origin.kind == "RouteRule" {
+            let envoy = self.mesh.rules.of_2017.data_plane() == DataPlane::Envoy2017;
+            return envoy.then_some(spec);
+        }
         let rules = spec.at(&["http"]).or_else(|| spec.at(&["rules"]))?;
         let mut rules = rules.as_seq()?.iter();
         rules.find(|rule| rule.span.line() == origin.line)
@@ -109,6 +136,15 @@ impl Stated<'_> {
         let (Some(origin), [_, port, subset, host]) = (&cluster.origin, &parts[..]) else {
             return Vec::new();
         };
+        if &*origin.kind == "DestinationPolicy" {
+            let object = self
+                .objects
+                .find(&origin.kind, &origin.namespace, &origin.name);
+            let spec = object.and_then(|object| object.document.at(&["spec"]));
+            // Of 0.1 it has several, each for its tags.
+            let several = spec.and_then(|spec| spec.at(&["policy"])?.as_seq());
+            return several.map_or_else(|| spec.into_iter().collect(), |all| all.iter().collect());
+        }
         let of_namespace = self
             .objects
             .of_namespace("DestinationRule", &origin.namespace);
