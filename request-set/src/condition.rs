@@ -2,10 +2,12 @@
 
 use crate::atom::Atom;
 use crate::witness::Witness;
+use proxy_core::head::RequestHead;
 use proxy_core::router::{matches, path_of};
 use proxy_core::xds::{
     ClaimMatch, Fraction, HeaderMatch, Name, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
+use serde_json::Value;
 
 /// Everything that one match asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,23 +37,39 @@ impl<'a> Condition<'a> {
 
     /// Whether it holds, as the core decides.
     pub fn holds(&self, witness: &Witness) -> bool {
-        let head = witness.head();
-        let claims = witness.claims();
+        self.holds_for(&Sent::new(witness))
+    }
+
+    pub(crate) fn holds_for(&self, sent: &Sent<'_>) -> bool {
         let given = |condition: &Given| {
-            let mut given = witness.given.iter();
+            let mut given = sent.witness.given.iter();
             given.any(|(name, value)| *name == condition.name && condition.values.contains(value))
         };
-        matches(self.request, path_of(&head.path), &head)
-            && self
-                .request
-                .claims
-                .iter()
-                .all(|claim| claim.matches(Some(&claims)))
+        let claim = |claim: &ClaimMatch| claim.matches(Some(&sent.claims));
+        matches(self.request, path_of(&sent.head.path), &sent.head)
+            && self.request.claims.iter().all(claim)
             && self
                 .request
                 .fraction
-                .is_none_or(|fraction| fraction.holds(witness.stream_value))
+                .is_none_or(|fraction| fraction.holds(sent.witness.stream_value))
             && self.given.iter().all(given)
+    }
+}
+
+/// A witness as a proxy sees it.
+pub(crate) struct Sent<'w> {
+    witness: &'w Witness,
+    head: RequestHead,
+    claims: Value,
+}
+
+impl Sent<'_> {
+    pub(crate) fn new(witness: &Witness) -> Sent<'_> {
+        Sent {
+            witness,
+            head: witness.head(),
+            claims: witness.claims(),
+        }
     }
 }
 

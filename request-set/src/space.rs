@@ -11,7 +11,7 @@ use crate::set::Set;
 use crate::witness::Witness;
 use proxy_core::xds::{Fraction, Name, StringMatch};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many different sets of lines of one header are considered.
 const LINE_SETS_MAX: usize = 256;
@@ -21,6 +21,8 @@ pub(crate) struct Space {
     pub(crate) dimensions: Vec<Dimension>,
     /// In the order of the matches.
     pub(crate) boxes: Vec<Region>,
+    /// The number of the dimension of paths.
+    path: usize,
 }
 
 /// One place of a request.
@@ -71,9 +73,15 @@ impl Space {
         let mut space = Space {
             dimensions: Vec::new(),
             boxes: vec![Region::default(); conditions.len()],
+            path: 0,
         };
         for (place, needs) in by_place {
+            let is_path = place == Place::Path;
             space.add(place, needs, domain);
+            if is_path {
+                // What is too hard to decide comes before.
+                space.path = space.dimensions.len() - 1;
+            }
         }
         space
     }
@@ -161,6 +169,42 @@ impl Space {
         }
     }
 
+    /// For each point of the dimension of paths the numbers of the boxes that have it, ascending.
+    pub(crate) fn by_path(&self) -> Vec<Vec<usize>> {
+        let mut by_path = vec![Vec::new(); self.dimensions[self.path].points.len()];
+        for (number, region) in self.boxes.iter().enumerate() {
+            if region.empty_in.is_some() {
+                continue;
+            }
+            match region.set(self.path) {
+                Some(set) => set.iter().for_each(|at| by_path[at].push(number)),
+                None => by_path.iter_mut().for_each(|all| all.push(number)),
+            }
+        }
+        by_path
+    }
+
+    /// The numbers of the boxes that may have a path that all `boxes` have, ascending.
+    pub(crate) fn sharing_paths(
+        &self,
+        by_path: &[Vec<usize>],
+        boxes: impl IntoIterator<Item = usize>,
+    ) -> Vec<usize> {
+        let sets = boxes
+            .into_iter()
+            .filter_map(|at| self.boxes[at].set(self.path));
+        let common = sets.cloned().reduce(|mut common, set| {
+            common.keep_only(&set);
+            common
+        });
+        let Some(common) = common else {
+            return (0..self.boxes.len()).collect();
+        };
+        let numbers = common.iter().flat_map(|at| &by_path[at]);
+        let numbers: BTreeSet<usize> = numbers.copied().collect();
+        numbers.into_iter().collect()
+    }
+
     /// The places that were too hard to decide.
     pub(crate) fn undecided(&self) -> impl Iterator<Item = &Place> {
         let hard = |dimension: &&Dimension| dimension.points[0].value == Value::Undecided;
@@ -220,6 +264,11 @@ impl Space {
 }
 
 impl Region {
+    fn set(&self, dimension: usize) -> Option<&Set> {
+        let mut sets = self.sets.iter();
+        sets.find_map(|(known, set)| (*known == dimension).then_some(set))
+    }
+
     fn restrict(&mut self, dimension: usize, set: Set) {
         match self.sets.last_mut() {
             Some((last, known)) if *last == dimension => known.keep_only(&set),

@@ -1,6 +1,6 @@
 //! Matches in the order in which they are tried: what reaches each of them.
 
-use crate::condition::{Condition, Place};
+use crate::condition::{Condition, Place, Sent};
 use crate::cover::{Cell, Search, TooHard};
 use crate::domain::Domain;
 use crate::space::{Region, Space};
@@ -48,6 +48,7 @@ pub fn reach(table: &[Condition<'_>], domain: &Domain) -> Vec<Reach> {
     let space = Space::new(table, domain);
     let mut budget = Budget::new(&space);
     let boxes = &space.boxes;
+    let by_path = space.by_path();
     (0..boxes.len())
         .map(|at| {
             if let Some(dimension) = boxes[at].empty_in {
@@ -56,15 +57,17 @@ pub fn reach(table: &[Condition<'_>], domain: &Domain) -> Vec<Reach> {
             let Some(cell) = Cell::common(&space, [&boxes[at]]) else {
                 return Reach::Undecided(Undecided::Combinations);
             };
-            let earlier: Vec<usize> = (0..at).filter(|&j| cell.meets(&boxes[j])).collect();
-            let regions = earlier.iter().map(|&j| &boxes[j]).collect();
+            let mut earlier = space.sharing_paths(&by_path, [at]);
+            earlier.retain(|&other| other < at && cell.meets(&boxes[other]));
+            let regions = earlier.iter().map(|&other| &boxes[other]).collect();
             match budget.outside(cell.clone(), regions) {
                 Err(TooHard) => Reach::Undecided(Undecided::Combinations),
                 Ok(Some(found)) => {
                     let witness = space.witness(&found.point());
-                    let reaches = table[at].holds(&witness)
-                        && !table[..at].iter().any(|earlier| earlier.holds(&witness));
-                    match reaches {
+                    let sent = Sent::new(&witness);
+                    let mut others = earlier.iter().map(|&other| &table[other]);
+                    let taken = others.any(|other| other.holds_for(&sent));
+                    match table[at].holds_for(&sent) && !taken {
                         true => Reach::Reached(witness),
                         false => Reach::Undecided(unknown(&space)),
                     }
@@ -84,8 +87,10 @@ fn never(
     budget: &mut Budget<'_>,
 ) -> Reach {
     let asks = space.witness(&cell.point());
-    let taken_by = table[..at].iter().position(|earlier| earlier.holds(&asks));
-    let Some(taken_by) = taken_by.filter(|_| table[at].holds(&asks)) else {
+    let sent = Sent::new(&asks);
+    let mut others = earlier.iter().copied();
+    let taken_by = others.find(|&other| table[other].holds_for(&sent));
+    let Some(taken_by) = taken_by.filter(|_| table[at].holds_for(&sent)) else {
         return Reach::Undecided(unknown(space));
     };
     let alone = earlier.iter().copied().find(|&j| {
@@ -141,27 +146,33 @@ pub fn overlaps(
     let all: Vec<Condition<'_>> = old.iter().chain(new).cloned().collect();
     let space = Space::new(&all, domain);
     let mut budget = Budget::new(&space);
-    let (of_old, of_new) = space.boxes.split_at(old.len());
+    let boxes = &space.boxes;
+    let by_path = space.by_path();
     let mut found = Vec::new();
-    for (before, after) in candidates(&space, old.len()) {
+    for (before, after) in candidates(&by_path, old.len()) {
         if !differ(before, after) {
             continue;
         }
-        let own = [before.map(|at| &of_old[at]), after.map(|at| &of_new[at])];
-        let Some(cell) = Cell::common(&space, own.into_iter().flatten()) else {
+        let own = [before, after.map(|at| old.len() + at)];
+        let own = own.into_iter().flatten();
+        let Some(cell) = Cell::common(&space, own.clone().map(|at| &boxes[at])) else {
             continue;
         };
-        let earlier_old = &of_old[..before.unwrap_or(old.len())];
-        let earlier_new = &of_new[..after.unwrap_or(new.len())];
-        let earlier = earlier_old.iter().chain(earlier_new);
-        let earlier: Vec<&Region> = earlier.filter(|region| cell.meets(region)).collect();
-        let example = match budget.outside(cell, earlier) {
+        let of_old = 0..before.unwrap_or(old.len());
+        let of_new = old.len()..old.len() + after.unwrap_or(new.len());
+        let mut earlier = space.sharing_paths(&by_path, own.clone());
+        earlier.retain(|at| of_old.contains(at) || of_new.contains(at));
+        earlier.retain(|&at| cell.meets(&boxes[at]));
+        let regions = earlier.iter().map(|&at| &boxes[at]).collect();
+        let example = match budget.outside(cell, regions) {
             Ok(None) => continue,
             Err(TooHard) => Err(Undecided::Combinations),
             Ok(Some(part)) => {
                 let witness = space.witness(&part.point());
-                let first = |table: &[Condition<'_>]| table.iter().position(|c| c.holds(&witness));
-                match (first(old), first(new)) == (before, after) {
+                let sent = Sent::new(&witness);
+                let holds = |at: usize| all[at].holds_for(&sent);
+                let taken = earlier.iter().any(|&at| holds(at));
+                match own.clone().all(holds) && !taken {
                     true => Ok(witness),
                     false => Err(unknown(&space)),
                 }
@@ -180,31 +191,14 @@ pub fn overlaps(
 type Position = Option<usize>;
 
 /// The pairs of matches that have some path in common: others have no request in common.
-fn candidates(space: &Space, olds: usize) -> BTreeSet<(Position, Position)> {
-    let path = space
-        .dimensions
-        .iter()
-        .position(|dimension| dimension.place == Place::Path);
-    let points = path.map_or(0, |path| space.dimensions[path].points.len());
-    let mut by_point = vec![(vec![Position::None], vec![Position::None]); points];
-    for (number, region) in space.boxes.iter().enumerate() {
-        if region.empty_in.is_some() {
-            continue;
-        }
-        let mut sets = region.sets.iter();
-        let set = sets.find(|(dimension, _)| Some(*dimension) == path);
-        let mut put = |at: usize| match number.checked_sub(olds) {
-            None => by_point[at].0.push(Some(number)),
-            Some(number) => by_point[at].1.push(Some(number)),
-        };
-        match set {
-            Some((_, set)) => set.iter().for_each(&mut put),
-            None => (0..points).for_each(&mut put),
-        }
-    }
+fn candidates(by_path: &[Vec<usize>], olds: usize) -> BTreeSet<(Position, Position)> {
     let mut pairs = BTreeSet::new();
-    for (old, new) in &by_point {
-        pairs.extend(old.iter().flat_map(|&a| new.iter().map(move |&b| (a, b))));
+    for numbers in by_path {
+        let (old, new) = numbers.split_at(numbers.partition_point(|&at| at < olds));
+        let new: Vec<Position> = new.iter().map(|&at| Some(at - olds)).collect();
+        let new = new.iter().chain([&None]);
+        let old = old.iter().copied().map(Some).chain([None]);
+        pairs.extend(old.flat_map(|before| new.clone().map(move |&after| (before, after))));
     }
     pairs
 }
