@@ -7,6 +7,7 @@ use crate::read::items;
 use control_plane::full_name;
 use proxy_core::xds::Cluster;
 use source::Node;
+use std::collections::BTreeMap;
 
 /// A block of a traffic policy, such as `outlierDetection`, and the rule that it stands in.
 #[derive(Clone, Copy)]
@@ -15,49 +16,83 @@ pub(super) struct Block<'d> {
     pub(super) node: &'d Node,
 }
 
-/// The block `key` that holds for `cluster`. `None` if no DestinationRule states it.
-pub(super) fn block_of<'d>(
+/// DestinationRules by namespace and full host.
+pub(super) struct Rules<'d> {
     documents: &'d Documents,
-    cluster: &Cluster,
-    key: &str,
-) -> Option<Block<'d>> {
-    let origin = cluster
-        .origin
-        .as_ref()
-        .filter(|origin| &*origin.kind == "DestinationRule")?;
-    let of = Outbound::of(&cluster.name)?;
-    let shaping = documents.find(DESTINATION_RULE, &origin.namespace, &origin.name)?;
-    let host = host_of(shaping)?;
-    // Rules of one host and namespace are merged.
-    let others = documents.of(DESTINATION_RULE).filter(|rule| {
-        rule.namespace == shaping.namespace
-            && rule.name != shaping.name
-            && host_of(rule).as_ref() == Some(&host)
-    });
-    let rules: Vec<&Document> = std::iter::once(shaping).chain(others).collect();
-    let of_subset = || {
-        rules.iter().find_map(|rule| {
+    by_host: BTreeMap<(&'d str, String), Vec<&'d Document>>,
+}
+
+impl<'d> Rules<'d> {
+    pub(super) fn new(documents: &'d Documents) -> Rules<'d> {
+        let mut by_host: BTreeMap<_, Vec<&Document>> = BTreeMap::new();
+        for rule in documents.of(DESTINATION_RULE) {
+            if let Some(host) = host_of(rule) {
+                let key = (rule.namespace.as_str(), host);
+                by_host.entry(key).or_default().push(rule);
+            }
+        }
+        Rules { documents, by_host }
+    }
+
+    /// Each namespace and host with its rules, by name.
+    pub(super) fn by_host(&self) -> impl Iterator<Item = (&str, &[&'d Document])> {
+        let all = self.by_host.iter();
+        all.map(|((_, host), rules)| (host.as_str(), rules.as_slice()))
+    }
+
+    /// Those that are merged into what holds for `cluster`, the one that shaped it first.
+    fn shaping(&self, cluster: &Cluster) -> Vec<&'d Document> {
+        let origin = cluster.origin.as_ref();
+        let shaping = origin
+            .filter(|origin| &*origin.kind == "DestinationRule")
+            .and_then(|of| {
+                self.documents
+                    .find(DESTINATION_RULE, &of.namespace, &of.name)
+            });
+        let Some((shaping, host)) = shaping.and_then(|rule| Some((rule, host_of(rule)?))) else {
+            return Vec::new();
+        };
+        let of_host = self.by_host.get(&(shaping.namespace.as_str(), host));
+        let others = of_host.into_iter().flatten().copied();
+        let others = others.filter(|rule| rule.name != shaping.name);
+        std::iter::once(shaping).chain(others).collect()
+    }
+
+    /// Where the subset of that cluster is defined.
+    pub(super) fn subset(&self, cluster: &Cluster, name: &str) -> Option<(&'d Document, &'d Node)> {
+        let rules = self.shaping(cluster);
+        let mut rules = rules.into_iter();
+        rules.find_map(|rule| Some((rule, subset_of(rule, name)?)))
+    }
+
+    /// The block `key` that holds for `cluster`; `None` if no DestinationRule states it.
+    pub(super) fn block(&self, cluster: &Cluster, key: &str) -> Option<Block<'d>> {
+        let of = Outbound::of(&cluster.name)?;
+        let rules = self.shaping(cluster);
+        let of_subset = rules.iter().find_map(|rule| {
             let subset = subset_of(rule, of.subset)?;
             Some((*rule, subset.at(&["trafficPolicy"])?))
-        })
-    };
-    let of_rule = || {
-        let mut rules = rules.iter();
-        rules.find_map(|rule| Some((*rule, rule.node.at(&["spec", "trafficPolicy"])?)))
-    };
-    let levels = [of_subset(), of_rule()];
-    levels.into_iter().flatten().find_map(|(rule, policy)| {
-        let at_port = items(policy, &["portLevelSettings"])
-            .iter()
-            .find(|entry| count(entry, &["port", "number"]) == Some(of.port.into()));
-        // An entry for the port replaces everything at its level, and what it lacks is not inherited.
-        match (at_port, policy.at(&[key])) {
-            (Some(entry), _) => Some(entry.at(&[key])),
-            (None, Some(node)) => Some(Some(node)),
-            (None, None) => None,
+        });
+        let mut own = rules.iter();
+        let of_rule = own.find_map(|rule| Some((*rule, rule.node.at(&["spec", "trafficPolicy"])?)));
+        let levels = [of_subset, of_rule].into_iter().flatten();
+        for (rule, policy) in levels {
+            let mut ports = items(policy, &["portLevelSettings"]).iter();
+            let at_port = ports.find(|one| count(one, &["port", "number"]) == Some(of.port.into()));
+            // An entry for the port replaces everything at its level, and what it lacks is not
+            // inherited.
+            if let Some(entry) = at_port {
+                return Some(Block {
+                    rule,
+                    node: entry.at(&[key])?,
+                });
+            }
+            if let Some(node) = policy.at(&[key]) {
+                return Some(Block { rule, node });
+            }
         }
-        .map(|node| node.map(|node| Block { rule, node }))
-    })?
+        None
+    }
 }
 
 /// The subset of that name; there is none without a name.
@@ -67,7 +102,7 @@ pub(super) fn subset_of<'d>(rule: &'d Document, name: &str) -> Option<&'d Node> 
 }
 
 /// The full name of the host that a DestinationRule is for.
-pub(super) fn host_of(rule: &Document) -> Option<String> {
+fn host_of(rule: &Document) -> Option<String> {
     let host = text(&rule.node, &["spec", "host"])?;
     Some(full_name(host, &rule.namespace).to_string())
 }

@@ -1,7 +1,7 @@
 //! Calls that lead to calls, in a scenario: tries that multiply, callers that give up before those
 //! whom they called do, and circuit breakers below what their caller has under way.
 
-use super::blocks::{Block, block_of};
+use super::blocks::{Block, Rules};
 use super::calls::{Calls, Hop};
 use super::read::span_of;
 use crate::codes::{MSH0002, MSH0009, MSH0019};
@@ -16,14 +16,19 @@ use std::collections::BTreeMap;
 /// many.
 const TRIES: u64 = 9;
 
-pub(super) fn check(documents: &Documents, calls: &Calls, found: &mut Vec<Diagnostic>) {
+pub(super) fn check(
+    documents: &Documents,
+    rules: &Rules<'_>,
+    calls: &Calls,
+    found: &mut Vec<Diagnostic>,
+) {
     multiplied(documents, calls, found);
     for (number, hop) in calls.hops.iter().enumerate() {
         found.extend(gives_up_first(documents, hop, hop));
         for next in calls.after(number) {
             found.extend(gives_up_first(documents, hop, &calls.hops[next]));
         }
-        found.extend(breaks_below(documents, hop));
+        found.extend(breaks_below(rules, hop));
     }
 }
 
@@ -256,7 +261,7 @@ fn gives_up_first(documents: &Documents, outer: &Hop, inner: &Hop) -> Option<Dia
 }
 
 /// A limit of the caller's proxy that its own concurrency is beyond.
-fn breaks_below(documents: &Documents, hop: &Hop) -> Option<Diagnostic> {
+fn breaks_below(rules: &Rules<'_>, hop: &Hop) -> Option<Diagnostic> {
     let (at_once, cluster) = (hop.at_once?, hop.cluster.as_ref()?);
     let limits = &cluster.circuit_breakers;
     let requests = (u64::from(limits.max_requests), "http2MaxRequests");
@@ -270,7 +275,7 @@ fn breaks_below(documents: &Documents, hop: &Hop) -> Option<Diagnostic> {
     if at_once <= most {
         return None;
     }
-    let Block { rule, node } = block_of(documents, cluster, "connectionPool")?;
+    let Block { rule, node } = rules.block(cluster, "connectionPool")?;
     let stated = node
         .at(&["http", key])
         .or_else(|| node.at(&["tcp", "maxConnections"]));

@@ -1,14 +1,13 @@
 //! Connect timeouts that were stated and that no request can wait for.
 
-use super::blocks::block_of;
+use super::blocks::Rules;
 use super::read::span_of;
 use super::views::{View, routes};
 use crate::codes::MSH0008;
-use crate::documents::Documents;
 use proxy_core::xds::RouteAction;
 use source::Diagnostic;
 
-pub(super) fn check(documents: &Documents, views: &[View], found: &mut Vec<Diagnostic>) {
+pub(super) fn check(rules: &Rules<'_>, views: &[View], found: &mut Vec<Diagnostic>) {
     for view in views {
         for route in routes(&view.resources) {
             let RouteAction::Forward(forward) = &route.action else {
@@ -24,7 +23,7 @@ pub(super) fn check(documents: &Documents, views: &[View], found: &mut Vec<Diagn
                 if cluster.connect_timeout < timeout {
                     continue;
                 }
-                let block = block_of(documents, cluster, "connectionPool");
+                let block = rules.block(cluster, "connectionPool");
                 let stated = block.and_then(|block| {
                     Some((block.rule, block.node.at(&["tcp", "connectTimeout"])?))
                 });

@@ -26,6 +26,7 @@ mod views;
 mod weights;
 
 use crate::documents::Documents;
+use blocks::Rules;
 use calls::Calls;
 use control_plane::Objects;
 use scenarios::model::Scenario;
@@ -44,14 +45,16 @@ pub fn check(
     let mut own = Vec::new();
     timeouts::check(documents, &mut own);
     weights::check(documents, &mut own);
-    owners::check(documents, &mut own);
+    let rules = Rules::new(documents);
+    owners::check(&rules, &mut own);
     delegates::check(documents, &mut own);
     let views = views::all(documents, objects, &pods);
-    outliers::check(documents, &views, &mut own);
-    subsets::check(documents, objects, &pods, &views, found, &mut own);
-    connects::check(documents, &views, &mut own);
+    outliers::check(documents, &rules, &views, &mut own);
+    subsets::check(&rules, objects, &pods, &views, found, &mut own);
+    connects::check(&rules, &views, &mut own);
     if let Some(scenario) = scenario {
-        chains::check(documents, &Calls::of(scenario, objects, &pods), &mut own);
+        let calls = Calls::of(scenario, objects, &pods);
+        chains::check(documents, &rules, &calls, &mut own);
     }
     // Several views may show the same.
     let mut said = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! Outlier detection that can never eject an endpoint, or can eject all of them; by the rules of the
 //! core (Envoy `outlier_detection_impl.cc`).
 
-use super::blocks::{Block, block_of, policies};
+use super::blocks::{Block, Rules, policies};
 use super::read::count;
 use super::views::{Outbound, View};
 use crate::codes::{MSH0010, MSH0011, MSH0012};
@@ -13,7 +13,12 @@ use source::{Diagnostic, Node, Span};
 const MAX_EJECTION_PERCENT: u32 = 10;
 const CONSECUTIVE_5XX: u32 = 5;
 
-pub(super) fn check(documents: &Documents, views: &[View], found: &mut Vec<Diagnostic>) {
+pub(super) fn check(
+    documents: &Documents,
+    rules: &Rules<'_>,
+    views: &[View],
+    found: &mut Vec<Diagnostic>,
+) {
     for rule in documents.of(DESTINATION_RULE) {
         for block in policies(rule).filter_map(|policy| policy.at(&["outlierDetection"])) {
             let before = found.len();
@@ -28,7 +33,7 @@ pub(super) fn check(documents: &Documents, views: &[View], found: &mut Vec<Diagn
             let Some(detection) = &cluster.outlier_detection else {
                 continue;
             };
-            let Some(block) = block_of(documents, cluster, "outlierDetection") else {
+            let Some(block) = rules.block(cluster, "outlierDetection") else {
                 continue;
             };
             if detects_nothing(block.node).is_none() {

@@ -1,29 +1,18 @@
 //! DestinationRules for one host, of which only one can have its say.
 
-use super::blocks::{host_of, subset_of};
+use super::blocks::{Rules, subset_of};
 use super::read::text;
 use crate::codes::MSH0018;
-use crate::documents::{DESTINATION_RULE, Document, Documents};
+use crate::documents::Document;
 use crate::read::items;
 use source::{Diagnostic, Node, Span};
 use std::collections::BTreeMap;
 
-pub(super) fn check(documents: &Documents, found: &mut Vec<Diagnostic>) {
-    let mut of_host: BTreeMap<(&str, String), Vec<&Document>> = BTreeMap::new();
-    for rule in documents.of(DESTINATION_RULE) {
-        if let Some(host) = host_of(rule) {
-            of_host
-                .entry((&rule.namespace, host))
-                .or_default()
-                .push(rule);
-        }
-    }
-    for ((_, host), rules) in &of_host {
+pub(super) fn check(rules: &Rules<'_>, found: &mut Vec<Diagnostic>) {
+    for (host, rules) in rules.by_host() {
         for (at, rule) in rules.iter().enumerate() {
-            let clash = rules[..at]
-                .iter()
-                .find_map(|other| clash(host, other, rule));
-            found.extend(clash);
+            let mut others = rules[..at].iter();
+            found.extend(others.find_map(|other| clash(host, other, rule)));
         }
     }
 }

@@ -1,19 +1,19 @@
 //! Subsets that requests are sent to and that no endpoint belongs to.
 
-use super::blocks::{host_of, subset_of};
+use super::blocks::Rules;
 use super::read::text;
 use super::views::{Outbound, View};
 use crate::codes::{IST0173, MSH0017};
-use crate::documents::{DESTINATION_RULE, Document, Documents};
+use crate::documents::Document;
 use control_plane::{Objects, Pod};
-use proxy_core::xds::{Cluster, Name};
+use proxy_core::xds::Name;
 use source::node::Entry;
 use source::{Diagnostic, Node, nearest};
 use std::collections::BTreeSet;
 
 /// What Istio's analyzers `said` of a subset is not said again; it gets the help.
 pub(super) fn check(
-    documents: &Documents,
+    rules: &Rules<'_>,
     objects: &Objects,
     pods: &[Pod],
     views: &[View],
@@ -33,7 +33,7 @@ pub(super) fn check(
             if whole.and_then(|whole| view.endpoints(whole)).unwrap_or(0) == 0 {
                 continue;
             }
-            let Some((rule, subset)) = defining(documents, cluster, &of) else {
+            let Some((rule, subset)) = rules.subset(cluster, of.subset) else {
                 continue;
             };
             let of_it = |one: &Diagnostic| {
@@ -53,24 +53,6 @@ pub(super) fn check(
 fn is_within(place: &source::Span, whole: &source::Span) -> bool {
     let (inner, outer) = (place.range(), whole.range());
     place.file.name == whole.file.name && inner.start >= outer.start && inner.end <= outer.end
-}
-
-/// Rules of one host and namespace are merged, so it need not be the one that shaped the cluster.
-fn defining<'d>(
-    documents: &'d Documents,
-    cluster: &Cluster,
-    of: &Outbound<'_>,
-) -> Option<(&'d Document, &'d Node)> {
-    let origin = cluster.origin.as_ref()?;
-    let shaping = documents.find(DESTINATION_RULE, &origin.namespace, &origin.name)?;
-    let host = host_of(shaping)?;
-    let own = std::iter::once(shaping);
-    let rules = own.chain(documents.of(DESTINATION_RULE).filter(|rule| {
-        rule.namespace == shaping.namespace && host_of(rule).as_ref() == Some(&host)
-    }));
-    rules
-        .into_iter()
-        .find_map(|rule| Some((rule, subset_of(rule, of.subset)?)))
 }
 
 /// The pods that the service selects.

@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// What one proxy is told.
 pub(super) struct View {
     pub(super) resources: Resources,
-    /// Clusters that some route or TCP listener sends to.
+    clusters: BTreeMap<Name, Arc<Cluster>>,
+    /// Those that some route or TCP listener sends to.
     used: BTreeSet<Name>,
     endpoints: BTreeMap<Name, Arc<LoadAssignment>>,
 }
@@ -39,7 +40,9 @@ impl View {
             }
         }
         let by_name = |one: &Arc<LoadAssignment>| (one.cluster.clone(), Arc::clone(one));
+        let named = |one: &Arc<Cluster>| (one.name.clone(), Arc::clone(one));
         View {
+            clusters: resources.clusters.iter().map(named).collect(),
             endpoints: resources.endpoints.iter().map(by_name).collect(),
             used,
             resources,
@@ -48,16 +51,13 @@ impl View {
 
     /// The clusters that requests are sent to.
     pub(super) fn used(&self) -> impl Iterator<Item = &Cluster> {
-        let clusters = self.resources.clusters.iter().map(|cluster| &**cluster);
-        clusters.filter(|cluster| self.used.contains(&cluster.name))
+        let names = self.used.iter();
+        names.filter_map(|name| self.clusters.get(name).map(|cluster| &**cluster))
     }
 
     /// The cluster of that name.
     pub(super) fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
-        self.resources
-            .clusters
-            .iter()
-            .find(|cluster| *cluster.name == *name)
+        self.clusters.get(name)
     }
 
     /// The addresses of its endpoints; `None` where they are known at run time only.
