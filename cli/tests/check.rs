@@ -78,6 +78,23 @@ fn what_istio_says_of_a_subset_names_the_labels_that_there_are() {
 }
 
 #[test]
+fn numbers_beyond_all_bounds_are_refused_and_nothing_else() {
+    let text = std::fs::read_to_string(examples().join("MSH0004.yaml")).unwrap();
+    let policies = [
+        "{attempts: 4294967295, perTryTimeout: 200000000h, retryOn: 5xx}",
+        "{attempts: 3, perTryTimeout: 0s, retryOn: 5xx}",
+        "{attempts: [3], perTryTimeout: {}, retryOn: 5}",
+    ];
+    for policy in policies {
+        let written = "{attempts: 3, perTryTimeout: 2s, retryOn: 5xx}";
+        let text = text.replace(written, policy);
+        let ended = meshsim(&examples(), &["check", "-"], &text);
+        assert_eq!((ended.code, ended.err.as_str()), (1, ""), "{policy}");
+        assert!(ended.out.contains("IST0106"), "{policy}: {}", ended.out);
+    }
+}
+
+#[test]
 fn codes_are_listed() {
     let list = check(&["--list"]);
     assert_eq!(list.code, 0);

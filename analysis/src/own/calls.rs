@@ -102,7 +102,7 @@ impl Calls {
                 callee: routed.callee.clone(),
                 span: traffic.target.span.clone(),
                 patience: traffic.timeout,
-                own_tries: 1 + traffic.retries,
+                own_tries: traffic.retries.saturating_add(1),
                 needed: true,
                 at_once: users,
                 to: self.arrive(world, &routed, &headers),

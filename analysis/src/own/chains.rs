@@ -119,7 +119,8 @@ fn tries(hop: &Hop, repeats: impl Fn(&RetryPolicy) -> bool) -> u64 {
     });
     let policy = hop.forward().and_then(|forward| forward.retry.as_ref());
     let retries = policy.filter(|policy| !bounded && repeats(policy));
-    u64::from(hop.own_tries) * (1 + retries.map_or(0, |policy| u64::from(policy.num_retries)))
+    let tries = 1 + retries.map_or(0, |policy| u64::from(policy.num_retries));
+    u64::from(hop.own_tries).saturating_mul(tries)
 }
 
 fn repeats_status(policy: &RetryPolicy, status: u16) -> bool {

@@ -46,9 +46,13 @@ impl<'n> Tries<'n> {
     fn of(rule: &'n Node) -> Option<Tries<'n>> {
         let policy = rule.at(&["retries"])?;
         let (each, each_span) = duration(policy, &["perTryTimeout"])?;
+        let attempts = count(policy, &["attempts"]).unwrap_or(0);
+        if attempts == 0 || each == Nanos::ZERO {
+            return None;
+        }
         let conditions = text(policy, &["retryOn"]);
         Some(Tries {
-            most: 1 + count(policy, &["attempts"]).filter(|attempts| *attempts > 0)?,
+            most: attempts.saturating_add(1),
             each,
             each_span,
             conditions: conditions.unwrap_or(DEFAULT_CONDITIONS),
@@ -110,18 +114,15 @@ fn too_many(tries: &Tries<'_>, whole: Nanos, span: &Span) -> Option<Diagnostic> 
         return None;
     }
     let (each, most) = (span_of(tries.each), tries.most);
+    let all = span_of(Nanos(tries.each.0.saturating_mul(most.into())));
     let message = format!(
         "of {most} tries that take {each} each, only {begin} begin before the timeout of {}",
         span_of(whole)
     );
-    let label = format!(
-        "{most} tries of {each} take {}",
-        span_of(tries.each * u64::from(most))
-    );
+    let label = format!("{most} tries of {each} take {all}");
     Some(MSH0004.says(message).at(span, label).help(format!(
-        "a `timeout` of {}, a shorter `perTryTimeout`, or `attempts: {}`",
-        span_of(tries.each * u64::from(most)),
-        begin - 1
+        "a `timeout` of {all}, a shorter `perTryTimeout`, or `attempts: {}`",
+        begin.saturating_sub(1)
     )))
 }
 
