@@ -101,7 +101,7 @@ fn proxies(
     let pods = objects.pods();
     let with_proxy = pods
         .iter()
-        .filter(|pod| pod.ordinal == 0 && pod.proxy != ProxyKind::None);
+        .filter(|pod| pod.ordinal == 0 && matches!(pod.proxy, ProxyKind::Sidecar | ProxyKind::Gateway));
     let proxies: Vec<ProxyIdentity> = with_proxy.map(|pod| pod.identity()).collect();
     if proxies.is_empty() {
         let missing = Diagnostic::error("no pod of the configuration has a proxy");

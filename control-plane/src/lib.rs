@@ -56,7 +56,8 @@ pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
 pub use http_rules::{HttpRuleMatch, HttpRules, http_rules};
 pub use mixer::{MetricSample, MixerAttributes, MixerParty, MixerPolicy, Quotas};
 pub use model::{
-    Pod, ProxyIdentity, ProxyKind, Push, Resources, ServiceInfo, ServicePortInfo, Workload,
+    Pod, ProxyIdentity, ProxyKind, Push, Resources, Router, ServiceInfo,
+    ServicePortInfo, Workload,
 };
 pub use names::full_name;
 pub use objects::{ObjectRef, Objects};

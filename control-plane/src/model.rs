@@ -33,6 +33,37 @@ pub enum ProxyKind {
     /// The pod is the proxy.
     Gateway,
     None,
+    /// What the application sends goes through the proxy of its node, as with Linkerd 1.x.
+    Node,
+    /// The pod is the proxy of its node.
+    NodeProxy(Router),
+}
+
+/// One of the two proxies in a node's proxy, as Linkerd 1.x ran them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Router {
+    /// Takes what the node's applications send, and sends it to the node of its destination.
+    Outgoing,
+    /// Takes what comes from nodes' proxies, and sends it to pods of its own node.
+    Incoming,
+}
+
+impl Router {
+    /// Where it listens.
+    pub fn port(self) -> u16 {
+        match self {
+            Router::Outgoing => 4140,
+            Router::Incoming => 4141,
+        }
+    }
+
+    /// Linkerd's label of it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Router::Outgoing => "outgoing",
+            Router::Incoming => "incoming",
+        }
+    }
 }
 
 /// A pod.
@@ -50,6 +81,8 @@ pub struct Pod {
     /// Of the mesh.
     pub trust_domain: Name,
     pub proxy: ProxyKind,
+    /// Address of the proxy of its node, where nodes have one.
+    pub node_proxy: Option<IpAddr>,
     pub ready: bool,
     pub terminating: bool,
 }
@@ -72,6 +105,7 @@ impl Workload {
             service_account: self.service_account.clone(),
             trust_domain: self.trust_domain.clone(),
             proxy: self.proxy,
+            node_proxy: None,
             ready: true,
             terminating: false,
         }
@@ -79,6 +113,20 @@ impl Workload {
 }
 
 impl Pod {
+    /// The proxies in the pod, as they introduce themselves to the control plane.
+    pub fn identities(&self) -> Vec<ProxyIdentity> {
+        let router = |router: Router| ProxyIdentity {
+            name: format!("{}-{}.{}", self.name, router.label(), self.namespace).into(),
+            kind: ProxyKind::NodeProxy(router),
+            ..self.identity()
+        };
+        match self.proxy {
+            ProxyKind::None | ProxyKind::Node => Vec::new(),
+            ProxyKind::Sidecar | ProxyKind::Gateway => vec![self.identity()],
+            ProxyKind::NodeProxy(_) => vec![router(Router::Outgoing), router(Router::Incoming)],
+        }
+    }
+
     /// The proxy before the pod's application, as it introduces itself to the control plane.
     pub fn identity(&self) -> ProxyIdentity {
         let mut labels = self.labels.clone();

@@ -2,9 +2,9 @@
 
 use crate::delta::deltas;
 use crate::explain::Explainer;
-use crate::model::{Pod, ProxyIdentity, Push, Resources};
+use crate::model::{Pod, ProxyIdentity, ProxyKind, Push, Resources};
 use crate::objects::Objects;
-use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, inbound};
+use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, inbound, of_router};
 use proxy_core::time::Nanos;
 use proxy_core::xds::XdsDelta;
 use std::collections::{BTreeMap, VecDeque};
@@ -96,6 +96,17 @@ struct Making {
 struct Sent {
     shared: Arc<Shared>,
     inbound: Arc<Resources>,
+    /// Of a router of a node's proxy: what it is told instead.
+    router: Option<Arc<Resources>>,
+}
+
+impl Sent {
+    fn assemble(&self, proxy: &ProxyIdentity) -> Resources {
+        match &self.router {
+            Some(resources) => Resources::clone(resources),
+            None => self.shared.assemble(&self.inbound, proxy),
+        }
+    }
 }
 
 /// Deltas between shared parts, by their addresses: most proxies go through the same change.
@@ -184,7 +195,7 @@ impl ControlPlane {
         let mut sent = None;
         if !self.stopped {
             let parts = self.parts(&proxy);
-            let resources = parts.shared.assemble(&parts.inbound, &proxy);
+            let resources = parts.assemble(&proxy);
             push.deltas = deltas(&Resources::default(), &resources);
             sent = Some(parts);
         }
@@ -362,8 +373,7 @@ impl ControlPlane {
 
     /// Everything a proxy with that identity is told as things stand.
     pub fn resources(&mut self, proxy: &ProxyIdentity) -> Resources {
-        let parts = self.parts(proxy);
-        parts.shared.assemble(&parts.inbound, proxy)
+        self.parts(proxy).assemble(proxy)
     }
 
     /// What explains the decisions of a proxy.
@@ -378,6 +388,22 @@ impl ControlPlane {
     }
 
     fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {
+        let ProxyKind::NodeProxy(router) = proxy.kind else {
+            return self.shared_parts(proxy);
+        };
+        let parts = self.shared_parts(&ProxyIdentity {
+            kind: ProxyKind::Sidecar,
+            ..proxy.clone()
+        });
+        let of_sidecar = parts.shared.assemble(&Resources::default(), proxy);
+        let resources = of_router(router, &of_sidecar, proxy, &self.pods);
+        Sent {
+            router: Some(Arc::new(resources)),
+            ..parts
+        }
+    }
+
+    fn shared_parts(&mut self, proxy: &ProxyIdentity) -> Sent {
         let (mesh, pods) = (&self.mesh, &self.pods);
         let key = mesh.scope_key(proxy, pods);
         let shared = self
@@ -392,6 +418,7 @@ impl ControlPlane {
         Sent {
             shared: Arc::clone(shared),
             inbound: Arc::clone(inbound),
+            router: None,
         }
     }
 
@@ -432,14 +459,12 @@ fn change(
     computed: &mut Computed,
 ) -> Vec<XdsDelta> {
     let Some(old) = old else {
-        let resources = new.shared.assemble(&new.inbound, proxy);
-        return deltas(&Resources::default(), &resources);
+        return deltas(&Resources::default(), &new.assemble(proxy));
     };
     let alike = Arc::ptr_eq(&old.inbound, &new.inbound) || old.inbound == new.inbound;
     let own_listeners = old.shared.listens_on_endpoints || new.shared.listens_on_endpoints;
-    if own_listeners || !alike {
-        let whole = |sent: &Sent| sent.shared.assemble(&sent.inbound, proxy);
-        return deltas(&whole(old), &whole(new));
+    if own_listeners || !alike || new.router.is_some() {
+        return deltas(&old.assemble(proxy), &new.assemble(proxy));
     }
     let address = |sent: &Sent| Arc::as_ptr(&sent.shared) as usize;
     let key = (address(old), address(new));

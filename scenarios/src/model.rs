@@ -57,6 +57,8 @@ pub struct Topology {
     pub manifests: Vec<Named>,
     /// Services written tersely in the scenario.
     pub services: Vec<Service>,
+    /// Nodes in each locality, where pods use the proxies of nodes and no Node is listed.
+    pub nodes: Option<(u32, Span)>,
 }
 
 /// A Service with the Deployments behind it.
@@ -84,6 +86,8 @@ pub enum ProxyKind {
     Sidecar,
     /// The pod is the proxy.
     Gateway,
+    /// What the application sends goes through the proxy of its node, as with Linkerd 1.x.
+    Node,
     None,
 }
 

@@ -8,6 +8,7 @@ use source::node::{Entry, Map};
 use source::{Diagnostic, Fields, Node, Value};
 
 const REPLICAS_MAX: u32 = 10_000;
+const NODES_MAX: u32 = 1_000;
 
 const PROTOCOLS: [(&str, &str); 4] = [
     ("http", "http"),
@@ -16,9 +17,10 @@ const PROTOCOLS: [(&str, &str); 4] = [
     ("tcp", "tcp"),
 ];
 
-const PROXIES: [(&str, ProxyKind); 3] = [
+const PROXIES: [(&str, ProxyKind); 4] = [
     ("sidecar", ProxyKind::Sidecar),
     ("gateway", ProxyKind::Gateway),
+    ("node", ProxyKind::Node),
     ("none", ProxyKind::None),
 ];
 
@@ -32,7 +34,7 @@ pub(crate) fn topology(
         let manifests = paths(node, what, diagnostics)?;
         return Some(Topology {
             manifests,
-            services: Vec::new(),
+            ..Topology::default()
         });
     }
     if node.as_map().is_none() {
@@ -43,10 +45,13 @@ pub(crate) fn topology(
     let mut fields = Fields::of(node, "the topology", diagnostics)?;
     let manifests = read(&mut fields, "kubernetes", paths).unwrap_or_default();
     let services = read(&mut fields, "services", services).unwrap_or_default();
+    let span = fields.optional("nodes").map(|node| node.span.clone());
+    let nodes = count(&mut fields, "nodes", 1..=NODES_MAX).zip(span);
     fields.finish();
     Some(Topology {
         manifests,
         services,
+        nodes,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Deployments, StatefulSets, DaemonSets and Pods. Of a pod's many fields only those that matter to routing are read.
 
-use crate::ProxyKind;
+use crate::{ProxyKind, Router};
 use crate::config::{Labels, label, labels};
 use proxy_core::xds::Name;
 use source::fields::expected;
@@ -39,6 +39,10 @@ pub(crate) struct Template {
 pub(crate) enum Injection {
     /// The pod is a gateway.
     Gateway,
+    /// The pod is the proxy of its node.
+    NodeProxy,
+    /// What it sends goes to the proxy of its node, as `linkerd-inject` made it.
+    Node,
     /// An `istio-proxy` container is among the others already.
     Present,
     /// `sidecar.istio.io/inject`.
@@ -201,14 +205,17 @@ impl Template {
                 }
             }
         }
-        let names: Vec<&str> = containers
-            .iter()
-            .filter_map(|container| container.at(&["name"])?.as_scalar())
-            .collect();
+        let texts = |containers: &[&Node], key: &str| -> Vec<String> {
+            let text = |container: &&Node| Some(container.at(&[key])?.as_scalar()?.to_owned());
+            containers.iter().filter_map(text).collect()
+        };
+        let names = texts(&containers, "name");
+        let initial: Vec<&Node> = listed("initContainers").collect();
+        let of_linkerd = of_linkerd(&texts(&containers, "image"), &texts(&initial, "image"));
         let locality = locality_of(|label| text(&["nodeSelector", label]));
         let account = text(&["serviceAccountName"]).or_else(|| text(&["serviceAccount"]));
         Some(Template {
-            injection: match injection(&labels, &annotations, &names) {
+            injection: match of_linkerd.unwrap_or(injection(&labels, &annotations, &names)) {
                 // It would catch the traffic of the whole node.
                 Injection::Stated(_) | Injection::Unstated if in_network_of_node => {
                     Injection::Stated(false)
@@ -235,12 +242,30 @@ pub(crate) fn locality_of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Name {
     parts.join("/").into()
 }
 
-fn injection(labels: &Labels, annotations: &Labels, containers: &[&str]) -> Injection {
+/// What the images of a pod's containers, and of those that prepare it, say of Linkerd 1.x.
+fn of_linkerd(images: &[String], initial: &[String]) -> Option<Injection> {
+    let is = |image: &str, name: &str| {
+        let rest = image.strip_prefix("docker.io/").unwrap_or(image);
+        let rest = rest.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    };
+    let proxies = ["buoyantio/linkerd", "linkerd/linkerd"];
+    if images
+        .iter()
+        .any(|image| proxies.iter().any(|name| is(image, name)))
+    {
+        return Some(Injection::NodeProxy);
+    }
+    let redirected = initial.iter().any(|image| is(image, "linkerd/istio-init"));
+    redirected.then_some(Injection::Node)
+}
+
+fn injection(labels: &Labels, annotations: &Labels, containers: &[String]) -> Injection {
     let template = label(annotations, "inject.istio.io/templates");
     if template.is_some_and(|name| &**name == "gateway") || *containers == ["istio-proxy"] {
         return Injection::Gateway;
     }
-    if containers.contains(&"istio-proxy") {
+    if containers.iter().any(|name| name == "istio-proxy") {
         return Injection::Present;
     }
     let key = "sidecar.istio.io/inject";
@@ -258,6 +283,8 @@ impl Injection {
     pub(crate) fn proxy(self, namespace: Option<bool>) -> ProxyKind {
         match (self, namespace) {
             (Injection::Gateway, _) => ProxyKind::Gateway,
+            (Injection::NodeProxy, _) => ProxyKind::NodeProxy(Router::Outgoing),
+            (Injection::Node, _) => ProxyKind::Node,
             (Injection::Stated(true), Some(false)) => ProxyKind::None,
             (Injection::Present | Injection::Stated(true), _) => ProxyKind::Sidecar,
             (Injection::Unstated, None | Some(true)) => ProxyKind::Sidecar,

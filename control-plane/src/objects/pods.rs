@@ -30,15 +30,21 @@ impl Objects {
         }
     }
 
+    /// Where each Node that is listed is.
+    pub fn nodes(&self) -> Vec<Name> {
+        let nodes = self.of_kind("Node");
+        let locality = |body: &Body| match body {
+            Body::Node(locality) => Some(locality.clone()),
+            _ => None,
+        };
+        nodes
+            .filter_map(|object| locality(&object.body))
+            .collect()
+    }
+
     /// The Deployments, StatefulSets and DaemonSets, by kind, namespace and name.
     pub fn deployments(&self) -> Vec<Workload> {
-        let nodes = self
-            .of_kind("Node")
-            .filter_map(|object| match &object.body {
-                Body::Node(locality) => Some(locality.clone()),
-                _ => None,
-            });
-        let nodes: Vec<Name> = nodes.collect();
+        let nodes = self.nodes();
         let trust_domain = self.mesh_config().trust_domain;
         let mut workloads: Vec<Workload> = self
             .iter()
@@ -143,6 +149,7 @@ impl Objects {
             service_account: template.service_account.clone(),
             trust_domain: trust_domain.clone(),
             proxy,
+            node_proxy: None,
             ready: pod.ready,
             terminating: pod.terminating,
         }

@@ -61,6 +61,11 @@ impl PodIndex {
         Some(old)
     }
 
+    /// All of them, by namespace and name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.values()
+    }
+
     /// The pod that is listed in `namespace`: the one that is named, else the first at the address.
     fn listed(&self, namespace: &Name, address: &ListedAddress) -> Option<&Arc<Pod>> {
         if let Some(named) = &address.pod {

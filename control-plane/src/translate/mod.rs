@@ -8,6 +8,7 @@ mod inbound;
 mod inbound_ports;
 mod localities;
 mod mixer;
+mod node_proxy;
 mod of_2017;
 mod outbound;
 mod patches;
@@ -24,6 +25,7 @@ pub(crate) use of_2017::{
     limits as circuit_breakers_of_2017, outliers as outlier_detection_of_2017,
 };
 pub(crate) use routes::{is_catch_all, match_of, match_of_gateway_api};
+pub(crate) use node_proxy::of_router;
 pub(crate) use shared::Shared;
 
 use crate::config::MeshConfig;
@@ -85,17 +87,15 @@ impl Mesh {
             namespace: proxy.namespace.clone(),
             sidecar: match proxy.kind {
                 ProxyKind::Gateway => None,
-                ProxyKind::Sidecar | ProxyKind::None => {
-                    self.rules.sidecar_for(&proxy.namespace, &proxy.labels)
-                }
+                _ => self.rules.sidecar_for(&proxy.namespace, &proxy.labels),
             },
             listed_ip: match proxy.kind {
                 ProxyKind::Gateway => self.registry.listed(proxy.ip),
-                ProxyKind::Sidecar | ProxyKind::None => None,
+                _ => None,
             },
             container_ports: match proxy.kind {
                 ProxyKind::Gateway => pods.container_ports(proxy),
-                ProxyKind::Sidecar | ProxyKind::None => Vec::new(),
+                _ => Vec::new(),
             },
             labels: match labels_matter {
                 true => proxy.labels.clone(),
@@ -164,7 +164,7 @@ pub(crate) fn inbound(
 ) -> Resources {
     match proxy.kind {
         ProxyKind::Sidecar => inbound::resources(mesh, imported, proxy, pods),
-        ProxyKind::Gateway | ProxyKind::None => Resources::default(),
+        _ => Resources::default(),
     }
 }
 

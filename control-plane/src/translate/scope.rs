@@ -108,7 +108,7 @@ impl<'m> Scope<'m> {
                 virtual_services: rules.into_iter().cloned().collect(),
                 wildcard_owner: Arc::default(),
             }],
-            ProxyKind::Sidecar | ProxyKind::None => egress(sidecar, namespace, &visible, &rules),
+            _ => egress(sidecar, namespace, &visible, &rules),
         };
         let mut imported = Imported::default();
         for egress in &egress {

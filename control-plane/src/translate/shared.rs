@@ -286,7 +286,7 @@ impl Shared {
 fn listeners(scope: &Scope<'_>, pods: &PodIndex) -> (Vec<Arc<Listener>>, Vec<Arc<RouteTable>>) {
     match scope.kind {
         ProxyKind::Gateway => gateway::listeners(scope, pods),
-        ProxyKind::Sidecar | ProxyKind::None => outbound::listeners(scope, pods),
+        _ => outbound::listeners(scope, pods),
     }
 }
 

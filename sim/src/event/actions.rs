@@ -121,7 +121,7 @@ impl World<'_, '_> {
         head: Option<Arc<ResponseHead>>,
     ) {
         let state = &self.proxies[proxy as usize];
-        let Exchange { from, key } = state.workers[worker as usize].exchanges[exchange.index];
+        let Exchange { from, key, .. } = state.workers[worker as usize].exchanges[exchange.index];
         let pod = Some(state.pod);
         self.answer_from(pod, from, head, key);
     }
@@ -165,7 +165,7 @@ impl World<'_, '_> {
         };
         let to = to_pod.and_then(|pod| self.pods.get(pod as usize));
         let to = to.map_or(super::Links::OUTSIDE, |pod| pod.locality);
-        let (latency, constant) = match to_pod == Some(pod) {
+        let (latency, constant) = match self.together(to_pod, Some(pod)) {
             true => (Nanos::ZERO, true),
             false => self.links.latency(from, to, flight.key, 0),
         };
@@ -218,6 +218,9 @@ impl World<'_, '_> {
             // Nobody is there to refuse: the core gives up after its connect timeout.
             None => {}
             Some(_) if own => self.queue.after(Nanos::ZERO, event),
+            Some(Place::Pod(to)) if self.together(Some(pod), Some(to)) => {
+                self.queue.after(Nanos::ZERO, event);
+            }
             Some(place) => {
                 let from = self.pods[pod as usize].locality;
                 let to = match place {

@@ -161,8 +161,13 @@ impl World<'_, '_> {
         target: &Target,
         key: u64,
     ) {
-        let own_proxy = pod.and_then(|pod| self.pods[pod as usize].proxy);
-        if let (Some(own), Some(proxy)) = (pod, own_proxy) {
+        let through = pod.and_then(|pod| self.pods[pod as usize].sends_through);
+        let proxy = through.and_then(|through| self.pods[through as usize].proxy);
+        if through != pod && proxy.is_none() {
+            // Nobody listens where the node redirects to.
+            return self.answer(from, None, key);
+        }
+        if let (Some(own), Some(proxy)) = (pod, proxy) {
             let mut address = target.address;
             if target.headless {
                 let chosen = target
@@ -180,7 +185,7 @@ impl World<'_, '_> {
                 address,
             });
             let line = self.idle_line(pool, proxy, address, Direction::Outbound, call);
-            return self.send_on_line(call, from, line, pod, key);
+            return self.send_on_line(call, from, line, through, key);
         }
         self.call_without_proxy(call, from, pod, target, key);
     }
@@ -251,7 +256,7 @@ impl World<'_, '_> {
             })
             .0;
         let event = Event::Request { flight };
-        if own_pod.is_some() && own_pod == to_pod {
+        if self.together(own_pod, to_pod) {
             return self.queue.after(Nanos::ZERO, event);
         }
         let place =

@@ -93,8 +93,8 @@ impl World<'_, '_> {
                 if !state.up {
                     return self.feed(proxy, worker, refused);
                 }
-                match state.proxy {
-                    Some(server) if pod != own_pod => {
+                match self.server_of(pod, proxy) {
+                    Some(server) => {
                         let client = LineEnd::Conn {
                             proxy,
                             worker,
@@ -120,6 +120,13 @@ impl World<'_, '_> {
             conn.to = Some(to);
             self.feed(proxy, worker, Input::Connected { conn: id });
         }
+    }
+
+    /// The proxy that takes connections of another proxy to a pod.
+    fn server_of(&self, pod: u32, client: u32) -> Option<u32> {
+        let state = &self.pods[pod as usize];
+        let beside = self.proxies[client as usize].pod == pod;
+        state.incoming.or(state.proxy.filter(|_| !beside))
     }
 
     fn accept_from_proxy(

@@ -94,12 +94,14 @@ impl World<'_, '_> {
     /// The streams of pods' proxies break, or are back.
     fn set_streams(&mut self, pods: &[u32], connected: bool) {
         for &pod in pods {
-            let name = self.plan.pods[pod as usize].pod.identity().name;
-            if connected {
-                let pushes = self.control_plane.reconnect(self.queue.now(), &name);
-                self.send_pushes(pushes);
-            } else {
-                self.control_plane.break_stream(&name);
+            for identity in self.plan.pods[pod as usize].pod.identities() {
+                let name = &identity.name;
+                if connected {
+                    let pushes = self.control_plane.reconnect(self.queue.now(), name);
+                    self.send_pushes(pushes);
+                } else {
+                    self.control_plane.break_stream(name);
+                }
             }
         }
     }
@@ -219,7 +221,7 @@ impl World<'_, '_> {
         self.control_plane
             .set_pod(self.queue.now(), self.plan.pods[pod as usize].pod.clone());
         if !was_up {
-            self.start_proxy(pod);
+            self.start_proxies(pod);
         }
         self.set_control_timer();
     }
@@ -241,10 +243,10 @@ impl World<'_, '_> {
         state.up = false;
         state.unconfigured = false;
         state.life += 1;
-        let proxy = state.proxy.take();
+        let proxies = [state.proxy.take(), state.incoming.take()];
         self.lose_jobs(pod);
         self.break_connections_to(pod);
-        if let Some(proxy) = proxy {
+        for proxy in proxies.into_iter().flatten() {
             self.break_connections_from(proxy);
             self.drop_lines_to(proxy);
             self.stop_proxy(proxy);

@@ -61,7 +61,11 @@ impl World<'_, '_> {
             return;
         }
         state.downstreams[downstream.index].active += 1;
-        let (index, generation) = state.exchanges.insert(Exchange { from, key });
+        let (index, generation) = state.exchanges.insert(Exchange {
+            from,
+            key,
+            served_by: None,
+        });
         self.passes += 1;
         let input = Input::Request {
             exchange: ExchangeId { index, generation },
@@ -153,7 +157,7 @@ impl World<'_, '_> {
         let (locality, requester_pod) = self.whereabouts(to);
         let answer = self.answers.insert(Answer { to, head }).0;
         let event = Event::Response { answer };
-        if pod.is_some() && pod == requester_pod {
+        if self.together(pod, requester_pod) {
             return self.queue.after(Nanos::ZERO, event);
         }
         let from = pod.map_or(super::Links::OUTSIDE, |pod| {

@@ -1,11 +1,12 @@
 //! What the core reports: access-log records and changes of state.
 
 use super::World;
-use super::proxies::Endpoint;
+use super::proxies::{Endpoint, Exchange};
 use super::schedule::Requester;
 use crate::observe::LogLine;
 use crate::plan::{Caller, Place};
 use crate::tally::{Ended, address_hash, cluster_meant};
+use control_plane::Router;
 use proxy_core::contract::StateChange;
 use proxy_core::ids::{ClusterId, EndpointId};
 use proxy_core::random::hash_text;
@@ -19,7 +20,9 @@ pub(super) struct ClusterNames {
     hash: u64,
     /// Its place in the tally.
     tally: u32,
-    /// The place of the calls that go to it; `None` for inbound and passthrough clusters.
+    /// The Service behind it; `None` for inbound and passthrough clusters.
+    service: Option<u32>,
+    /// The place of the calls that go to it, where all come from one workload.
     calls: Option<u32>,
 }
 
@@ -29,13 +32,17 @@ impl World<'_, '_> {
     pub(super) fn exchange_ended(&mut self, proxy: u32, worker: u16, log: AccessLog) {
         let now = self.queue.now();
         let state = &mut self.proxies[proxy as usize].workers[worker as usize];
-        let from = state.exchanges[log.exchange.index].from;
+        let Exchange {
+            from, served_by, ..
+        } = state.exchanges[log.exchange.index];
         state.exchanges.remove(log.exchange.index);
         let downstream = &mut state.downstreams[log.downstream.index];
         downstream.active -= 1;
         if downstream.draining && downstream.active == 0 {
             self.hang_up(proxy, worker, log.downstream);
         }
+        let router = self.proxies[proxy as usize].router;
+        let mut caller = None;
         if let Requester::Call {
             call,
             generation,
@@ -43,6 +50,8 @@ impl World<'_, '_> {
         } = from
         {
             self.call_logged(call, generation, tried, log.flags);
+            let known = self.calls.holds(call, generation);
+            caller = self.calls[call].pod.filter(|_| known);
         }
         let cluster = log
             .cluster
@@ -55,10 +64,25 @@ impl World<'_, '_> {
             self.tally
                 .cluster_used(cluster.tally, log.started_at, log.attempts);
         }
-        let calls = match cluster {
-            Some(cluster) => cluster.calls,
-            // Ended before a cluster was chosen: it counts for the one it was meant for.
-            None => cluster_meant(&log).and_then(|name| self.calls_of_cluster(proxy, &name)),
+        let mut pod = endpoint.and_then(|endpoint| endpoint.pod);
+        // Ended before a cluster was chosen: it counts for the one it was meant for.
+        let meant = || cluster_meant(&log);
+        let calls = match (router, cluster) {
+            (None, Some(cluster)) => cluster.calls,
+            (None, None) => meant().and_then(|name| self.calls_of_cluster(proxy, &name)),
+            (Some(Router::Outgoing), _) => {
+                pod = served_by.or(pod.filter(|&pod| self.pods[pod as usize].incoming.is_none()));
+                let service = match cluster {
+                    Some(cluster) => cluster.service,
+                    None => meant().and_then(|name| self.plan.service_behind(&name)),
+                };
+                self.calls_through_router(caller, service)
+            }
+            // The outgoing router counts it.
+            (Some(Router::Incoming), _) => {
+                self.tell_who_serves(from, pod);
+                None
+            }
         };
         if let Some(calls) = calls {
             let ended = Ended {
@@ -67,7 +91,7 @@ impl World<'_, '_> {
                 status: log.status,
                 flags: log.flags,
                 attempts: log.attempts,
-                pod: endpoint.and_then(|endpoint| endpoint.pod),
+                pod,
             };
             self.tally.call_ended(calls, &ended);
         }
@@ -127,7 +151,11 @@ impl World<'_, '_> {
         let names = ClusterNames {
             hash: hash_text(&name),
             tally: self.tally.cluster(&name),
-            calls: self.calls_of_cluster(proxy, &name),
+            service: self.plan.service_behind(&name),
+            calls: match self.proxies[proxy as usize].router {
+                None => self.calls_of_cluster(proxy, &name),
+                Some(_) => None,
+            },
         };
         let clusters = &mut self.proxies[proxy as usize].clusters;
         if clusters.len() <= id.0 as usize {
@@ -135,6 +163,33 @@ impl World<'_, '_> {
         }
         clusters[id.0 as usize] = Some(names);
         Some(names)
+    }
+
+    /// The place of a pod's calls to a Service through the proxy of its node.
+    fn calls_through_router(&mut self, caller: Option<u32>, service: Option<u32>) -> Option<u32> {
+        let workload = self.plan.pods[caller? as usize].workload;
+        Some(
+            self.tally
+                .calls_between(Caller::Workload(workload), service?),
+        )
+    }
+
+    /// An outgoing router knows the node only; the record wants the pod.
+    fn tell_who_serves(&mut self, from: Requester, pod: Option<u32>) {
+        let Requester::Attempt {
+            proxy,
+            worker,
+            attempt,
+        } = from
+        else {
+            return;
+        };
+        let core = self.core(proxy).map(|core| core.worker(u32::from(worker)));
+        let exchange = core.and_then(|worker| worker.exchange_of(attempt));
+        let exchanges = &mut self.proxies[proxy as usize].workers[worker as usize].exchanges;
+        if let Some(exchange) = exchange.filter(|id| exchanges.holds(id.index, id.generation)) {
+            exchanges[exchange.index].served_by = pod;
+        }
     }
 
     /// The place of calls through a cluster.

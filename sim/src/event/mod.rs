@@ -40,7 +40,7 @@ use crate::random::WorldDraws;
 use crate::tally::Tally;
 use clients::Call;
 use control::PendingPush;
-use control_plane::ControlPlane;
+use control_plane::{ControlPlane, ProxyKind};
 use heads::Heads;
 use indexmap::IndexMap;
 use jobs::Job;
@@ -73,8 +73,14 @@ struct PodState {
     ready: bool,
     /// Its proxy has no configuration yet, so that it is not ready.
     unconfigured: bool,
-    /// Its proxy's place, if it has one.
+    /// Its proxy's place, if it has one; of a node's proxy: that of its outgoing router.
     proxy: Option<u32>,
+    /// Of a node's proxy: the place of its incoming router.
+    incoming: Option<u32>,
+    /// The pod that is the proxy of its node, where nodes have one.
+    node: Option<u32>,
+    /// The pod with the proxy that takes what it sends: itself or that of its node.
+    sends_through: Option<u32>,
     /// Counts crashes, restarts and scalings: what was scheduled for an earlier life is void.
     life: u32,
 }
@@ -141,12 +147,19 @@ pub fn run(plan: &Plan, seed: u64, observers: Observers<'_>) -> Outcome {
 impl<'p, 'o> World<'p, 'o> {
     fn new(plan: &'p Plan, seed: u64, observers: Observers<'o>) -> World<'p, 'o> {
         let links = Links::new(plan, seed);
-        let pods = plan.pods.iter().map(|pod| PodState {
+        let pods = (0u32..).zip(&plan.pods).map(|(number, pod)| PodState {
             locality: links.locality(&pod.pod.locality),
             up: pod.at_start,
             ready: pod.at_start,
             unconfigured: false,
             proxy: None,
+            incoming: None,
+            node: pod.node,
+            sends_through: match pod.pod.proxy {
+                ProxyKind::None => None,
+                ProxyKind::Node => pod.node,
+                _ => Some(number),
+            },
             life: 0,
         });
         let pods = pods.collect();
@@ -202,7 +215,7 @@ impl<'p, 'o> World<'p, 'o> {
     fn start(&mut self) {
         for pod in 0..self.pods.len() as u32 {
             if self.pods[pod as usize].up {
-                self.start_proxy(pod);
+                self.start_proxies(pod);
             }
         }
         for number in 0..self.plan.timeline.len() as u32 {
@@ -283,6 +296,16 @@ impl<'p, 'o> World<'p, 'o> {
                 }
             }
         }
+    }
+
+    /// In the same pod or on the same node, so that no network is between them.
+    #[inline]
+    fn together(&self, a: Option<u32>, b: Option<u32>) -> bool {
+        let (Some(a), Some(b)) = (a, b) else {
+            return false;
+        };
+        let node = |pod: u32| self.pods.get(pod as usize)?.node;
+        a == b || node(a).is_some_and(|of_a| node(b) == Some(of_a))
     }
 
     fn report_progress(&mut self) {

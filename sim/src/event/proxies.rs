@@ -3,7 +3,7 @@
 use super::World;
 use super::schedule::{Destination, Event, Requester};
 use crate::observe::Observers;
-use control_plane::ProxyKind;
+use control_plane::{ProxyIdentity, ProxyKind, Router};
 use proxy_core::Identity;
 use proxy_core::contract::{ConnTransport, Input, MainInput, Protocol};
 use proxy_core::ids::ConnId;
@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub(super) struct ProxyState {
     pub(super) name: Name,
     pub(super) pod: u32,
+    /// Of a node's proxy: which of its two.
+    pub(super) router: Option<Router>,
     /// `None`: its pod is gone.
     proxy: Option<Proxy>,
     outs: Outs,
@@ -56,6 +58,8 @@ pub(super) struct WorkerState {
 pub(super) struct Exchange {
     pub(super) from: Requester,
     pub(super) key: u64,
+    /// At an outgoing router: the pod that an incoming one chose.
+    pub(super) served_by: Option<u32>,
 }
 
 /// A downstream connection.
@@ -101,13 +105,20 @@ pub(super) struct Conn {
 }
 
 impl World<'_, '_> {
-    /// Starts the proxy of a pod, if it has one, with all that the control plane knows.
-    pub(super) fn start_proxy(&mut self, pod: u32) {
-        let own = &self.plan.pods[pod as usize].pod;
-        if own.proxy == ProxyKind::None {
-            return;
+    /// Starts the proxies of a pod with all that the control plane knows.
+    pub(super) fn start_proxies(&mut self, pod: u32) {
+        for identity in self.plan.pods[pod as usize].pod.identities() {
+            self.start_proxy(pod, identity);
         }
-        let name: Name = format!("{}.{}", own.name, own.namespace).into();
+    }
+
+    fn start_proxy(&mut self, pod: u32, own_identity: ProxyIdentity) {
+        let own = &self.plan.pods[pod as usize].pod;
+        let name = Arc::clone(&own_identity.name);
+        let router = match own_identity.kind {
+            ProxyKind::NodeProxy(router) => Some(router),
+            _ => None,
+        };
         let workers = self.plan.concurrency.max(1);
         let seed = self.plan.proxies_seed.unwrap_or(self.seed);
         let identity = Identity::new(seed, Arc::clone(&name), workers);
@@ -129,6 +140,7 @@ impl World<'_, '_> {
         self.proxies.push(ProxyState {
             name: Arc::clone(&name),
             pod,
+            router,
             proxy: Some(Proxy::new(&identity)),
             outs: Outs::new(workers),
             workers: (0..workers).map(|_| WorkerState::default()).collect(),
@@ -140,8 +152,12 @@ impl World<'_, '_> {
             last_push_at: self.queue.now(),
             clusters: Vec::new(),
         });
-        self.pods[pod as usize].proxy = Some(number);
-        let push = self.control_plane.connect(self.queue.now(), own.identity());
+        let state = &mut self.pods[pod as usize];
+        match router {
+            Some(Router::Incoming) => state.incoming = Some(number),
+            _ => state.proxy = Some(number),
+        }
+        let push = self.control_plane.connect(self.queue.now(), own_identity);
         if self.control_plane.is_stopped() {
             let state = &mut self.pods[pod as usize];
             (state.ready, state.unconfigured) = (false, true);

@@ -6,6 +6,7 @@ mod expect;
 mod files;
 mod graph;
 mod mixer;
+mod nodes;
 mod places;
 mod streams;
 mod targets;
@@ -148,6 +149,7 @@ impl Plan {
         if overrides.on_loopback {
             places.move_to_loopback(&scenario.name);
         }
+        nodes::place(&mut places.pods);
         if places.workloads.is_empty() {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Who is there: workloads, their pods, and services outside the mesh.
 
 use super::behavior::PlanBehavior;
-use super::files;
+use super::{files, nodes};
 use control_plane::{DataPlane, Objects, Pod, Workload};
 use proxy_core::random::hash_text;
 use scenarios::model::{self, Happening, Named, ProxyKind, Scenario, Service};
@@ -35,6 +35,8 @@ pub struct PlanPod {
     pub workload: u32,
     /// Exists from the start.
     pub at_start: bool,
+    /// Index of the pod that is the proxy of its node (itself, if it is one), where nodes have one.
+    pub node: Option<u32>,
 }
 
 /// A service outside the mesh: one instance, without a proxy.
@@ -60,6 +62,7 @@ pub(super) fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) ->
     for service in &scenario.topology.services {
         objects.apply(&Objects::read(&file_of(scenario, service), diagnostics));
     }
+    nodes::add(scenario, &mut objects, diagnostics);
     objects
 }
 
@@ -103,12 +106,19 @@ fn manifests(service: &Service) -> String {
             ProxyKind::Gateway => ", annotations: {inject.istio.io/templates: gateway}",
             _ => "",
         };
+        // As linkerd-inject leaves a pod.
+        let initial = match proxy {
+            ProxyKind::Node => {
+                ", initContainers: [{name: init-linkerd, image: \"linkerd/istio-init:v1\"}]"
+            }
+            _ => "",
+        };
         let _ = write!(
             text,
             "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {workload:?}, namespace: {namespace:?}}}\n\
              spec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: {name:?}}}}}\n  template:\n    \
              metadata: {{labels: {{{labels}}}{annotations}}}\n    \
-             spec: {{containers: [{{name: app, image: app, ports: [{{containerPort: {port}}}]}}]}}\n"
+             spec: {{containers: [{{name: app, image: app, ports: [{{containerPort: {port}}}]}}]{initial}}}\n"
         );
     }
     text
@@ -124,10 +134,9 @@ fn labels(service: &Service, version: &str) -> String {
     if service.proxy == ProxyKind::Gateway {
         labels.push(("istio", name));
     }
-    let inject = if service.proxy == ProxyKind::None {
-        "false"
-    } else {
-        "true"
+    let inject = match service.proxy {
+        ProxyKind::None | ProxyKind::Node => "false",
+        ProxyKind::Sidecar | ProxyKind::Gateway => "true",
     };
     labels.push(("sidecar.istio.io/inject", inject));
     if let Some((region, zone)) = service.locality.as_ref().and_then(|l| l.split_once('/')) {
@@ -162,6 +171,7 @@ impl Places {
                 pod: workload.pod(ordinal),
                 workload: number as u32,
                 at_start: ordinal < workload.replicas,
+                node: None,
             }));
         }
         if workloads.is_empty() {

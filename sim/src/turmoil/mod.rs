@@ -116,6 +116,9 @@ pub fn check(plan: &Plan) -> Result<(), Unsupported> {
             plan.externals.len(),
         ));
     }
+    if plan.pods.iter().any(|pod| pod.node.is_some()) {
+        return unsupported("there are no proxies of nodes there (proxy: node)".to_owned());
+    }
     let links = plan.network.links.iter().map(|(_, _, latency)| latency);
     for latency in links.chain([&plan.network.default]) {
         let whole =

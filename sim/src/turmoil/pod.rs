@@ -65,10 +65,7 @@ pub(super) async fn run_external(world: Rc<World>, station: u32) -> turmoil::Res
 /// Starts the proxy of a pod, if it has one, with all that the control plane knows.
 fn start_proxy(world: &Rc<World>, pod: u32) -> Option<Driver<Net>> {
     let own = &world.plan.pods[pod as usize].pod;
-    if own.proxy == ProxyKind::None {
-        return None;
-    }
-    let identity = own.identity();
+    let identity = own.identities().into_iter().next()?;
     let name: Name = Arc::clone(&identity.name);
     let number = world.proxies.replace(world.proxies.get() + 1);
     let setup = Setup {
@@ -124,7 +121,7 @@ async fn take(world: Rc<World>, station: u32, driver: Option<Driver<Net>>, mut s
     };
     let direction = match world.plan.pods[station as usize].pod.proxy {
         ProxyKind::Gateway => Direction::Gateway,
-        ProxyKind::Sidecar | ProxyKind::None => Direction::Inbound,
+        _ => Direction::Inbound,
     };
     if preface.tls.is_some() {
         let opened = Opened {

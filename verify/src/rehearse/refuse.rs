@@ -32,6 +32,10 @@ impl From<Refusal> for Failure {
 
 /// What can be told from the scenario alone.
 pub(super) fn plan(plan: &Plan) -> Result<(), Refusal> {
+    if plan.pods.iter().any(|pod| pod.node.is_some()) {
+        let why = "pods use the proxies of their nodes, which are Linkerd's";
+        return Err(Refusal(why.to_owned()));
+    }
     if plan.duration > LONGEST {
         return Err(Refusal(format!(
             "it takes {} s in real time, and {} s is the most: shorten it with `--set duration=...`",
