@@ -2,12 +2,14 @@
 
 mod check;
 mod import;
+mod inject;
 mod test;
 
 pub(crate) use check::{CheckArgs, CheckFormat, Threshold};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control_plane::DataPlane;
 pub(crate) use import::{ImportArgs, ImportSource};
+pub(crate) use inject::{InjectArgs, InjectDialect, InjectOutput};
 use std::net::IpAddr;
 use std::path::PathBuf;
 pub(crate) use test::{TestArgs, TestFormat};
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     /// Show what a proxy is told: its listeners, routes, clusters and endpoints
     #[command(visible_alias = "pc", subcommand)]
     ProxyConfig(ProxyConfigTarget),
+    /// Which pods have a sidecar, and why? Or the manifests that injection leaves
+    Inject(InjectArgs),
     /// Write a proxy's resources for a real proxy
     #[command(subcommand)]
     Export(ExportTarget),

@@ -8,6 +8,7 @@ mod config;
 mod explain;
 mod export;
 mod import;
+mod inject;
 mod progress;
 mod proxy_config;
 mod rehearse;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain_requests(&args),
         Command::ProxyConfig(target) => proxy_config::proxy_config(&target),
+        Command::Inject(args) => inject::inject(&args),
         Command::Export(ExportTarget::Envoy(args)) => export::export(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Test(args) => test::test(&args),

@@ -94,7 +94,7 @@ fn json(target: &ProxyConfigTarget, resources: &Resources<'_>) -> Result<Value, 
 }
 
 /// Lines under headings, as wide as they need to be.
-fn lines<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>) -> String {
+pub(crate) fn lines<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>) -> String {
     let rows = rows.into_iter().map(Vec::from).collect();
     reports::table(&headings, &[], rows, std::io::stdout().is_terminal())
 }

@@ -99,9 +99,9 @@ fn proxies(
             .collect();
     }
     let pods = objects.pods();
-    let with_proxy = pods
-        .iter()
-        .filter(|pod| pod.ordinal == 0 && matches!(pod.proxy, ProxyKind::Sidecar | ProxyKind::Gateway));
+    let with_proxy = pods.iter().filter(|pod| {
+        pod.ordinal == 0 && matches!(pod.proxy, ProxyKind::Sidecar | ProxyKind::Gateway)
+    });
     let proxies: Vec<ProxyIdentity> = with_proxy.map(|pod| pod.identity()).collect();
     if proxies.is_empty() {
         let missing = Diagnostic::error("no pod of the configuration has a proxy");

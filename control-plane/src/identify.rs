@@ -29,8 +29,10 @@ fn before(text: &str, pod: &Pod) -> Result<ProxyIdentity, Diagnostic> {
     match pod.proxy {
         ProxyKind::None => Err(Diagnostic::error(format!("`{text}` has no proxy"))
             .help("label its pods `sidecar.istio.io/inject: \"true\"`, or its namespace")),
-        ProxyKind::Node => Err(Diagnostic::error(format!("`{text}` has no proxy of its own"))
-            .help("it uses that of its node")),
+        ProxyKind::Node => Err(
+            Diagnostic::error(format!("`{text}` has no proxy of its own"))
+                .help("it uses that of its node"),
+        ),
         _ => Ok(pod.identity()),
     }
 }

@@ -7,6 +7,7 @@
 //! | `kubernetes` | Kubernetes objects, as far as they matter to routing |
 //! | `gateway_api` | the Gateway API: its objects, what they become in Istio's terms, their status |
 //! | `ingress` | what Istio makes of an Ingress |
+//! | [`injection`] | whether a pod gets a sidecar |
 //! | `kinds`, `object`, `objects` | which kinds there are; reading, applying, deleting, patching |
 //! | `registry`, `rules`, `authentication`, `authorization` | services and rules, indexed, in Istio's order |
 //! | `translate` | from those to the resources of one proxy |
@@ -28,6 +29,7 @@ mod gateway_api;
 mod http_rules;
 mod identify;
 mod ingress;
+pub mod injection;
 mod kinds;
 mod kubernetes;
 mod mixer;
@@ -56,8 +58,7 @@ pub use gateway_api::{GatewayApiStatus, StatusCondition, StatusReference};
 pub use http_rules::{HttpRuleMatch, HttpRules, http_rules};
 pub use mixer::{MetricSample, MixerAttributes, MixerParty, MixerPolicy, Quotas};
 pub use model::{
-    Pod, ProxyIdentity, ProxyKind, Push, Resources, Router, ServiceInfo,
-    ServicePortInfo, Workload,
+    Pod, ProxyIdentity, ProxyKind, Push, Resources, Router, ServiceInfo, ServicePortInfo, Workload,
 };
 pub use names::full_name;
 pub use objects::{ObjectRef, Objects};

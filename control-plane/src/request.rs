@@ -143,7 +143,9 @@ impl Request {
             return;
         }
         self.direction = Some(RequestDirection::Inbound);
-        if matches!(pod.proxy, ProxyKind::Sidecar | ProxyKind::Gateway) && self.tls == RequestTls::None {
+        if matches!(pod.proxy, ProxyKind::Sidecar | ProxyKind::Gateway)
+            && self.tls == RequestTls::None
+        {
             self.tls = RequestTls::Mtls;
             let principal = pod.principal();
             let principal = principal.strip_prefix("spiffe://").unwrap_or(&principal);

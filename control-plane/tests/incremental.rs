@@ -298,6 +298,7 @@ fn pods() -> Vec<Pod> {
                 service_account: "default".into(),
                 trust_domain: "cluster.local".into(),
                 proxy: ProxyKind::Sidecar,
+                node_proxy: None,
                 ready: true,
                 terminating: false,
             });

@@ -21,7 +21,7 @@ fn plan(nodes: u32, versions: &str, route: &str, more: &str) -> Plan {
     let text = format!(
         r#"
 name: nodes
-duration: 100s
+duration: 100010ms
 network: {{latency: 1ms}}
 topology:
   nodes: {nodes}
@@ -64,7 +64,10 @@ fn share_of_v2(record: &RunRecord) -> f64 {
 
 /// Pods of `workload` on each node, by the name of its proxy.
 fn nodes_of(plan: &Plan, workload: &str) -> Vec<String> {
-    let pods = plan.pods.iter().filter(|pod| *pod.pod.workload == *workload);
+    let pods = plan
+        .pods
+        .iter()
+        .filter(|pod| *pod.pod.workload == *workload);
     pods.map(|pod| plan.pods[pod.node.unwrap() as usize].pod.name.to_string())
         .collect()
 }
@@ -94,10 +97,16 @@ fn a_call_passes_the_outgoing_and_the_incoming_router() {
     for pair in lines.chunks(2) {
         let [incoming, outgoing] = pair else { panic!() };
         assert_eq!(outgoing.0, format!("{own_node}-outgoing.default"));
-        assert_eq!(outgoing.1, "outbound|8080|v1|back.default.svc.cluster.local");
+        assert_eq!(
+            outgoing.1,
+            "outbound|8080|v1|back.default.svc.cluster.local"
+        );
         let node = outgoing.2.strip_suffix(":4141").unwrap();
         assert_eq!(incoming.0, format!("{node}-incoming.default"));
-        assert_eq!(incoming.1, "incoming|8080|v1|back.default.svc.cluster.local");
+        assert_eq!(
+            incoming.1,
+            "incoming|8080|v1|back.default.svc.cluster.local"
+        );
         let pod = incoming.2.strip_suffix(":8080").unwrap();
         let ordinal: usize = pod.strip_prefix("back-v1-").unwrap().parse().unwrap();
         assert_eq!(placed[ordinal], node);
@@ -133,7 +142,8 @@ fn a_branch_without_endpoints_drops_out() {
 
 #[test]
 fn rewrites_are_applied_twice() {
-    let rewrites = "{match: [{uri: {prefix: /a}}], rewrite: {uri: /b}, route: [{destination: {host: back}}]},
+    let rewrites =
+        "{match: [{uri: {prefix: /a}}], rewrite: {uri: /b}, route: [{destination: {host: back}}]},
       {match: [{uri: {prefix: /b}}], rewrite: {uri: /c}, route: [{destination: {host: back}}]}";
     let behavior = "behavior: {back-v1: {handlers: {/b: {respond: {418: 100%}}, /c: {respond: {201: 100%}}}}}\n";
     let codes = |plan: &Plan| run(plan).traffic["web"].codes.clone();
@@ -151,7 +161,7 @@ fn what_is_done_for_a_request_is_done_once() {
 
 #[test]
 fn without_the_proxy_of_its_node_an_application_reaches_nobody() {
-    let timeline = "timeline:\n  gone: {at: 50s, crash: l5d, noticed_after: 1s}\n";
+    let timeline = "timeline:\n  gone: {at: 50005ms, crash: l5d, noticed_after: 1s}\n";
     let plan = plan(2, "{v1: 2}", &split(100), timeline);
     let web = &run(&plan).traffic["web"];
     assert_eq!(web.succeeded, 5_000);
@@ -164,9 +174,8 @@ fn a_node_whose_proxy_is_gone_is_passed_over_once_that_is_noticed() {
     let quiet = plan(2, "{v1: 2}", &split(100), "");
     let own = nodes_of(&quiet, "front").remove(0);
     let other = if own == "l5d-0" { 1 } else { 0 };
-    let timeline = format!(
-        "timeline:\n  gone: {{at: 50s, crash: l5d, pod: {other}, noticed_after: 1s}}\n"
-    );
+    let timeline =
+        format!("timeline:\n  gone: {{at: 50s, crash: l5d, pod: {other}, noticed_after: 1s}}\n");
     let plan = plan(2, "{v1: 2}", &split(100), &timeline);
     let record = run(&plan);
     // Connections are refused until then, and tried again elsewhere.
@@ -186,5 +195,8 @@ fn runs_with_nodes_repeat_themselves() {
 fn on_bytes_there_are_none() {
     let plan = plan(2, "{v1: 1}", &split(100), "");
     let why = turmoil::check(&plan).unwrap_err().to_string();
-    assert!(why.ends_with("there are no proxies of nodes there (proxy: node)"), "{why}");
+    assert!(
+        why.ends_with("there are no proxies of nodes there (proxy: node)"),
+        "{why}"
+    );
 }

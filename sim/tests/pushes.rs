@@ -10,7 +10,7 @@ use sim::{Observers, Plan, event, turmoil};
 use std::path::Path;
 use support::plan_of;
 
-/// `front` asks for back's subset v1 every 10 ms, `client` (without a proxy) for back; a push takes
+/// `front` asks for back's subset v1 every 10 ms, clients without a proxy for back; a push takes
 /// 20 ms to arrive.
 fn plan(push_cost: &str, timeline: &str) -> Plan {
     let text = format!(
@@ -23,7 +23,6 @@ topology:
   services:
     front: {{port: 8080}}
     back: {{port: 8080, versions: {{v1: 2}}}}
-    client: {{port: 80, proxy: none}}
 config:
   - apiVersion: networking.istio.io/v1
     kind: DestinationRule
@@ -35,7 +34,7 @@ config:
     spec: {{hosts: [back], http: [{{route: [{{destination: {{host: back, subset: v1}}}}]}}]}}
 traffic:
   web: {{get: "http://back:8080/", from: front, rate: 100/s, arrivals: constant}}
-  plain: {{get: "http://back:8080/", from: client, rate: 100/s, arrivals: constant}}
+  plain: {{get: "http://back:8080/", rate: 100/s, arrivals: constant}}
 timeline: {{{timeline}}}
 "#
     );

@@ -46,12 +46,22 @@ impl LabelSelector {
         })
     }
 
+    /// Whether it selects a pod with those labels; an empty one selects none.
+    pub(crate) fn selects(&self, labels: &[(Name, Name)]) -> bool {
+        let empty = self.labels.is_empty() && self.expressions.is_empty();
+        !empty && self.holds(|key| label(labels, key).map(|value| &**value))
+    }
+
     /// Whether it is for the namespace `name`; every namespace has its name as a label.
-    pub(crate) fn matches(&self, name: &str, labels: &[(Name, Name)]) -> bool {
+    pub(crate) fn matches<'l>(&self, name: &'l str, labels: &'l [(Name, Name)]) -> bool {
         let value = |key: &str| match key {
             "kubernetes.io/metadata.name" => Some(name),
             _ => label(labels, key).map(|value| &**value),
         };
+        self.holds(value)
+    }
+
+    fn holds<'l>(&self, value: impl Fn(&str) -> Option<&'l str>) -> bool {
         let wanted = self.labels.iter();
         let mut wanted = wanted.map(|(key, want)| value(key) == Some(&**want));
         let mut expressions = self.expressions.iter().map(|(key, operator, values)| {

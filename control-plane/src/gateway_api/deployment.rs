@@ -5,8 +5,9 @@ use super::gateway::Gateway;
 use super::known::{Controller, controller_of};
 use super::{GATEWAY, Spec};
 use crate::config::{ExportTo, GATEWAY_NAME, Labels};
+use crate::injection::{PodFacts, ProxyFound};
 use crate::kubernetes::{
-    ClusterIp, Deployment, Injection, KubernetesService, Replicas, ServicePort, Target, Template,
+    ClusterIp, Deployment, KubernetesService, Replicas, ServicePort, Target, Template,
 };
 use crate::object::{Body, Object};
 use crate::objects::Objects;
@@ -43,7 +44,12 @@ pub(crate) fn deployed(objects: &Objects) -> Vec<Arc<Object>> {
                 container_ports: Vec::new(),
                 locality: "".into(),
                 node: None,
-                injection: Injection::Gateway,
+                facts: PodFacts {
+                    labels: Vec::new(),
+                    annotation: None,
+                    host_network: false,
+                    proxy: ProxyFound::Gateway,
+                },
             },
         });
         for (kind, body) in [("Service", service), ("Deployment", deployment)] {

@@ -1,7 +1,7 @@
 //! Deployments, StatefulSets, DaemonSets and Pods. Of a pod's many fields only those that matter to routing are read.
 
-use crate::{ProxyKind, Router};
-use crate::config::{Labels, label, labels};
+use crate::config::{Labels, labels};
+use crate::injection::PodFacts;
 use proxy_core::xds::Name;
 use source::fields::expected;
 use source::{Diagnostic, Fields, Node};
@@ -31,24 +31,8 @@ pub(crate) struct Template {
     /// From node selectors; empty if unknown.
     pub(crate) locality: Name,
     pub(crate) node: Option<Name>,
-    pub(crate) injection: Injection,
-}
-
-/// What a pod template says about its proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Injection {
-    /// The pod is a gateway.
-    Gateway,
-    /// The pod is the proxy of its node.
-    NodeProxy,
-    /// What it sends goes to the proxy of its node, as `linkerd-inject` made it.
-    Node,
-    /// An `istio-proxy` container is among the others already.
-    Present,
-    /// `sidecar.istio.io/inject`.
-    Stated(bool),
-    /// The namespace decides.
-    Unstated,
+    /// What it says of its proxy.
+    pub(crate) facts: PodFacts,
 }
 
 /// A Pod that is listed.
@@ -161,14 +145,12 @@ fn owner(pod: &Node) -> Option<Name> {
 
 impl Template {
     fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Template> {
-        let (labels, annotations) = match node.at(&["metadata"]) {
-            None => (Vec::new(), Vec::new()),
+        let labels = match node.at(&["metadata"]) {
+            None => Vec::new(),
             Some(metadata) => {
                 let mut fields = Fields::of(metadata, "metadata", diagnostics)?;
-                (
-                    labels(&mut fields, "labels"),
-                    labels(&mut fields, "annotations"),
-                )
+                labels(&mut fields, "annotations");
+                labels(&mut fields, "labels")
             }
         };
         let spec = node.at(&["spec"]);
@@ -176,9 +158,6 @@ impl Template {
             spec.and_then(|spec| spec.at(path))
                 .and_then(Node::as_scalar)
         };
-        let in_network_of_node = spec
-            .and_then(|spec| spec.at(&["hostNetwork"])?.as_bool())
-            .unwrap_or(false);
         let listed = |key: &str| {
             let list = spec.and_then(|spec| spec.at(&[key]));
             list.and_then(Node::as_seq).unwrap_or_default().iter()
@@ -205,23 +184,10 @@ impl Template {
                 }
             }
         }
-        let texts = |containers: &[&Node], key: &str| -> Vec<String> {
-            let text = |container: &&Node| Some(container.at(&[key])?.as_scalar()?.to_owned());
-            containers.iter().filter_map(text).collect()
-        };
-        let names = texts(&containers, "name");
-        let initial: Vec<&Node> = listed("initContainers").collect();
-        let of_linkerd = of_linkerd(&texts(&containers, "image"), &texts(&initial, "image"));
         let locality = locality_of(|label| text(&["nodeSelector", label]));
         let account = text(&["serviceAccountName"]).or_else(|| text(&["serviceAccount"]));
         Some(Template {
-            injection: match of_linkerd.unwrap_or(injection(&labels, &annotations, &names)) {
-                // It would catch the traffic of the whole node.
-                Injection::Stated(_) | Injection::Unstated if in_network_of_node => {
-                    Injection::Stated(false)
-                }
-                injection => injection,
-            },
+            facts: PodFacts::of(node),
             labels,
             service_account: account.unwrap_or("default").into(),
             container_ports,
@@ -240,55 +206,4 @@ pub(crate) fn locality_of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Name {
     ];
     let parts: Vec<&str> = keys.iter().map_while(|key| label(key)).collect();
     parts.join("/").into()
-}
-
-/// What the images of a pod's containers, and of those that prepare it, say of Linkerd 1.x.
-fn of_linkerd(images: &[String], initial: &[String]) -> Option<Injection> {
-    let is = |image: &str, name: &str| {
-        let rest = image.strip_prefix("docker.io/").unwrap_or(image);
-        let rest = rest.strip_prefix(name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-    };
-    let proxies = ["buoyantio/linkerd", "linkerd/linkerd"];
-    if images
-        .iter()
-        .any(|image| proxies.iter().any(|name| is(image, name)))
-    {
-        return Some(Injection::NodeProxy);
-    }
-    let redirected = initial.iter().any(|image| is(image, "linkerd/istio-init"));
-    redirected.then_some(Injection::Node)
-}
-
-fn injection(labels: &Labels, annotations: &Labels, containers: &[String]) -> Injection {
-    let template = label(annotations, "inject.istio.io/templates");
-    if template.is_some_and(|name| &**name == "gateway") || *containers == ["istio-proxy"] {
-        return Injection::Gateway;
-    }
-    if containers.iter().any(|name| name == "istio-proxy") {
-        return Injection::Present;
-    }
-    let key = "sidecar.istio.io/inject";
-    let stated = label(labels, key).or_else(|| label(annotations, key));
-    match stated.map(|value| &**value) {
-        Some("true") => Injection::Stated(true),
-        Some("false") => Injection::Stated(false),
-        _ => Injection::Unstated,
-    }
-}
-
-impl Injection {
-    /// The proxy, where the namespace's `istio-injection` label says `enabled` or not; `None` if it
-    /// is silent, which counts as enabled: rehearsals leave it out.
-    pub(crate) fn proxy(self, namespace: Option<bool>) -> ProxyKind {
-        match (self, namespace) {
-            (Injection::Gateway, _) => ProxyKind::Gateway,
-            (Injection::NodeProxy, _) => ProxyKind::NodeProxy(Router::Outgoing),
-            (Injection::Node, _) => ProxyKind::Node,
-            (Injection::Stated(true), Some(false)) => ProxyKind::None,
-            (Injection::Present | Injection::Stated(true), _) => ProxyKind::Sidecar,
-            (Injection::Unstated, None | Some(true)) => ProxyKind::Sidecar,
-            (Injection::Stated(false), _) | (Injection::Unstated, Some(false)) => ProxyKind::None,
-        }
-    }
 }

@@ -1,33 +1,19 @@
 //! The pods of a cluster: those that are listed, and those that its workloads have.
 
 use super::{ObjectRef, Objects};
-use crate::config::label;
+use crate::injection::{Injector, NamespaceFacts};
 use crate::kubernetes::{PodObject, Replicas};
 use crate::model::{Pod, Workload, pod_address, says_mutual_tls, stated_locality};
 use crate::object::Body;
 use proxy_core::xds::Name;
 use std::collections::BTreeSet;
 
-/// Istio's `IgnoredNamespaces`.
-const NEVER_INJECTED: [&str; 4] = [
-    "kube-system",
-    "kube-public",
-    "kube-node-lease",
-    "local-path-storage",
-];
-
 impl Objects {
-    /// Whether the namespace's label turns injection on, as nothing does in those of Kubernetes
-    /// itself; `None` if it does not say.
-    fn injection(&self, namespace: &str) -> Option<bool> {
-        if NEVER_INJECTED.contains(&namespace) {
-            return Some(false);
-        }
-        let labels = &self.find("Namespace", "", namespace)?.labels;
-        match label(labels, "istio-injection") {
-            Some(value) => Some(&**value == "enabled"),
-            None => label(labels, "istio.io/rev").map(|_| true),
-        }
+    /// What a namespace says of injection.
+    fn injection(&self, namespace: &str) -> NamespaceFacts {
+        let known = self.find("Namespace", "", namespace);
+        let labels = known.map_or(&[][..], |object| &object.labels[..]);
+        NamespaceFacts::of(namespace, labels)
     }
 
     /// Where each Node that is listed is.
@@ -37,15 +23,14 @@ impl Objects {
             Body::Node(locality) => Some(locality.clone()),
             _ => None,
         };
-        nodes
-            .filter_map(|object| locality(&object.body))
-            .collect()
+        nodes.filter_map(|object| locality(&object.body)).collect()
     }
 
     /// The Deployments, StatefulSets and DaemonSets, by kind, namespace and name.
     pub fn deployments(&self) -> Vec<Workload> {
         let nodes = self.nodes();
         let trust_domain = self.mesh_config().trust_domain;
+        let injector = Injector::of_rehearsals();
         let mut workloads: Vec<Workload> = self
             .iter()
             .filter_map(|object| match &object.body {
@@ -65,9 +50,9 @@ impl Objects {
                     labels: template.labels.clone(),
                     service_account: template.service_account.clone(),
                     trust_domain: trust_domain.clone(),
-                    proxy: template
-                        .injection
-                        .proxy(self.injection(&reference.namespace)),
+                    proxy: injector
+                        .decide(&template.facts, &self.injection(&reference.namespace))
+                        .0,
                     container_ports: template.container_ports.clone(),
                     locality: template.locality.clone(),
                     node_localities,
@@ -132,7 +117,12 @@ impl Objects {
         };
         // An injected pod says so; without that, what its template says is what the cluster did.
         let injected = says_mutual_tls(&template.labels);
-        let proxy = match template.injection.proxy(Some(injected)) {
+        let namespace = NamespaceFacts {
+            injection: Some(if injected { "enabled" } else { "disabled" }.into()),
+            ..NamespaceFacts::default()
+        };
+        let injector = Injector::of_rehearsals();
+        let proxy = match injector.decide(&template.facts, &namespace).0 {
             crate::ProxyKind::None if injected => crate::ProxyKind::Sidecar,
             proxy => proxy,
         };

@@ -36,9 +36,7 @@ use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 use slot::Slot;
-use state::{
-    Attempt, Conn, ConnStage, Downstream, Exchange, Expiry, LocalHeads, LocalTexts, Owner,
-};
+use state::{Attempt, Conn, ConnStage, Downstream, Exchange, Expiry, LocalHeads, LocalTexts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -224,17 +222,6 @@ impl Worker {
     pub fn protocol_of(&self, attempt: AttemptId) -> Option<Protocol> {
         let there = self.attempts.holds(attempt.index, attempt.generation);
         there.then(|| self.attempts[attempt.index].protocol)
-    }
-
-    /// The exchange that an attempt is for; `None` for copies, and once the attempt is over.
-    pub fn exchange_of(&self, attempt: AttemptId) -> Option<ExchangeId> {
-        if !self.attempts.holds(attempt.index, attempt.generation) {
-            return None;
-        }
-        match self.attempts[attempt.index].owner {
-            Owner::Exchange(exchange) => Some(self.exchanges[exchange as usize].id),
-            Owner::Mirror(_) => None,
-        }
     }
 
     /// The name behind a cluster id.

@@ -5,6 +5,7 @@ use super::mixer::Subject;
 use super::proxies::{Conn, Exchange, LineEnd};
 use super::schedule::{Destination, Event, Flight, Requester};
 use crate::plan::{Place, Plan, is_localhost};
+use control_plane::Router;
 use proxy_core::contract::{Action, BodySource, ConnTransport, MainInput, Protocol};
 use proxy_core::head::ResponseHead;
 use proxy_core::ids::{AttemptId, ConnId, DownstreamId, ExchangeId};
@@ -29,6 +30,7 @@ impl World<'_, '_> {
                     return;
                 };
                 let key = self.key_of(proxy, worker, source, ordinal);
+                self.remember_attempt(proxy, worker, source, attempt);
                 let from = Requester::Attempt {
                     proxy,
                     worker,
@@ -109,6 +111,22 @@ impl World<'_, '_> {
             | Action::Nack { .. } => {
                 debug_assert!(false, "only main machines ask for this");
             }
+        }
+    }
+
+    /// An outgoing router hears of it who served an exchange.
+    #[inline]
+    fn remember_attempt(
+        &mut self,
+        proxy: u32,
+        worker: u16,
+        source: BodySource,
+        attempt: AttemptId,
+    ) {
+        let state = &mut self.proxies[proxy as usize];
+        if let (Some(Router::Outgoing), BodySource::Exchange(exchange)) = (state.router, source) {
+            let exchange = &mut state.workers[worker as usize].exchanges[exchange.index];
+            (exchange.attempt, exchange.served_by) = (Some(attempt), None);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The calls that sources and applications make.
 
-use super::lines::{PoolClient, PoolKey};
+use super::lines::{Direct, PoolClient, PoolKey};
 use super::schedule::{Destination, Event, Flight, Requester};
 use super::{Links, World};
 use crate::plan::{Entry, Place, Target};
@@ -46,8 +46,8 @@ pub(super) struct Call {
     /// The connection to a proxy in use.
     pub(super) line: Option<u32>,
     flags: Flags,
-    /// Where a client without a proxy went: the Service and the pod.
-    direct: Option<(u32, u32)>,
+    /// Where a client without a proxy went.
+    direct: Option<Direct>,
 }
 
 impl World<'_, '_> {
@@ -163,7 +163,7 @@ impl World<'_, '_> {
     ) {
         let through = pod.and_then(|pod| self.pods[pod as usize].sends_through);
         let proxy = through.and_then(|through| self.pods[through as usize].proxy);
-        if through != pod && proxy.is_none() {
+        if through.is_some() && through != pod && proxy.is_none() {
             // Nobody listens where the node redirects to.
             return self.answer(from, None, key);
         }
@@ -205,10 +205,12 @@ impl World<'_, '_> {
         let Some(service) = target.service else {
             return self.answer(from, None, key);
         };
-        let Some(chosen) = self.ready_pod(service, key) else {
+        let port = target.address.port();
+        let Some(direct) = self.direct(pod, service, port, key) else {
             return self.answer(from, None, key);
         };
-        self.calls[call].direct = Some((service, chosen));
+        self.calls[call].direct = Some(direct);
+        let chosen = direct.pod;
         let ip = self.plan.pods[chosen as usize].pod.ip;
         let address = SocketAddr::new(ip, target.target_port);
         match self.pods[chosen as usize].proxy {
@@ -294,6 +296,10 @@ impl World<'_, '_> {
                 self.drop_line(line);
             }
         }
+        let state = &self.calls[call];
+        if let (Some(client), Some(direct), 1..) = (state.pod, state.direct, status) {
+            self.keep_direct(client, direct);
+        }
         self.try_ended(call, status);
     }
 
@@ -332,10 +338,10 @@ impl World<'_, '_> {
             status,
             flags: state.flags,
             attempts: 1,
-            pod: direct.map(|(_, pod)| pod),
+            pod: direct.map(|direct| direct.pod),
         };
         self.calls.remove(call);
-        if let Some((service, _)) = direct {
+        if let Some(Direct { service, .. }) = direct {
             let caller = match (pod, made_for) {
                 (Some(pod), _) => Some(crate::plan::Caller::Workload(
                     self.plan.pods[pod as usize].workload,

@@ -64,6 +64,7 @@ impl World<'_, '_> {
         let (index, generation) = state.exchanges.insert(Exchange {
             from,
             key,
+            attempt: None,
             served_by: None,
         });
         self.passes += 1;

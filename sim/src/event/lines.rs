@@ -33,6 +33,17 @@ pub(super) struct Pool {
     opened: u32,
 }
 
+/// A connection of an application without a proxy to a pod of a Service. kube-proxy chose the pod when
+/// it was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Direct {
+    pub(super) service: u32,
+    port: u16,
+    /// The pod that answers, and its life: the connection does not outlast it.
+    pub(super) pod: u32,
+    life: u32,
+}
+
 /// A client's connection to a proxy.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -56,6 +67,42 @@ pub(super) struct Opening {
 }
 
 impl World<'_, '_> {
+    /// An idle connection to a Service, or a new one to one of its ready pods. Those of sources are new:
+    /// a source is many clients.
+    pub(super) fn direct(
+        &mut self,
+        client: Option<u32>,
+        service: u32,
+        port: u16,
+        key: u64,
+    ) -> Option<Direct> {
+        let idle = client.and_then(|client| self.idle_direct.get_mut(&(client, service, port)));
+        let pods = &self.pods;
+        let lives = |direct: &Direct| {
+            let pod = &pods[direct.pod as usize];
+            pod.up && pod.life == direct.life
+        };
+        if let Some(idle) = idle {
+            idle.retain(lives);
+            if let Some(kept) = idle.pop() {
+                return Some(kept);
+            }
+        }
+        let pod = self.ready_pod(service, key)?;
+        Some(Direct {
+            service,
+            port,
+            pod,
+            life: self.pods[pod as usize].life,
+        })
+    }
+
+    /// A connection is free again.
+    pub(super) fn keep_direct(&mut self, client: u32, direct: Direct) {
+        let to = (client, direct.service, direct.port);
+        self.idle_direct.entry(to).or_default().push(direct);
+    }
+
     /// The connections of a source to a gateway's pod, without a search where it can be helped.
     #[inline]
     pub(super) fn gateway_pool(

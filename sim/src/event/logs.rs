@@ -184,11 +184,11 @@ impl World<'_, '_> {
         else {
             return;
         };
-        let core = self.core(proxy).map(|core| core.worker(u32::from(worker)));
-        let exchange = core.and_then(|worker| worker.exchange_of(attempt));
         let exchanges = &mut self.proxies[proxy as usize].workers[worker as usize].exchanges;
-        if let Some(exchange) = exchange.filter(|id| exchanges.holds(id.index, id.generation)) {
-            exchanges[exchange.index].served_by = pod;
+        let tried = |at: &u32| exchanges[*at].attempt == Some(attempt);
+        let exchange = exchanges.taken().find(tried);
+        if let Some(exchange) = exchange {
+            exchanges[exchange].served_by = pod;
         }
     }
 

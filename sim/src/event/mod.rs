@@ -44,7 +44,7 @@ use control_plane::{ControlPlane, ProxyKind};
 use heads::Heads;
 use indexmap::IndexMap;
 use jobs::Job;
-use lines::{Line, Pool, PoolKey};
+use lines::{Direct, Line, Pool, PoolKey};
 use links::{Links, Locality};
 use mixer::{MixerState, PendingVerdict};
 use probes::PendingProbe;
@@ -110,6 +110,8 @@ struct World<'p, 'o> {
     calls: Slab<Call>,
     pools: IndexMap<PoolKey, Pool, FxBuildHasher>,
     lines: Slab<Line>,
+    /// By client's pod, Service and port; most recently used last.
+    idle_direct: IndexMap<(u32, u32, u16), Vec<Direct>, FxBuildHasher>,
     proxies: Vec<ProxyState>,
     flights: Slab<Flight>,
     answers: Slab<Answer>,
@@ -194,6 +196,7 @@ impl<'p, 'o> World<'p, 'o> {
             calls: Slab::new(),
             pools: IndexMap::default(),
             lines: Slab::new(),
+            idle_direct: IndexMap::default(),
             proxies: Vec::new(),
             flights: Slab::new(),
             answers: Slab::new(),

@@ -6,7 +6,7 @@ use crate::observe::Observers;
 use control_plane::{ProxyIdentity, ProxyKind, Router};
 use proxy_core::Identity;
 use proxy_core::contract::{ConnTransport, Input, MainInput, Protocol};
-use proxy_core::ids::ConnId;
+use proxy_core::ids::{AttemptId, ConnId};
 use proxy_core::journal::Journal;
 use proxy_core::proxy::{Outs, Proxy, Witness};
 use proxy_core::slab::Slab;
@@ -58,7 +58,8 @@ pub(super) struct WorkerState {
 pub(super) struct Exchange {
     pub(super) from: Requester,
     pub(super) key: u64,
-    /// At an outgoing router: the pod that an incoming one chose.
+    /// At an outgoing router: its last attempt, and the pod that an incoming one chose for it.
+    pub(super) attempt: Option<AttemptId>,
     pub(super) served_by: Option<u32>,
 }
 

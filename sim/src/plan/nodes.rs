@@ -25,12 +25,10 @@ pub(super) fn add(scenario: &Scenario, objects: &mut Objects, diagnostics: &mut 
         .collect();
     let Some(first) = users.first() else {
         if let Some((_, span)) = &scenario.topology.nodes {
-            diagnostics.push(
-                Diagnostic::warning("`nodes` has no effect here").at(
-                    span,
-                    "no pod uses the proxy of its node (`proxy: node` of a service)",
-                ),
-            );
+            diagnostics.push(Diagnostic::warning("`nodes` has no effect here").at(
+                span,
+                "no pod uses the proxy of its node (`proxy: node` of a service)",
+            ));
         }
         return;
     };
@@ -38,7 +36,9 @@ pub(super) fn add(scenario: &Scenario, objects: &mut Objects, diagnostics: &mut 
     if objects.nodes().is_empty() {
         let each = scenario.topology.nodes.as_ref().map_or(NODES, |(n, _)| *n);
         let localities: BTreeSet<&str> = users.iter().map(|w| &*w.locality).collect();
-        let localities = localities.into_iter().flat_map(|l| (0..each).map(move |_| l));
+        let localities = localities
+            .into_iter()
+            .flat_map(|l| (0..each).map(move |_| l));
         for (number, locality) in localities.enumerate() {
             let (region, zone) = locality.split_once('/').unwrap_or((locality, ""));
             let mut labels = Vec::new();
@@ -81,9 +81,8 @@ fn check_namespaces(scenario: &Scenario, objects: &Objects, diagnostics: &mut Ve
         let names: Vec<&str> = names.into_iter().collect();
         let message = "proxies of nodes, and the pods that use them, are in one namespace";
         let place = scenario.file.span(0..0);
-        diagnostics.push(
-            Diagnostic::error(message).at(&place, format!("here: {}", names.join(", "))),
-        );
+        diagnostics
+            .push(Diagnostic::error(message).at(&place, format!("here: {}", names.join(", "))));
     }
 }
 

@@ -46,6 +46,9 @@ pub(super) struct Lines {
     pod: Option<u32>,
     ip: IpAddr,
     ways: RefCell<BTreeMap<Way, OfWay>>,
+    /// Of an application without a proxy: the pods that its idle connections to a Service and port lead
+    /// to, as kube-proxy chose them.
+    direct: RefCell<BTreeMap<(u32, u16), Vec<u32>>>,
 }
 
 #[derive(Default)]
@@ -201,16 +204,24 @@ impl<'a> Call<'a> {
             return self.try_way(Way::Host { pod: None, address }, key).await;
         }
         let found = target.service.and_then(|service| {
-            let pod = world.ready_pod(service, key)?;
-            Some((service, pod))
+            let kept = self.lines.idle_direct((service, address.port()));
+            Some((service, kept.or_else(|| world.ready_pod(service, key))?))
         });
         let Some((service, pod)) = found else {
             return 0;
         };
         self.direct = Some((service, pod));
+        let to = (service, address.port());
         let address = SocketAddr::new(world.ip_of(pod), target.target_port);
-        let pod = Some(pod);
-        self.try_way(Way::Host { pod, address }, key).await
+        let way = Way::Host {
+            pod: Some(pod),
+            address,
+        };
+        let status = self.try_way(way, key).await;
+        if status != 0 {
+            self.lines.keep_direct(to, pod);
+        }
+        status
     }
 
     async fn try_way(&mut self, way: Way, key: u64) -> u16 {
@@ -244,6 +255,7 @@ impl Lines {
             pod,
             ip,
             ways: RefCell::default(),
+            direct: RefCell::default(),
             world,
         }
     }
@@ -254,7 +266,24 @@ impl Lines {
             pod: None,
             ip: world.sources[source as usize].ip,
             ways: RefCell::default(),
+            direct: RefCell::default(),
             world,
+        }
+    }
+
+    /// The pod that an idle connection of an application to a Service and port leads to. Those of
+    /// sources are always new: a source is many clients.
+    fn idle_direct(&self, to: (u32, u16)) -> Option<u32> {
+        self.pod?;
+        let mut kept = self.direct.borrow_mut();
+        let idle = kept.get_mut(&to)?;
+        idle.retain(|pod| self.world.is_up(*pod));
+        idle.pop()
+    }
+
+    fn keep_direct(&self, to: (u32, u16), pod: u32) {
+        if self.pod.is_some() {
+            self.direct.borrow_mut().entry(to).or_default().push(pod);
         }
     }
 

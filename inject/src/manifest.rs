@@ -1,0 +1,104 @@
+//! Manifests as injection leaves them.
+
+use crate::documents::Manifests;
+use crate::edit::Edits;
+use crate::linkerd::LinkerdInject;
+use crate::report::injects;
+use crate::sidecar;
+use control_plane::injection::PodFacts;
+use serde_json::Value;
+use source::{Diagnostic, Dialect, Level, Node, SourceFile};
+use std::sync::Arc;
+
+/// Whose injection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// Istio 1.32's: pods that get a sidecar. `cni`: a node agent redirects instead of an init container.
+    Istio { cni: bool },
+    /// That of `linkerd-inject`: every workload.
+    Linkerd(LinkerdInject),
+}
+
+/// The text of every file of `manifests`, with what `injection` adds. What can not be added is
+/// reported.
+pub fn manifest(
+    manifests: &Manifests,
+    injection: &Injection,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<(Arc<SourceFile>, String)> {
+    let files = manifests.files.iter();
+    files
+        .map(|file| {
+            let text = injected(manifests, file, injection, diagnostics);
+            (Arc::clone(file), text)
+        })
+        .collect()
+}
+
+fn injected(
+    manifests: &Manifests,
+    file: &Arc<SourceFile>,
+    injection: &Injection,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> String {
+    let mut edits = Edits::new(file);
+    let pods = manifests.pods.iter();
+    for pod in pods.filter(|pod| Arc::ptr_eq(&pod.pod.span.file, file)) {
+        match injection {
+            Injection::Linkerd(linkerd) => linkerd.inject(pod, &mut edits),
+            Injection::Istio { cni } => {
+                let facts = PodFacts::of(&pod.pod);
+                let namespace = manifests.namespace(&pod.namespace);
+                let (proxy, reason) = manifests.injector.decide(&facts, &namespace);
+                if proxy == control_plane::ProxyKind::Sidecar && injects(proxy, &facts, reason) {
+                    sidecar::inject(pod, *cni, &mut edits, diagnostics);
+                }
+            }
+        }
+    }
+    if edits.is_empty() {
+        return file.text.to_string();
+    }
+    let text = edits.finish();
+    check(file, &text, diagnostics);
+    text
+}
+
+/// Anchors and the like may make an addition something else than it was meant to be.
+fn check(file: &Arc<SourceFile>, text: &str, diagnostics: &mut Vec<Diagnostic>) {
+    let made = SourceFile::new(&format!("{} (injected)", file.name), text);
+    let (_, problems) = source::parse(&made, Dialect::Kubernetes);
+    let broken = problems.iter().find(|one| one.level == Level::Error);
+    if let Some(problem) = broken {
+        let message = format!("nothing can be added to this manifest: {}", problem.message);
+        diagnostics.push(Diagnostic::error(message).at(&file.span(0..0), "as it is written"));
+    }
+}
+
+/// Adds annotations and labels to a Pod or a template.
+pub(crate) fn annotate(
+    pod: &Node,
+    annotations: &[(String, Value)],
+    labels: &[(String, Value)],
+    edits: &mut Edits<'_>,
+) {
+    match pod.at(&["metadata"]).filter(|node| node.as_map().is_some()) {
+        Some(metadata) => {
+            edits.set_in(metadata, "annotations", annotations);
+            if !labels.is_empty() {
+                edits.set_in(metadata, "labels", labels);
+            }
+        }
+        None => {
+            let all =
+                |entries: &[(String, Value)]| Value::Object(entries.iter().cloned().collect());
+            let both = [
+                ("annotations".to_owned(), all(annotations)),
+                ("labels".to_owned(), all(labels)),
+            ];
+            let present = both.iter().filter(|(_, map)| *map != serde_json::json!({}));
+            let present: Vec<_> = present.cloned().collect();
+            edits.set_in(pod, "metadata", &present);
+        }
+    }
+}
