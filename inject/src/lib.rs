@@ -6,7 +6,7 @@
 //! | `documents` | the pods and namespaces of manifests, and the injector's configuration |
 //! | `captured` | what of a pod's traffic goes through its sidecar |
 //! | `report` | a line for each pod, with the place of what decided |
-//! | `sidecar` | what Istio 1.32 adds to a pod |
+//! | `sidecar`, `volumes` | what Istio 1.32 adds to a pod |
 //! | `linkerd` | what `linkerd-inject` of 2017 adds |
 //! | `manifest` | manifests with that |
 //! | `edit`, `yaml` | additions to a text that leave the rest as it was written |
@@ -18,6 +18,7 @@ mod linkerd;
 mod manifest;
 mod report;
 mod sidecar;
+mod volumes;
 mod yaml;
 
 pub use captured::{Captured, Setting};

@@ -4,6 +4,7 @@
 use crate::captured::{Captured, annotation};
 use crate::documents::PodManifest;
 use crate::edit::Edits;
+use crate::volumes::{mounts, volumes};
 use serde_json::{Value, json};
 use source::{Diagnostic, Node};
 
@@ -24,7 +25,7 @@ pub(crate) fn inject(
     let sidecar = Sidecar {
         pod,
         cni,
-        captured: Captured::of(&pod.pod, &mut Vec::new()),
+        captured: Captured::of(&pod.pod, diagnostics),
         native: text(&pod.pod, "sidecar.istio.io/nativeSidecar") != Some("false"),
     };
     sidecar.warn_of_probes(diagnostics);
@@ -498,40 +499,4 @@ fn merge(into: &mut Value, more: Value) {
     if let (Value::Object(into), Value::Object(more)) = (into, more) {
         into.extend(more);
     }
-}
-
-fn mounts() -> Value {
-    let mounts = [
-        ("/var/run/secrets/workload-spiffe-uds", "workload-socket"),
-        ("/var/run/secrets/credential-uds", "credential-socket"),
-        (
-            "/var/run/secrets/workload-spiffe-credentials",
-            "workload-certs",
-        ),
-        ("/var/run/secrets/istio", "istiod-ca-cert"),
-        ("/var/run/secrets/istio/crl", "istio-ca-crl"),
-        ("/var/lib/istio/data", "istio-data"),
-        ("/etc/istio/proxy", "istio-envoy"),
-        ("/var/run/secrets/tokens", "istio-token"),
-        ("/etc/istio/pod", "istio-podinfo"),
-    ];
-    let mounts = mounts.map(|(path, name)| json!({"mountPath": path, "name": name}));
-    Value::Array(mounts.to_vec())
-}
-
-fn volumes() -> Vec<Value> {
-    let item =
-        |path: &str| json!({"path": path, "fieldRef": {"fieldPath": format!("metadata.{path}")}});
-    vec![
-        json!({"name": "workload-socket", "emptyDir": {}}),
-        json!({"name": "credential-socket", "emptyDir": {}}),
-        json!({"name": "workload-certs", "emptyDir": {}}),
-        json!({"name": "istio-envoy", "emptyDir": {"medium": "Memory"}}),
-        json!({"name": "istio-data", "emptyDir": {}}),
-        json!({"name": "istio-podinfo", "downwardAPI": {"items": [item("labels"), item("annotations")]}}),
-        json!({"name": "istio-token", "projected": {"sources": [{"serviceAccountToken": {
-            "audience": "istio-ca", "expirationSeconds": 43200, "path": "istio-token"}}]}}),
-        json!({"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}}),
-        json!({"name": "istio-ca-crl", "configMap": {"name": "istio-ca-crl", "optional": true}}),
-    ]
 }

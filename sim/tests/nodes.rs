@@ -200,3 +200,35 @@ fn on_bytes_there_are_none() {
         "{why}"
     );
 }
+
+/// What planning says of a topology.
+fn told(topology: &str) -> Vec<String> {
+    let text = format!(
+        "name: told\nduration: 1s\ntopology: {topology}\ntraffic: {{web: {{get: \"http://a:80/\", rate: 1/s}}}}\n"
+    );
+    let file = source::SourceFile::new("told.yaml", &text);
+    let mut diagnostics = Vec::new();
+    let scenario = scenarios::parse(&file, Path::new("."), &mut diagnostics).unwrap();
+    Plan::new(&scenario, sim::Overrides::default(), &mut diagnostics);
+    let told = diagnostics.iter();
+    told.map(|d| format!("{}: {} ({})", d.level, d.message, d.label))
+        .collect()
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let far =
+        "{services: {a: {port: 80, proxy: node}, b: {port: 80, proxy: node, namespace: far}}}";
+    assert_eq!(
+        told(far),
+        [
+            "error: proxies of nodes, and the pods that use them, are in one namespace (here: default, far)"
+        ]
+    );
+    assert_eq!(
+        told("{nodes: 2, services: {a: {port: 80}}}"),
+        [
+            "warning: `nodes` has no effect here (no pod uses the proxy of its node (`proxy: node` of a service))"
+        ]
+    );
+}
