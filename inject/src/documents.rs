@@ -94,7 +94,8 @@ impl Manifests {
             | "DaemonSet"
             | "ReplicaSet"
             | "ReplicationController"
-            | "Job" => &["spec", "template"],
+            | "Job"
+            | "DeploymentConfig" => &["spec", "template"],
             _ => return,
         };
         let Some(pod) = node.at(template).filter(|pod| pod.as_map().is_some()) else {

@@ -20,11 +20,11 @@ mod virtual_hosts;
 
 use access::guard;
 pub(crate) use endpoints::PodIndex;
+pub(crate) use node_proxy::of_router;
 pub(crate) use of_2017::{
     PANIC_PERCENT as PANIC_PERCENT_OF_2017, TIMEOUT as TIMEOUT_OF_2017,
     limits as circuit_breakers_of_2017, outliers as outlier_detection_of_2017,
 };
-pub(crate) use node_proxy::of_router;
 pub(crate) use routes::{is_catch_all, match_of, match_of_gateway_api};
 pub(crate) use shared::Shared;
 
