@@ -42,6 +42,12 @@ pub(crate) fn inject(args: &InjectArgs) -> Exit {
     }
 }
 
+/// What is said of pods whose namespace is not there.
+const OPEN: &str = "
+undecided: the labels of a namespace say whether its pods are injected. Add `kind: Namespace` to the
+manifests, or --namespaces-by-default. `meshsim run` and `-o manifest` count such pods as injected.
+";
+
 fn injection(args: &InjectArgs) -> Injection {
     match args.dialect {
         InjectDialect::Istio => Injection::Istio { cni: args.cni },
@@ -95,6 +101,9 @@ fn text(pods: &[PodReport]) -> String {
     });
     let headings = ["POD", "PROXY", "WHY", "INBOUND", "OUTBOUND"];
     let mut text = crate::proxy_config::lines(headings, rows.collect());
+    if pods.iter().any(|pod| pod.proxy == "undecided") {
+        text.push_str(OPEN);
+    }
     for pod in pods {
         let stated = pod.captured.iter().flat_map(inject::Captured::stated);
         let stated = stated.map(|(key, setting)| {

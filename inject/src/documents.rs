@@ -1,6 +1,6 @@
 //! The pods and namespaces of manifests, and the injector's configuration among them.
 
-use control_plane::injection::{Injector, NamespaceFacts};
+use control_plane::injection::{Injector, NamespaceFacts, Reason};
 use source::{Diagnostic, Dialect, Node, SourceFile, Span, each_document};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +55,13 @@ impl Manifests {
             );
         }
         manifests
+    }
+
+    /// Whether labels that are not in the manifests would decide.
+    pub(crate) fn leaves_open(&self, pod: &PodManifest, reason: Reason) -> bool {
+        reason == Reason::Unlabelled
+            && !self.injector.namespaces_by_default
+            && !self.namespaces.contains_key(&pod.namespace)
     }
 
     /// What the namespace of a pod says.

@@ -49,7 +49,11 @@ fn injected(
             Injection::Istio { cni } => {
                 let facts = PodFacts::of(&pod.pod);
                 let namespace = manifests.namespace(&pod.namespace);
-                let (proxy, reason) = manifests.injector.decide(&facts, &namespace);
+                // As `istioctl kube-inject`, which does not ask for labels that it cannot see.
+                let mut injector = manifests.injector.clone();
+                injector.namespaces_by_default |=
+                    !manifests.namespaces.contains_key(&pod.namespace);
+                let (proxy, reason) = injector.decide(&facts, &namespace);
                 if proxy == control_plane::ProxyKind::Sidecar && injects(proxy, &facts, reason) {
                     sidecar::inject(pod, *cni, &mut edits, diagnostics);
                 }

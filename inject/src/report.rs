@@ -34,7 +34,8 @@ pub struct PodReport {
     pub namespace: String,
     pub name: String,
     pub place: Place,
-    /// `sidecar`, `gateway`, `none`, `node` (that of its node) or `node-proxy`.
+    /// `sidecar`, `gateway`, `none`, `node` (that of its node), `node-proxy`, or `undecided`: the labels of
+    /// its namespace would say, which is not in the manifests.
     pub proxy: &'static str,
     /// The injector adds it; otherwise the manifest has it already, or there is none.
     pub injected: bool,
@@ -70,6 +71,7 @@ fn report(
         name: pod.name.clone(),
         place: Place::of(&pod.name_span),
         proxy: match proxy {
+            _ if manifests.leaves_open(pod, reason) => "undecided",
             ProxyKind::Sidecar => "sidecar",
             ProxyKind::Gateway => "gateway",
             ProxyKind::None => "none",
@@ -79,7 +81,10 @@ fn report(
         injected: injects(proxy, &facts, reason),
         why: why(manifests, pod, reason),
         decided_by: by.map(|node| Place::of(&node)),
-        notes: notes(pod, &facts, reason, captured.as_ref()),
+        notes: match manifests.leaves_open(pod, reason) {
+            true => Vec::new(),
+            false => notes(pod, &facts, reason, captured.as_ref()),
+        },
         captured,
     }
 }
@@ -129,10 +134,10 @@ fn why(manifests: &Manifests, pod: &PodManifest, reason: Reason) -> String {
         Reason::Unlabelled if manifests.injector.namespaces_by_default => {
             "namespaces are injected by default".to_owned()
         }
-        Reason::Unlabelled if manifests.namespaces.contains_key(&pod.namespace) => {
-            format!("namespace {} has no injection label", pod.namespace)
+        Reason::Unlabelled if manifests.leaves_open(pod, reason) => {
+            format!("namespace {} is not in the manifests", pod.namespace)
         }
-        Reason::Unlabelled => format!("namespace {} is not in the manifests", pod.namespace),
+        Reason::Unlabelled => format!("namespace {} has no injection label", pod.namespace),
         Reason::Never(at) => format!("neverInjectSelector {at}"),
         Reason::Always(at) => format!("alwaysInjectSelector {at}"),
         Reason::Policy => "policy: disabled".to_owned(),
