@@ -58,6 +58,15 @@ pub(super) fn report_at_client(listener: &mut Listener, mesh: &MeshConfig) {
     }
 }
 
+/// That of some listener.
+pub(super) fn of_any(listeners: &[Arc<Listener>]) -> Option<Arc<Mixer>> {
+    let mut chains = listeners.iter().flat_map(|listener| listener.chains());
+    chains.find_map(|chain| match &chain.filter {
+        NetworkFilter::Http(manager) => manager.mixer.clone(),
+        NetworkFilter::Tcp(_) => None,
+    })
+}
+
 fn is_linkerd(mesh: &MeshConfig) -> bool {
     mesh.data_plane == Some(DataPlane::Linkerd111)
 }

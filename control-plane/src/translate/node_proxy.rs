@@ -3,7 +3,7 @@
 //! sends to the node of the chosen pod, where the incoming one chooses again among the pods of its
 //! node. It is what a sidecar of its namespace is told, put together anew.
 
-use super::PodIndex;
+use super::{PodIndex, mixer};
 use crate::model::{ProxyIdentity, Resources, Router};
 use proxy_core::xds::{
     Cluster, Discovery, Endpoint, EndpointHealth, FilterChain, FilterChainMatch, Forward,
@@ -51,7 +51,7 @@ pub(crate) fn of_router(
                 })
             })
             .collect(),
-        listeners: vec![Arc::new(listener(router))],
+        listeners: vec![Arc::new(listener(router, &of_sidecar.listeners))],
         routes: vec![Arc::new(maker.table(&of_sidecar.routes, &proxy.namespace))],
     }
 }
@@ -141,9 +141,12 @@ fn changed(
 }
 
 /// Everything on one port; what is no HTTP is not told apart.
-fn listener(router: Router) -> Listener {
+fn listener(router: Router, of_sidecar: &[Arc<Listener>]) -> Listener {
     let table = router.port().to_string();
-    let manager = HttpConnectionManager::new(RouteSource::Rds(table.into()));
+    let mut manager = HttpConnectionManager::new(RouteSource::Rds(table.into()));
+    if router == Router::Outgoing {
+        manager.mixer = mixer::of_any(of_sidecar);
+    }
     Listener {
         // Envoy's names for those that connections are redirected to.
         name: match router {
