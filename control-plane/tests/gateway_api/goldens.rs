@@ -175,7 +175,7 @@ fn outcome(world: &mut World, pod: &Pod, request: &Request) -> Value {
     let resources = world.resources(pod);
     let answer = explain(&resources, request);
     let mut shown = serde_json::to_value(&answer).unwrap();
-    for key in ["config", "trail"] {
+    for key in ["config", "trail", "passed_over"] {
         shown[key] = Value::Null;
     }
     if let Some(route) = &answer.matched {
