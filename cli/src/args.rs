@@ -1,6 +1,7 @@
 //! What may be typed.
 
 mod check;
+mod diff;
 mod import;
 mod inject;
 mod test;
@@ -8,6 +9,7 @@ mod test;
 pub(crate) use check::{CheckArgs, CheckFormat, Threshold};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control_plane::DataPlane;
+pub(crate) use diff::{DiffArgs, DiffFormat};
 pub(crate) use import::{ImportArgs, ImportSource};
 pub(crate) use inject::{InjectArgs, InjectDialect, InjectOutput};
 use std::net::IpAddr;
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Where would this request go, and why?
     Explain(Box<ExplainArgs>),
+    /// Which requests do two configurations treat differently?
+    Diff(DiffArgs),
     /// Show what a proxy is told: its listeners, routes, clusters and endpoints
     #[command(visible_alias = "pc", subcommand)]
     ProxyConfig(ProxyConfigTarget),

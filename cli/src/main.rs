@@ -5,6 +5,7 @@ mod against;
 mod args;
 mod check;
 mod config;
+mod diff;
 mod explain;
 mod export;
 mod import;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain_requests(&args),
+        Command::Diff(args) => diff::compare(&args),
         Command::ProxyConfig(target) => proxy_config::proxy_config(&target),
         Command::Inject(args) => inject::inject(&args),
         Command::Export(ExportTarget::Envoy(args)) => export::export(&args),

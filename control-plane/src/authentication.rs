@@ -11,8 +11,8 @@ use std::sync::Arc;
 pub(crate) struct Authentication {
     /// The root namespace.
     root: Name,
-    /// PeerAuthentications, oldest first, each with its namespace.
-    policies: Vec<(Name, PeerAuthentication)>,
+    /// PeerAuthentications, oldest first, each with its place.
+    policies: Vec<(ConfigRef, PeerAuthentication)>,
     /// RequestAuthentications, oldest first.
     tokens: Vec<Arc<Object>>,
 }
@@ -25,8 +25,8 @@ impl Authentication {
         }
     }
 
-    pub(crate) fn add(&mut self, namespace: &Name, policy: &PeerAuthentication) {
-        self.policies.push((namespace.clone(), policy.clone()));
+    pub(crate) fn add(&mut self, object: &Object, policy: &PeerAuthentication) {
+        self.policies.push((object.origin(), policy.clone()));
     }
 
     pub(crate) fn add_tokens(&mut self, object: &Arc<Object>) {
@@ -60,44 +60,64 @@ impl Authentication {
 
     /// Of a namespace as a whole: its own policy, else that of the root namespace.
     pub(crate) fn of_namespace(&self, namespace: &str) -> MutualTls {
+        let stated = self.stated_for_namespace(namespace);
+        stated.map_or(MutualTls::Permissive, |(mode, _)| mode)
+    }
+
+    fn stated_for_namespace(&self, namespace: &str) -> Option<(MutualTls, &ConfigRef)> {
         let of = |namespace: &str| {
             let mut policies = self.policies.iter();
-            let whole = policies.find(|(of, p)| **of == *namespace && p.selector.is_empty());
-            whole.and_then(|(_, policy)| policy.mode)
+            let whole =
+                policies.find(|(of, p)| *of.namespace == *namespace && p.selector.is_empty());
+            whole.and_then(|(origin, policy)| Some((policy.mode?, origin)))
         };
-        of(namespace)
-            .or_else(|| of(&self.root))
-            .unwrap_or(MutualTls::Permissive)
+        of(namespace).or_else(|| of(&self.root))
     }
 
     /// The policy that selects a workload.
-    fn of_workload(&self, namespace: &str, labels: &Labels) -> Option<&PeerAuthentication> {
+    fn of_workload(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+    ) -> Option<&(ConfigRef, PeerAuthentication)> {
         let mut policies = self.policies.iter();
-        let found = policies.find(|(of, policy)| {
-            **of == *namespace
+        policies.find(|(origin, policy)| {
+            *origin.namespace == *namespace
                 && *namespace != *self.root
                 && !policy.selector.is_empty()
                 && has_labels(labels, &policy.selector)
-        });
-        found.map(|(_, policy)| policy)
+        })
     }
 
     /// Of one port of a workload; `None` is any port without settings of its own.
     pub(crate) fn of_port(&self, namespace: &str, labels: &Labels, port: Option<u16>) -> MutualTls {
-        let policy = self.of_workload(namespace, labels);
-        let of_port = policy.and_then(|policy| {
+        let stated = self.stated_for_port(namespace, labels, port);
+        stated.map_or(MutualTls::Permissive, |(mode, _)| mode)
+    }
+
+    /// The mode that a policy states for one port, and the policy.
+    pub(crate) fn stated_for_port(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        port: Option<u16>,
+    ) -> Option<(MutualTls, &ConfigRef)> {
+        let own = self.of_workload(namespace, labels);
+        let mode = own.and_then(|(_, policy)| {
             let mut ports = policy.ports.iter();
-            ports.find(|(number, _)| Some(*number) == port)?.1
+            let of_port = ports.find(|(number, _)| Some(*number) == port);
+            of_port.and_then(|(_, mode)| *mode).or(policy.mode)
         });
-        of_port
-            .or_else(|| policy.and_then(|policy| policy.mode))
-            .unwrap_or_else(|| self.of_namespace(namespace))
+        match (mode, own) {
+            (Some(mode), Some((origin, _))) => Some((mode, origin)),
+            _ => self.stated_for_namespace(namespace),
+        }
     }
 
     /// The ports of a workload with settings of their own.
     pub(crate) fn ports(&self, namespace: &str, labels: &Labels) -> Vec<u16> {
         let policy = self.of_workload(namespace, labels);
-        let ports = policy.iter().flat_map(|policy| &policy.ports);
+        let ports = policy.iter().flat_map(|(_, policy)| &policy.ports);
         ports.map(|(port, _)| *port).collect()
     }
 }

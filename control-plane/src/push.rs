@@ -6,7 +6,7 @@ use crate::model::{Pod, ProxyIdentity, ProxyKind, Push, Resources};
 use crate::objects::Objects;
 use crate::translate::{InboundKey, Mesh, PodIndex, ScopeKey, Shared, inbound, of_router};
 use proxy_core::time::Nanos;
-use proxy_core::xds::XdsDelta;
+use proxy_core::xds::{ConfigRef, Name, XdsDelta};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -385,6 +385,34 @@ impl ControlPlane {
             proxy,
             resources,
         }
+    }
+
+    /// The labels that Gateways select pods by.
+    pub fn gateway_selectors(&self) -> Vec<&[(Name, Name)]> {
+        let gateways = self.mesh.rules.gateways.iter();
+        let specs = gateways.map(|gateway| gateway.spec());
+        specs
+            .filter(|spec| spec.bound_to.is_none())
+            .map(|spec| &spec.selector[..])
+            .collect()
+    }
+
+    /// The labels by which pods are found that are behind the clusters of a proxy: those of the Service
+    /// with those of the subset. Nothing for a proxy whose resources nobody asked for.
+    pub fn selected_labels(&self, proxy: &ProxyIdentity) -> BTreeMap<Name, Vec<(Name, Name)>> {
+        let shared = self.shared.get(&self.mesh.scope_key(proxy, &self.pods));
+        let labels = shared
+            .into_iter()
+            .flat_map(|shared| shared.selected_labels());
+        labels.collect()
+    }
+
+    /// The PeerAuthentication that says how connections to `port` of a proxy's workload are to be
+    /// secured; `None`: none does.
+    pub fn mutual_tls_rule(&self, proxy: &ProxyIdentity, port: u16) -> Option<&ConfigRef> {
+        let authentication = &self.mesh.rules.authentication;
+        let stated = authentication.stated_for_port(&proxy.namespace, &proxy.labels, Some(port));
+        stated.map(|(_, rule)| rule)
     }
 
     fn parts(&mut self, proxy: &ProxyIdentity) -> Sent {

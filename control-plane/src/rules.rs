@@ -217,7 +217,7 @@ impl Rules {
                     object: Arc::clone(object),
                     id: format!("{namespace}/{}", object.reference.name).into(),
                 }),
-                Body::PeerAuthentication(policy) => rules.authentication.add(namespace, policy),
+                Body::PeerAuthentication(policy) => rules.authentication.add(object, policy),
                 Body::AuthorizationPolicy(_) => rules.authorization.add(object),
                 Body::RequestAuthentication(_) => rules.authentication.add_tokens(object),
                 Body::DestinationRule(rule) => rules.policies.add(object, rule),

@@ -17,7 +17,7 @@ use crate::registry::{Service, ServiceDiscovery, ServicePort, named_port};
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
     Cluster, ConsistentHashing, Discovery, HttpProtocol, LbPolicy, LoadAssignment, LocalityLb,
-    RingHashFunction, Transport,
+    Name, RingHashFunction, Transport,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,6 +35,14 @@ pub(crate) struct OfService {
 }
 
 impl OfService {
+    pub(crate) fn selected_labels(&self) -> impl Iterator<Item = (Name, Labels)> {
+        self.sources.iter().map(|source| {
+            let of_service = source.service.selector.iter().flatten();
+            let labels = of_service.chain(&source.subset).cloned();
+            (source.cluster.clone(), labels.collect())
+        })
+    }
+
     /// Keeps the old copy of what did not change.
     pub(crate) fn renew_endpoints(&mut self, mesh: &Mesh, key: &ScopeKey, pods: &PodIndex) {
         for (source, assignment) in self.sources.iter().zip(&mut self.endpoints) {

@@ -3,7 +3,7 @@
 use super::clusters::{self, OfService};
 use super::scope::{Imported, Scope, View};
 use super::{Mesh, PodIndex, ScopeKey, gateway, of_2017, outbound, routes};
-use crate::config::Change;
+use crate::config::{Change, Labels};
 use crate::model::{Pod, ProxyIdentity, ProxyKind, Resources};
 use crate::object::Body;
 use crate::registry::Service;
@@ -43,6 +43,12 @@ impl Shared {
                 && scope.view.services().any(|service| listens(service)),
             view: scope.view,
         }
+    }
+
+    /// The labels of the pods behind each cluster that gets its endpoints by EDS.
+    pub(crate) fn selected_labels(&self) -> impl Iterator<Item = (Name, Labels)> {
+        let services = self.services.iter();
+        services.flat_map(|service| service.selected_labels())
     }
 
     pub(crate) fn imported(&self) -> &Imported {

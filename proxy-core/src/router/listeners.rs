@@ -1,7 +1,7 @@
 //! Which listener and filter chain take a downstream connection.
 
 use crate::contract::{Direction, DownstreamTls, Opened};
-use crate::xds::{FilterChain, FilterChainMatch, IpRange, Listener};
+use crate::xds::{FilterChain, FilterChainMatch, IpRange, Listener, Name};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -105,11 +105,13 @@ fn best_chains(listener: &Listener, opened: &Opened, http: bool) -> Vec<usize> {
     });
     // TLS that is not seen as such is no HTTP either.
     let offered = application_protocols(tls, http && (seen || opened.tls.is_none()));
+    // What the client offers first counts.
+    let rank = |wanted: &Name| offered.iter().rev().position(|one| **one == **wanted);
     narrow(candidates, |at| {
         let wanted = &chain(at).application_protocols;
         match wanted.is_empty() {
             true => Some(0),
-            false => wanted.iter().any(|w| offered.contains(&&**w)).then_some(1),
+            false => wanted.iter().filter_map(rank).max().map(|rank| 1 + rank),
         }
     })
 }
@@ -165,10 +167,73 @@ fn server_name_score(matches: &FilterChainMatch, sni: Option<&str>) -> Option<us
 /// What ALPN, or the inspector of plain text, would find.
 fn application_protocols(tls: Option<&DownstreamTls>, http: bool) -> &'static [&'static str] {
     match (tls, http) {
-        (Some(tls), true) if tls.mutual => &["istio", "istio-http/1.1", "istio-http/1.0"],
-        (Some(tls), false) if tls.mutual => &["istio", "istio-peer-exchange"],
+        (Some(tls), true) if tls.mutual => &["istio-http/1.1", "istio-http/1.0", "istio"],
+        (Some(tls), false) if tls.mutual => &["istio-peer-exchange", "istio"],
         (Some(_), true) => &["http/1.1"],
         (None, true) => &["http/1.1", "http/1.0"],
         (_, false) => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::contract::Protocol;
+    use crate::ids::DownstreamId;
+    use crate::xds::{NetworkFilter, TcpProxy, TlsInspector};
+
+    /// As Istio sends them for a port whose protocol is found out.
+    #[test]
+    fn the_protocol_that_is_offered_first_finds_the_chain() {
+        let chain = |protocols: &[&str]| FilterChain {
+            name: "".into(),
+            matches: FilterChainMatch {
+                transport_protocol: Some("tls".into()),
+                application_protocols: protocols.iter().map(|&name| name.into()).collect(),
+                ..FilterChainMatch::default()
+            },
+            terminates_tls: true,
+            rbac: Vec::new(),
+            filter: NetworkFilter::Tcp(TcpProxy {
+                clusters: Vec::new(),
+            }),
+        };
+        let listener = Arc::new(Listener {
+            name: "virtualInbound".into(),
+            address: None,
+            port: 15006,
+            filter_chains: vec![
+                chain(&["istio-http/1.0", "istio-http/1.1", "istio-h2"]),
+                chain(&["istio-peer-exchange", "istio"]),
+                chain(&[]),
+            ],
+            default_filter_chain: None,
+            use_original_dst: false,
+            tls_inspector: TlsInspector::AllPorts,
+        });
+        let opened = |mutual: bool| Opened {
+            downstream: DownstreamId {
+                index: 0,
+                generation: 0,
+            },
+            peer: ([127, 0, 0, 1], 1).into(),
+            original_dst: ([10, 0, 0, 1], 80).into(),
+            direction: Direction::Inbound,
+            tls: Some(DownstreamTls {
+                sni: None,
+                mutual,
+                principal: None,
+            }),
+            protocol: Protocol::Http1,
+        };
+        for (mutual, http, want) in [(true, true, 0), (true, false, 1), (false, true, 2)] {
+            let choice = find_chain(&[Arc::clone(&listener)], &opened(mutual), http).unwrap();
+            assert_eq!(
+                (choice.index(), choice.is_ambiguous()),
+                (Some(want), false),
+                "{mutual} {http}"
+            );
+        }
     }
 }

@@ -59,15 +59,20 @@ pub fn read_sources(
         .collect()
 }
 
+/// What reads the files at a path that a scenario names, as [`read_sources`] does from disk.
+pub type ReadSources<'r> =
+    dyn FnMut(&Path, Option<&Named>, &mut Vec<Diagnostic>) -> Vec<Arc<SourceFile>> + 'r;
+
 /// The Istio objects that `source` stands for.
 pub(super) fn config(
     folder: &Path,
     source: &ConfigSource,
+    read: &mut ReadSources<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Objects {
     match source {
         ConfigSource::Inline(node) => Objects::read_node(node, diagnostics),
-        ConfigSource::Path(path) => objects_at(folder, path, diagnostics),
+        ConfigSource::Path(path) => objects_at(folder, path, read, diagnostics),
     }
 }
 
@@ -75,10 +80,11 @@ pub(super) fn config(
 pub(super) fn objects_at(
     folder: &Path,
     path: &Named,
+    read: &mut ReadSources<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Objects {
     let mut objects = Objects::default();
-    for file in sources_at(folder, path, diagnostics) {
+    for file in read(&place(folder, path), Some(path), diagnostics) {
         objects.apply(&Objects::read(&file, diagnostics));
     }
     objects
@@ -90,11 +96,14 @@ pub(super) fn sources_at(
     path: &Named,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Arc<SourceFile>> {
-    let place = match path.text.as_str() {
+    read_sources(&place(folder, path), Some(path), diagnostics)
+}
+
+fn place(folder: &Path, path: &Named) -> PathBuf {
+    match path.text.as_str() {
         STANDARD_INPUT => PathBuf::from(STANDARD_INPUT),
         text => folder.join(text),
-    };
-    read_sources(&place, Some(path), diagnostics)
+    }
 }
 
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {

@@ -16,7 +16,7 @@ mod traffic;
 
 pub use behavior::{PlanBehavior, PlanCall, PlanScript};
 pub use expect::{Caller, Of, PlanExpectation, PlanMetric};
-pub use files::{read_scenario, read_sources};
+pub use files::{ReadSources, read_scenario, read_sources};
 pub use mixer::{PlanMixer, PlanMixerChange};
 pub use places::Place;
 pub(crate) use places::is_localhost;
@@ -129,11 +129,16 @@ impl Plan {
                 control_plane::allow_invalid(&mut diagnostics[before..]);
             }
         };
-        let mut objects = topology::objects(scenario, diagnostics);
+        let mut objects = topology::objects(scenario, &mut read_sources, diagnostics);
         judge_objects(diagnostics);
         let unknown = failed(diagnostics);
         for source in config {
-            objects.apply(&files::config(&scenario.folder, source, diagnostics));
+            objects.apply(&files::config(
+                &scenario.folder,
+                source,
+                &mut read_sources,
+                diagnostics,
+            ));
         }
         judge_objects(diagnostics);
         // What names things that could not be read is not wrong itself.
@@ -219,9 +224,18 @@ impl Plan {
 
 /// The objects that `scenario` starts with: its topology and its configuration.
 pub fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
-    let mut objects = topology::objects(scenario, diagnostics);
+    objects_from(scenario, &mut read_sources, diagnostics)
+}
+
+/// The same, with the files that it names read by `read`.
+pub fn objects_from(
+    scenario: &Scenario,
+    read: &mut ReadSources<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Objects {
+    let mut objects = topology::objects(scenario, read, diagnostics);
     for source in &scenario.config {
-        objects.apply(&files::config(&scenario.folder, source, diagnostics));
+        objects.apply(&files::config(&scenario.folder, source, read, diagnostics));
     }
     objects
 }

@@ -107,10 +107,20 @@ fn change_config(
 ) -> bool {
     match &event.what {
         Happening::Apply(source) => {
-            objects.apply(&files::config(&scenario.folder, source, diagnostics));
+            objects.apply(&files::config(
+                &scenario.folder,
+                source,
+                &mut files::read_sources,
+                diagnostics,
+            ));
         }
         Happening::DeleteFrom(path) => {
-            let named = files::objects_at(&scenario.folder, path, diagnostics);
+            let named = files::objects_at(
+                &scenario.folder,
+                path,
+                &mut files::read_sources,
+                diagnostics,
+            );
             for object in named.refs() {
                 if !objects.delete(&object) {
                     diagnostics.push(missing(&object, path, objects));

@@ -1,7 +1,8 @@
 //! Who is there: workloads, their pods, and services outside the mesh.
 
 use super::behavior::PlanBehavior;
-use super::{files, nodes};
+use super::files::{self, ReadSources};
+use super::nodes;
 use control_plane::{DataPlane, Objects, Pod, Workload};
 use proxy_core::random::hash_text;
 use scenarios::model::{self, Happening, Named, ProxyKind, Scenario, Service};
@@ -48,7 +49,11 @@ pub struct PlanExternal {
 }
 
 /// The objects of a scenario's topology.
-pub(super) fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) -> Objects {
+pub(super) fn objects(
+    scenario: &Scenario,
+    read: &mut ReadSources<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Objects {
     let mut objects = Objects::default();
     if let Some(data_plane) = scenario.data_plane {
         objects.set_data_plane(match data_plane {
@@ -57,7 +62,12 @@ pub(super) fn objects(scenario: &Scenario, diagnostics: &mut Vec<Diagnostic>) ->
         });
     }
     for path in &scenario.topology.manifests {
-        objects.apply(&files::objects_at(&scenario.folder, path, diagnostics));
+        objects.apply(&files::objects_at(
+            &scenario.folder,
+            path,
+            read,
+            diagnostics,
+        ));
     }
     for service in &scenario.topology.services {
         objects.apply(&Objects::read(&file_of(scenario, service), diagnostics));
