@@ -11,10 +11,17 @@ use scenarios::model::Scenario;
 use serde_json::Value;
 use sim::plan::{self, Piece};
 use sim::{Overrides, Plan};
-use source::{Diagnostic, Dialect, Level, Node, SourceFile, each_document};
+use source::{Diagnostic, Dialect, Level, SourceFile, each_document};
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+/// What is given for the mesh, besides the objects.
+struct Mesh {
+    config: Option<Arc<SourceFile>>,
+    networks: Option<Arc<SourceFile>>,
+}
 
 pub(crate) fn check(args: &CheckArgs) -> Exit {
     if args.format == CheckFormat::Sarif && (args.list || args.status) {
@@ -28,9 +35,15 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
     }
     let mut found = Vec::new();
     let sources = sources(&args.paths, &mut found);
-    let mesh = args.mesh_config.iter();
-    let mesh = mesh.flat_map(|path| plan::read_sources(path, None, &mut found));
-    let mesh: Option<Arc<SourceFile>> = mesh.last();
+    let mut of_mesh = |path: &Option<PathBuf>| {
+        let files = path.iter();
+        let files = files.flat_map(|path| plan::read_sources(path, None, &mut found));
+        files.last()
+    };
+    let mesh = Mesh {
+        config: of_mesh(&args.mesh_config),
+        networks: of_mesh(&args.mesh_networks),
+    };
     let unreadable = has_error(&found);
     let (scenarios, configuration): (Vec<_>, Vec<_>) = sources.into_iter().partition(is_scenario);
     for file in &scenarios {
@@ -38,12 +51,7 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
     }
     let mut objects = Objects::default();
     if !configuration.is_empty() || scenarios.is_empty() {
-        found.extend(check_files(
-            &configuration,
-            mesh.as_ref(),
-            args,
-            &mut objects,
-        ));
+        found.extend(check_files(&configuration, &mesh, args, &mut objects));
     }
     arrange(&mut found);
     print!("{}", shown(&found, &objects, args));
@@ -87,7 +95,7 @@ fn check_scenario(file: &Arc<SourceFile>, args: &CheckArgs) -> Vec<Diagnostic> {
     judge(
         &documents,
         &objects,
-        None,
+        &Settings::default(),
         Some(&scenario),
         args,
         &mut found,
@@ -98,7 +106,7 @@ fn check_scenario(file: &Arc<SourceFile>, args: &CheckArgs) -> Vec<Diagnostic> {
 /// Files of configuration; their objects are added to `objects`.
 fn check_files(
     files: &[Arc<SourceFile>],
-    mesh: Option<&Arc<SourceFile>>,
+    mesh: &Mesh,
     args: &CheckArgs,
     objects: &mut Objects,
 ) -> Vec<Diagnostic> {
@@ -115,22 +123,20 @@ fn check_files(
     if let Some(data_plane) = args.data_plane {
         objects.set_data_plane(data_plane);
     }
-    let mut mesh_node = None;
-    if let Some(file) = mesh {
+    if let Some(file) = &mesh.config {
         objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, &mut found));
-        mesh_node = source::parse(file, Dialect::Kubernetes)
-            .0
-            .into_iter()
-            .next();
     }
-    judge(
-        &documents,
-        objects,
-        mesh_node.as_ref(),
-        None,
-        args,
-        &mut found,
-    );
+    let first = |file: &Option<Arc<SourceFile>>| {
+        let (documents, _) = source::parse(file.as_ref()?, Dialect::Kubernetes);
+        documents.into_iter().next()
+    };
+    let (mesh_config, mesh_networks) = (first(&mesh.config), first(&mesh.networks));
+    let settings = Settings {
+        mesh_config: mesh_config.as_ref(),
+        mesh_networks: mesh_networks.as_ref(),
+        ..Settings::default()
+    };
+    judge(&documents, objects, &settings, None, args, &mut found);
     found
 }
 
@@ -138,17 +144,13 @@ fn check_files(
 fn judge(
     documents: &Documents,
     objects: &Objects,
-    mesh_config: Option<&Node>,
+    settings: &Settings<'_>,
     scenario: Option<&Scenario>,
     args: &CheckArgs,
     found: &mut Vec<Diagnostic>,
 ) {
-    let settings = Settings {
-        mesh_config,
-        ..Settings::default()
-    };
     let mut told = Vec::new();
-    analyze(documents, &settings, &mut told);
+    analyze(documents, settings, &mut told);
     add_unsaid(found, told);
     let mut references = Vec::new();
     objects.check_references(&mut references);

@@ -53,7 +53,6 @@ pub(super) struct Input<'a> {
     installed: Documents,
     mesh_config: Option<Cow<'a, Node>>,
     pub(super) mesh_networks: Option<Cow<'a, Node>>,
-    pub(super) now_s: Option<u64>,
     /// Whether what is not among the objects is nowhere.
     complete: bool,
 }
@@ -80,7 +79,6 @@ impl<'a> Input<'a> {
             installed: Documents::default(),
             mesh_config: given.or_else(|| of_map("mesh")),
             mesh_networks: networks.or_else(|| of_map("meshNetworks")),
-            now_s: settings.now_s,
             complete: settings.analyzers != Selection::Automatic,
         };
         if input.mesh_text(&["ingressControllerMode"]) != "OFF" {

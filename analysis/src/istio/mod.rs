@@ -110,8 +110,6 @@ pub struct Settings<'a> {
     /// The MeshNetworks, in the same way.
     pub mesh_networks: Option<&'a Node>,
     pub analyzers: Selection<'a>,
-    /// Seconds since 1970, which tell whether a certificate has expired; else none has.
-    pub now_s: Option<u64>,
 }
 
 /// Every analyzer that speaks of files, in Istio's order. Those for several clusters at once are left

@@ -14,6 +14,9 @@ pub(crate) struct CheckArgs {
     /// MeshConfig, as a YAML file
     #[arg(long, value_name = "FILE")]
     pub(crate) mesh_config: Option<PathBuf>,
+    /// MeshNetworks, as a YAML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh_networks: Option<PathBuf>,
     /// Make it a mesh of 2017 with this data plane, as for `explain`; a scenario says so itself
     #[arg(long, value_name = "NAME", value_parser = data_plane)]
     pub(crate) data_plane: Option<DataPlane>,
@@ -32,7 +35,7 @@ pub(crate) struct CheckArgs {
     )]
     pub(crate) failure_threshold: Threshold,
     /// Print all codes instead, with what they mean
-    #[arg(long, conflicts_with_all = ["paths", "mesh_config", "data_plane", "suppress", "status"])]
+    #[arg(long, conflicts_with_all = ["paths", "mesh_config", "mesh_networks", "data_plane", "suppress", "status"])]
     pub(crate) list: bool,
     /// Also print the status that Istio's controller would give each object of the Gateway API
     #[arg(long)]
