@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+// Shared with other tests, which use the rest of it.
+#[allow(dead_code)]
 mod binary;
 
 use binary::{folder, meshsim};
