@@ -358,6 +358,8 @@ fn points(
         Place::Method => classes::of(texts(Alphabet::Method, &METHODS), &atoms)?,
         Place::Scheme => classes::of_list(["http", "https"], &atoms),
         Place::Authority => of_authorities(&domain.authorities, atoms)?,
+        // `:path` is the path together with the query.
+        Place::Header(name) if name.starts_with(':') => return Err(TooLarge),
         Place::Header(name) if !name.bytes().all(is_header_byte) || name.is_empty() => Vec::new(),
         Place::Query(name) if !name.bytes().all(is_query_byte) => Vec::new(),
         Place::Header(_) | Place::Query(_) | Place::Claim(_) if atoms.is_empty() => unasked("x"),

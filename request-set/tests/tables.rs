@@ -336,6 +336,16 @@ fn two_tables() {
     );
 }
 
+/// The path with its query is no place of its own: what is certain all the same is told.
+#[test]
+fn path_and_query_as_a_header() {
+    let of = |text: &str| header(prefix("/"), ":path", is(text));
+    let unknown = "Undecided(Place(Header(\":path\")))";
+    assert_eq!(last(&[of("/b")]), unknown);
+    assert_eq!(last(&[of("/a"), prefix("/")]), "GET http://x/");
+    assert_eq!(last(&[prefix("/"), of("/")]), "[0] take GET http://x/");
+}
+
 /// Expressions whose automaton together is exponential: never wrong, and no waiting.
 #[test]
 fn too_much_is_undecided() {
