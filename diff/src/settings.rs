@@ -61,16 +61,28 @@ impl Settings {
     }
 }
 
-/// The destination, and the settings that differ as one side has them.
+/// The destination, and the settings that differ as one side has them. A block that the side lacks is
+/// said to be absent once.
 pub(crate) fn summary(
     destination: &str,
     settings: &[SettingChange],
     value: impl Fn(&SettingChange) -> &String,
 ) -> String {
-    let others = settings.iter().filter(|one| one.setting != "destination");
-    let others = others.map(|one| format!("{} {}", one.setting, value(one)));
+    let block = |one: &SettingChange| one.setting.split('.').next().map(str::to_owned);
     let first = Some(destination.to_owned()).filter(|text| !text.is_empty());
-    let parts: Vec<String> = first.into_iter().chain(others).collect();
+    let mut parts: Vec<String> = first.into_iter().collect();
+    for settings in settings.chunk_by(|a, b| block(a) == block(b)) {
+        match settings {
+            [one] if one.setting == "destination" => {}
+            [one, _, ..] if settings.iter().all(|one| value(one) == "none") => {
+                parts.extend(block(one).map(|block| format!("{block} none")));
+            }
+            settings => {
+                let told = settings.iter();
+                parts.extend(told.map(|one| format!("{} {}", one.setting, value(one))));
+            }
+        }
+    }
     parts.join("; ")
 }
 
