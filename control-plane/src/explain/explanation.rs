@@ -28,9 +28,9 @@ pub struct Explanation {
     /// The objects that had a say.
     pub config: Vec<ConfigRef>,
     /// The rules that came before the one that matched, in order. Those that the proxy is not told of
-    /// are known to an [`Explainer`] only.
+    /// are known to an [`Explainer`](super::Explainer) only.
     pub passed_over: Vec<PassedOver>,
-    /// What holds for the request on its way; of an [`Explainer`] only.
+    /// What holds for the request on its way; of an [`Explainer`](super::Explainer) only.
     pub settings: Vec<Setting>,
     /// The decisions in order, in words.
     pub trail: Vec<String>,
