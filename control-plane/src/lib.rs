@@ -17,6 +17,7 @@
 //! | `explain` | where a request goes, and why |
 //! | `http_rules` | HTTP rules as proxies try them, for those who compare their conditions |
 //! | `stated_rules` | HTTP rules as they were written, for those who count which are used |
+//! | `rpc_code` | the statuses of gRPC |
 //! | `references`, `codes` | rules that name things that are not there; Istio's message codes |
 
 mod authentication;
@@ -44,6 +45,7 @@ mod push;
 mod references;
 mod registry;
 mod request;
+mod rpc_code;
 mod rules;
 mod stated_rules;
 mod store;

@@ -343,6 +343,7 @@ fn mistakes_have_their_place() {
         "rules: [{aspects: [{kind: denial}]}]",
         "rules: [{aspects: [{kind: lists, adapter: versions}]}]",
         "rules: [{aspects: [{kind: quotas, params: {quotas: [{descriptorName: RequestCount, maxAmount: -1, expiration: 100h}]}}]}]",
+        "rules: [{aspects: [{kind: denials, params: {code: 7}}, {kind: access-logs, params: {}}]}]",
         "rules: 3",
     ];
     let of_parts = [
@@ -364,6 +365,20 @@ fn mistakes_have_their_place() {
         .map(|(name, text)| format!("{name}\n{}", told(&text)))
         .collect();
     insta::assert_snapshot!(all.join("\n"));
+}
+
+/// They are as deep as they are long.
+#[test]
+fn long_chains_are_refused() {
+    for operator in ["||", "&&", "==", "|"] {
+        let chain = |length| vec!["true"; length].join(operator);
+        let of = |length| told(&format!("rules: [{{selector: '{}'}}]", chain(length)));
+        assert_eq!(of(257), "", "{operator}");
+        assert!(
+            of(100_000).contains("more than 256 operators"),
+            "{operator}"
+        );
+    }
 }
 
 /// Every rule file that the two versions came with can be read, but for what is said here.

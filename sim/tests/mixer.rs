@@ -172,6 +172,9 @@ fn a_slow_mixer_is_waited_for_five_seconds() {
         "{latency:?}"
     );
     assert!(latency.p50.unwrap() < 30.0);
+    // What came too late was no answer.
+    let mixer = slow.mixer.unwrap();
+    assert!((35..=45).contains(&mixer.failed), "{mixer:?}");
 }
 
 #[test]
@@ -180,10 +183,19 @@ fn bytes_know_no_mixer_and_a_mixer_without_proxies_is_said() {
     assert!(refused.to_string().contains("asks Mixer"), "{refused}");
 
     let text = SCENARIO.replace("mixerAddress: istio-mixer:9091", "");
+    let text = format!(
+        "{text}timeline: {{gone: {{at: 1s, stop: mixer}}, slow: {{at: 2s, mixer: {{latency: 1s}}}}}}\nexpect: [{{to: stock, reports: {{at_most: 0}}}}]"
+    );
     let file = source::SourceFile::new("asked", text.as_str());
     let mut diagnostics = Vec::new();
     let scenario = scenarios::parse(&file, Path::new("."), &mut diagnostics).unwrap();
     Plan::new(&scenario, sim::Overrides::default(), &mut diagnostics).unwrap();
     let said = source::render(&diagnostics, false);
-    assert!(said.contains("no proxy asks Mixer"), "{said}");
+    // The defaults, both events, and the expectation.
+    assert_eq!(said.matches("no proxy asks Mixer").count(), 4, "{said}");
+    assert_eq!(
+        said.matches("nothing is reported here").count(),
+        1,
+        "{said}"
+    );
 }

@@ -2,6 +2,7 @@
 
 use super::syntax::{changed_header, demand, header_value, is_authority};
 use super::{count, duration, entries, percent_ppm, schema_warning, written};
+use crate::rpc_code;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{Fault, FaultAbort, FaultDelay, HeaderMutations, HeaderValue, Name};
 use source::{Diagnostic, Fields, Node};
@@ -269,12 +270,12 @@ fn read_abort(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<FaultAbo
     }
     let status = fields.integer("httpStatus", 200..=600);
     let name = fields.text("grpcStatus");
-    let grpc_status = name.as_deref().and_then(grpc_code);
+    let grpc_status = name.as_deref().and_then(rpc_code::of_name);
     if let (Some(name), Some(node), None) = (&name, fields.optional("grpcStatus"), grpc_status) {
         fields.diagnostics.push(
             Diagnostic::error(format!("`{name}` is not a gRPC status"))
                 .at(&node.span, "a name such as UNAVAILABLE")
-                .nearest(name, GRPC_CODES),
+                .nearest(name, rpc_code::NAMES),
         );
     }
     let fraction_ppm = fault_share(&mut fields, "percentage").unwrap_or(0);
@@ -285,29 +286,4 @@ fn read_abort(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<FaultAbo
         grpc_status,
         fraction_ppm,
     })
-}
-
-const GRPC_CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
-fn grpc_code(name: &str) -> Option<u32> {
-    let at = GRPC_CODES.iter().position(|code| *code == name);
-    at.and_then(|at| u32::try_from(at).ok())
 }

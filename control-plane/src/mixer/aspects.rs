@@ -3,14 +3,12 @@
 use super::expression::Expression;
 use super::parts::{amount, expressions};
 use super::policy::{Action, Metric, QuotaAction, Rule, Scope};
+use crate::rpc_code::FAILED_PRECONDITION;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 
 /// What a rule file is called where objects have a kind.
 pub(crate) const RULE_FILE_KIND: &str = "mixer-rule";
-
-/// `google.rpc.Code` of the adapter denyChecker where nothing else is configured.
-const FAILED_PRECONDITION: u32 = 9;
 
 /// The rules for one subject.
 #[derive(Clone, Debug)]
@@ -101,14 +99,20 @@ fn read_aspect(node: &Node, actions: &mut Vec<Action>, diagnostics: &mut Vec<Dia
         "attributes",
     ];
     match kind.as_str() {
-        "denials" => actions.push(Action::Deny {
-            code: FAILED_PRECONDITION,
-            message: String::new(),
-        }),
+        "denials" => {
+            without_effect(params, &kind, fields.diagnostics);
+            // What the adapter denyChecker says where nothing else is configured.
+            actions.push(Action::Deny {
+                code: FAILED_PRECONDITION,
+                message: String::new(),
+            });
+        }
         "quotas" => read_quotas(params, actions, fields.diagnostics),
         "metrics" => read_metrics(params, actions, fields.diagnostics),
         // Nothing is logged; of pods everything is known already.
-        "access-logs" | "application-logs" | "attributes" => {}
+        "access-logs" | "application-logs" | "attributes" => {
+            without_effect(params, &kind, fields.diagnostics);
+        }
         "lists" => fields.diagnostics.push(
             Diagnostic::warning("`lists` aspects are not supported yet").at(
                 &place.span,
@@ -122,6 +126,19 @@ fn read_aspect(node: &Node, actions: &mut Vec<Action>, diagnostics: &mut Vec<Dia
         ),
     }
     fields.finish();
+}
+
+fn without_effect(params: Option<&Node>, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(node) = params else { return };
+    let place = match node.as_map() {
+        None => &node.span,
+        Some(map) => match map.entries.first() {
+            None => return,
+            Some(entry) => &entry.key_span,
+        },
+    };
+    let warning = Diagnostic::warning(format!("parameters of `{kind}` have no effect"));
+    diagnostics.push(warning.at(place, "not modelled"));
 }
 
 /// Without parameters: five requests a second, as in Mixer.

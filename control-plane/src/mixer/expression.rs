@@ -154,10 +154,13 @@ fn problem<T>(what: impl Into<String>) -> Result<T, Problem> {
 
 /// Nested deeper, a text is refused.
 const DEPTH_MAX: u32 = 64;
+/// A chain of operators is as deep as it is long.
+const OPERATORS_MAX: u32 = 256;
 
 struct Parser<'t> {
     rest: &'t str,
     depth: u32,
+    operators: u32,
     /// Attributes that no request has here.
     absent: Vec<&'static str>,
 }
@@ -167,6 +170,7 @@ impl<'t> Parser<'t> {
         Parser {
             rest: text.trim(),
             depth: 0,
+            operators: 0,
             absent: Vec::new(),
         }
     }
@@ -191,9 +195,20 @@ impl<'t> Parser<'t> {
         }
     }
 
+    fn take_operator(&mut self, token: &str) -> Result<bool, Problem> {
+        if !self.take(token) {
+            return Ok(false);
+        }
+        self.operators += 1;
+        match self.operators > OPERATORS_MAX {
+            true => problem(format!("more than {OPERATORS_MAX} operators")),
+            false => Ok(true),
+        }
+    }
+
     fn either(&mut self) -> Result<Expression, Problem> {
         let mut left = self.both()?;
-        while self.take("||") {
+        while self.take_operator("||")? {
             let right = self.both()?;
             left = Expression::Or(conditions(left, right, "||")?);
         }
@@ -202,7 +217,7 @@ impl<'t> Parser<'t> {
 
     fn both(&mut self) -> Result<Expression, Problem> {
         let mut left = self.comparison()?;
-        while self.take("&&") {
+        while self.take_operator("&&")? {
             let right = self.comparison()?;
             left = Expression::And(conditions(left, right, "&&")?);
         }
@@ -212,10 +227,10 @@ impl<'t> Parser<'t> {
     fn comparison(&mut self) -> Result<Expression, Problem> {
         let mut left = self.first()?;
         loop {
-            left = if self.take("==") {
+            left = if self.take_operator("==")? {
                 let right = self.first()?;
                 Expression::Equal(alike(left, right, "==")?)
-            } else if self.take("!=") {
+            } else if self.take_operator("!=")? {
                 let right = self.first()?;
                 Expression::Unequal(alike(left, right, "!=")?)
             } else if self.rest.starts_with(['<', '>']) {
@@ -228,7 +243,7 @@ impl<'t> Parser<'t> {
 
     fn first(&mut self) -> Result<Expression, Problem> {
         let mut left = self.entry()?;
-        while self.take("|") {
+        while self.take_operator("|")? {
             let right = self.entry()?;
             left = Expression::First(alike(left, right, "|")?);
         }

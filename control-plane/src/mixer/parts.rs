@@ -5,6 +5,7 @@ use super::expression::Expression;
 use super::policy::Override;
 use super::quota::Amount;
 use crate::config::{Named, choice, named_list, parse_duration};
+use crate::rpc_code::FAILED_PRECONDITION;
 use proxy_core::time::Nanos;
 use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
@@ -38,9 +39,6 @@ pub(crate) const KINDS: [&str; 24] = [
     "kubernetes",
     "attributemanifest",
 ];
-
-/// `google.rpc.Code` of a denier that says none.
-const FAILED_PRECONDITION: u32 = 9;
 
 /// One object.
 #[derive(Clone, Debug)]

@@ -1,13 +1,14 @@
 //! What applies to a request: whether it may pass, and what is counted of it.
 
+use super::RULE_FILE_KIND;
 use super::attributes::{MixerAttributes, Value};
 use super::expression::Expression;
 use super::parts::{List, Part, RuleObject};
 use super::quota::{Amount, Quotas};
-use super::{RULE_FILE_KIND, rpc_name};
 use crate::config::Named;
 use crate::object::{Body, Object};
 use crate::objects::Objects;
+use crate::rpc_code::{self, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED};
 use proxy_core::contract::Verdict;
 use proxy_core::time::Nanos;
 use proxy_core::xds::Name;
@@ -19,10 +20,6 @@ use std::sync::Arc;
 const CONFIG_NAMESPACE: &str = "istio-system";
 /// What Istio's proxies ask for, one for each request.
 const REQUEST_COUNT: &str = "RequestCount";
-/// `google.rpc.Code`.
-const NOT_FOUND: u32 = 5;
-const PERMISSION_DENIED: u32 = 7;
-const RESOURCE_EXHAUSTED: u32 = 8;
 
 /// Mixer's configuration, ready to be asked.
 #[derive(Clone, Debug, Default)]
@@ -147,7 +144,7 @@ impl MixerPolicy {
             None => Verdict::Allowed,
             Some((code, text)) => Verdict::Denied {
                 code,
-                message: format!("{}:{text}", rpc_name(code)).into(),
+                message: format!("{}:{text}", rpc_code::name(code)).into(),
             },
         }
     }

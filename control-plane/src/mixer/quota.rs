@@ -2,68 +2,68 @@
 //! tenths of a second.
 
 use proxy_core::time::Nanos;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 const TICK: Nanos = Nanos::from_millis(100);
 const TICKS_PER_S: u64 = 10;
 
 /// How much there is for each set of dimensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Amount {
     pub(super) max: u64,
     /// Until an amount is free again; whole seconds, rounded up. 0: never.
     pub(super) valid_for: Nanos,
 }
 
-/// What was taken so far, by quota and dimensions.
+/// What was taken so far, by quota and dimensions, and by how much there is: a changed amount
+/// starts anew, and rules with different amounts of one quota do not mix.
 #[derive(Clone, Debug, Default)]
 pub struct Quotas {
-    windows: BTreeMap<String, Window>,
+    windows: BTreeMap<(String, Amount), Window>,
 }
 
 impl Quotas {
     /// Takes one, if there is one.
     pub(super) fn take(&mut self, key: String, of: Amount, now: Nanos) -> bool {
-        let window = self.windows.entry(key).or_insert_with(|| Window::new(of));
-        window.take(now)
+        let window = self.windows.entry((key, of));
+        window.or_insert_with(|| Window::new(of)).take(now)
     }
 }
 
 #[derive(Clone, Debug)]
 struct Window {
     available: u64,
-    /// Taken in each tick; empty where nothing is ever given back.
-    taken: Vec<u64>,
-    /// Ticks since the start of the run, at the last taking.
-    tick: u64,
+    /// Until what was taken is free again; 0: never.
+    ticks: u64,
+    /// How many in which tick since the start of the run, the oldest first.
+    taken: VecDeque<(u64, u64)>,
 }
 
 impl Window {
     fn new(of: Amount) -> Window {
-        let seconds = of.valid_for.0.div_ceil(Nanos::from_secs(1).0);
         Window {
             available: of.max,
-            taken: vec![0; (seconds * TICKS_PER_S) as usize],
-            tick: 0,
+            ticks: of.valid_for.0.div_ceil(Nanos::from_secs(1).0) * TICKS_PER_S,
+            taken: VecDeque::new(),
         }
     }
 
     fn take(&mut self, now: Nanos) -> bool {
         let tick = now.0 / TICK.0;
-        let ticks = self.taken.len() as u64;
-        if ticks > 0 {
-            let first = self.tick + 1;
-            for passed in first..=tick.min(self.tick + ticks) {
-                self.available += std::mem::take(&mut self.taken[(passed % ticks) as usize]);
-            }
-            self.tick = tick;
+        while let Some(&(at, count)) = self.taken.front()
+            && at + self.ticks <= tick
+        {
+            self.available += count;
+            self.taken.pop_front();
         }
         if self.available == 0 {
             return false;
         }
         self.available -= 1;
-        if ticks > 0 {
-            self.taken[(tick % ticks) as usize] += 1;
+        match self.taken.back_mut() {
+            _ if self.ticks == 0 => {}
+            Some((at, count)) if *at == tick => *count += 1,
+            _ => self.taken.push_back((tick, 1)),
         }
         true
     }
@@ -115,5 +115,16 @@ mod tests {
         };
         let mut take = |key: &str| quotas.take(key.into(), amount, Nanos::ZERO);
         assert_eq!([take("a"), take("b"), take("a")], [true, true, false]);
+    }
+
+    #[test]
+    fn a_changed_amount_starts_anew() {
+        let mut quotas = Quotas::default();
+        let mut take = |max| {
+            let valid_for = Nanos::from_secs(24 * 3600);
+            quotas.take("q".into(), Amount { max, valid_for }, Nanos::ZERO)
+        };
+        let taken = [1, 1, 3, 3, 3, 3, 1].map(&mut take);
+        assert_eq!(taken, [true, false, true, true, true, false, false]);
     }
 }

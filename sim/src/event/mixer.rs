@@ -67,7 +67,7 @@ impl MixerState {
         }
     }
 
-    /// Quotas taken from before count on.
+    /// Quotas taken from before count on, if their amounts are the same.
     pub(super) fn configure(&mut self, objects: &Objects) {
         self.policy = MixerPolicy::of(objects, &mut Vec::new());
     }
@@ -105,7 +105,12 @@ impl World<'_, '_> {
             true => Verdict::Failed,
             false => self.verdict(proxy, worker, subject),
         };
-        self.tally.mixer_asked(self.queue.now(), &verdict);
+        // Later, the proxy waits no more.
+        let counted = match delay > subject.mixer.timeout {
+            true => &Verdict::Failed,
+            false => &verdict,
+        };
+        self.tally.mixer_asked(self.queue.now(), counted);
         let (answer, _) = self.verdicts.insert(PendingVerdict {
             proxy,
             worker,

@@ -2,14 +2,14 @@
 
 use crate::distribution::Distribution;
 use control_plane::{MixerPolicy, Objects};
-use scenarios::model::{self, Scenario};
-use source::Diagnostic;
+use scenarios::model::{self, Happening, Metric, Scenario};
+use source::{Diagnostic, Span};
 
 /// Mixer at the start of the run.
 #[derive(Clone, Debug)]
 pub struct PlanMixer {
     pub policy: MixerPolicy,
-    /// From a question to the arrival of its answer, and from a response to its counting.
+    /// From a question to the arrival of its answer; reports are counted at once.
     pub latency: Distribution,
     /// Calls that fail, in parts per million.
     pub failure_ppm: u32,
@@ -67,11 +67,23 @@ pub(super) fn mixer<'a>(
             failure_ppm: mixer.failure_ppm,
         });
     }
-    if let Some((span, _)) = &scenario.mixer {
-        let warning = Diagnostic::warning("no proxy asks Mixer")
-            .at(span, "has no effect here")
-            .help("give the MeshConfig (ConfigMap `istio`) a `mixerAddress`");
-        diagnostics.push(warning);
-    }
+    diagnostics.extend(without_effect(scenario).map(|(span, label)| {
+        Diagnostic::warning("no proxy asks Mixer")
+            .at(span, label)
+            .help("give the MeshConfig (ConfigMap `istio`) a `mixerAddress`")
+    }));
     None
+}
+
+/// What a scenario says of Mixer, where it has none.
+fn without_effect(scenario: &Scenario) -> impl Iterator<Item = (&Span, &'static str)> {
+    let written = scenario.mixer.iter().map(|(span, _)| span);
+    let events = scenario.timeline.iter();
+    let events = events.filter(|event| matches!(event.what, Happening::Mixer { .. }));
+    let effects = written.chain(events.map(|event| &event.name.span));
+    let expected = scenario.expect.iter();
+    let expected = expected.filter(|expectation| expectation.metric == Metric::Reports);
+    effects
+        .map(|span| (span, "has no effect here"))
+        .chain(expected.map(|expectation| (&expectation.span, "nothing is reported here")))
 }
