@@ -19,7 +19,8 @@ pub(crate) struct Class<'t> {
 impl Class<'_> {
     /// Every way in which clients may name its hosts, where that counts; `preferred` is one.
     pub(crate) fn authorities(&self, preferred: &Name) -> Authorities {
-        match Regex::new(&format!("(?:{})(?::[0-9]+)?", self.pattern)) {
+        // Virtual hosts ignore case, routes do not.
+        match Regex::new(&format!("(?i:{})(?::[0-9]+)?", self.pattern)) {
             Ok(pattern) => Authorities::Matching(pattern, vec![preferred.clone()]),
             Err(_) => Authorities::OneOf(vec![preferred.clone()]),
         }

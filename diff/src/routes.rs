@@ -58,6 +58,10 @@ pub(crate) fn pairs(
 fn reason(why: &Undecided) -> String {
     match why {
         Undecided::Combinations => "the matches can be combined in too many ways".to_owned(),
+        Undecided::Further => {
+            "there are too many pairs of matches: nothing is known of this one and those after it"
+                .to_owned()
+        }
         Undecided::Place(place) => {
             let place = match place {
                 Place::Path => "paths".to_owned(),
@@ -133,7 +137,7 @@ pub(crate) fn same_host(a: &VirtualHost, b: &VirtualHost) -> bool {
 }
 
 /// The same in all that decides.
-pub(crate) fn same_route(a: &Route, b: &Route) -> bool {
+fn same_route(a: &Route, b: &Route) -> bool {
     let Route {
         name: _,
         matches,

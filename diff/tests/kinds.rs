@@ -37,6 +37,20 @@ fn policy(spec: &str) -> String {
 }
 
 #[test]
+fn a_rule_may_ask_for_a_host_in_upper_case() {
+    let mesh = mesh(&[("a", &["v1"])]);
+    let asking = |timeout: &str| {
+        let to_a = "route: [{destination: {host: a}}]";
+        let asked = "match: [{authority: {regex: 'A:.*'}}]";
+        rule(&format!(
+            "http: [{{{asked}, {timeout}, {to_a}}}, {{{to_a}}}]"
+        ))
+    };
+    let report = between(&mesh, &asking("timeout: 1s"), &asking("timeout: 2s"));
+    assert_eq!(settings(&report), ["timeout: 1s -> 2s"]);
+}
+
+#[test]
 fn what_a_route_does_is_told_setting_by_setting() {
     let mesh = mesh(&[("a", &["v1"])]);
     let to_a = "route: [{destination: {host: a}}]";

@@ -36,10 +36,6 @@ impl<'a> Condition<'a> {
     }
 
     /// Whether it holds, as the core decides.
-    pub fn holds(&self, witness: &Witness) -> bool {
-        self.holds_for(&Sent::new(witness))
-    }
-
     pub(crate) fn holds_for(&self, sent: &Sent<'_>) -> bool {
         let given = |condition: &Given| {
             let mut given = sent.witness.given.iter();

@@ -11,7 +11,8 @@ use crate::set::Set;
 use crate::witness::Witness;
 use proxy_core::xds::{Fraction, Name, StringMatch};
 use rustc_hash::FxHashMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// So many different sets of lines of one header are considered.
 const LINE_SETS_MAX: usize = 256;
@@ -184,11 +185,12 @@ impl Space {
         by_path
     }
 
-    /// The numbers of the boxes that may have a path that all `boxes` have, ascending.
+    /// The numbers in `ranges` of the boxes that may have a path that all `boxes` have, ascending.
     pub(crate) fn sharing_paths(
         &self,
         by_path: &[Vec<usize>],
         boxes: impl IntoIterator<Item = usize>,
+        ranges: &[Range<usize>],
     ) -> Vec<usize> {
         let sets = boxes
             .into_iter()
@@ -198,11 +200,19 @@ impl Space {
             common
         });
         let Some(common) = common else {
-            return (0..self.boxes.len()).collect();
+            return ranges.iter().cloned().flatten().collect();
         };
-        let numbers = common.iter().flat_map(|at| &by_path[at]);
-        let numbers: BTreeSet<usize> = numbers.copied().collect();
-        numbers.into_iter().collect()
+        let mut numbers: Vec<usize> = Vec::new();
+        for having in common.iter().map(|at| &by_path[at]) {
+            for range in ranges {
+                let from = having.partition_point(|&at| at < range.start);
+                let to = having.partition_point(|&at| at < range.end);
+                numbers.extend(&having[from..to]);
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
     }
 
     /// The places that were too hard to decide.
@@ -267,6 +277,12 @@ impl Region {
     fn set(&self, dimension: usize) -> Option<&Set> {
         let mut sets = self.sets.iter();
         sets.find_map(|(known, set)| (*known == dimension).then_some(set))
+    }
+
+    /// Whether `other` has all points of this one.
+    pub(crate) fn is_within(&self, other: &Region) -> bool {
+        let mut others = other.sets.iter();
+        others.all(|(dimension, set)| self.set(*dimension).is_some_and(|own| own.is_within(set)))
     }
 
     fn restrict(&mut self, dimension: usize, set: Set) {

@@ -6,6 +6,7 @@ use crate::domain::Domain;
 use crate::space::{Region, Space};
 use crate::witness::Witness;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// How often a box may be held against a cell for one answer, and for all answers about a table.
 const STEPS_MAX: usize = 200_000;
@@ -41,6 +42,8 @@ pub enum Undecided {
     Place(Place),
     /// The conditions can be combined in too many ways.
     Combinations,
+    /// There are too many pairs of matches: this one and those after it were not looked at.
+    Further,
 }
 
 /// For each match of `table`, in its order: does any request of `domain` reach it?
@@ -57,8 +60,9 @@ pub fn reach(table: &[Condition<'_>], domain: &Domain) -> Vec<Reach> {
             let Some(cell) = Cell::common(&space, [&boxes[at]]) else {
                 return Reach::Undecided(Undecided::Combinations);
             };
-            let mut earlier = space.sharing_paths(&by_path, [at]);
-            earlier.retain(|&other| other < at && cell.meets(&boxes[other]));
+            let before = 0..at;
+            let mut earlier = space.sharing_paths(&by_path, [at], &[before]);
+            earlier.retain(|&other| cell.meets(&boxes[other]));
             let regions = earlier.iter().map(|&other| &boxes[other]).collect();
             match budget.outside(cell.clone(), regions) {
                 Err(TooHard) => Reach::Undecided(Undecided::Combinations),
@@ -148,9 +152,26 @@ pub fn overlaps(
     let mut budget = Budget::new(&space);
     let boxes = &space.boxes;
     let by_path = space.by_path();
+    let [of_olds, of_news] = [0..old.len(), old.len()..all.len()];
+    let first_around = |at: usize, mut others: Range<usize>| {
+        others.position(|other| boxes[at].is_within(&boxes[other]))
+    };
+    // What such a match takes, or one before it, never gets further.
+    let last_news: Vec<Position> = (of_olds.clone())
+        .map(|at| first_around(at, of_news.clone()))
+        .collect();
+    let last_olds: Vec<Position> = of_news
+        .map(|at| first_around(at, of_olds.clone()))
+        .collect();
+    let is_beyond = |other: Position, last: Position| {
+        last.is_some_and(|last| other.is_none_or(|other| other > last))
+    };
     let mut found = Vec::new();
     for (before, after) in candidates(&by_path, old.len()) {
-        if !differ(before, after) {
+        if is_beyond(after, before.and_then(|at| last_news[at]))
+            || is_beyond(before, after.and_then(|at| last_olds[at]))
+            || !differ(before, after)
+        {
             continue;
         }
         let own = [before, after.map(|at| old.len() + at)];
@@ -160,12 +181,14 @@ pub fn overlaps(
         };
         let of_old = 0..before.unwrap_or(old.len());
         let of_new = old.len()..old.len() + after.unwrap_or(new.len());
-        let mut earlier = space.sharing_paths(&by_path, own.clone());
-        earlier.retain(|at| of_old.contains(at) || of_new.contains(at));
+        let mut earlier = space.sharing_paths(&by_path, own.clone(), &[of_old, of_new]);
+        let all_earlier = earlier.len();
         earlier.retain(|&at| cell.meets(&boxes[at]));
+        budget.spend(all_earlier - earlier.len());
         let regions = earlier.iter().map(|&at| &boxes[at]).collect();
         let example = match budget.outside(cell, regions) {
             Ok(None) => continue,
+            Err(TooHard) if budget.steps == 0 => Err(Undecided::Further),
             Err(TooHard) => Err(Undecided::Combinations),
             Ok(Some(part)) => {
                 let witness = space.witness(&part.point());
@@ -178,11 +201,15 @@ pub fn overlaps(
                 }
             }
         };
+        let is_last = example == Err(Undecided::Further);
         found.push(Overlap {
             old: before,
             new: after,
             example,
         });
+        if is_last {
+            break;
+        }
     }
     found
 }
@@ -215,6 +242,10 @@ impl Budget<'_> {
             space,
             steps: ALL_STEPS_MAX,
         }
+    }
+
+    fn spend(&mut self, steps: usize) {
+        self.steps = self.steps.saturating_sub(steps);
     }
 
     fn outside(&mut self, cell: Cell, regions: Vec<&Region>) -> Result<Option<Cell>, TooHard> {

@@ -366,3 +366,23 @@ fn too_much_is_undecided() {
         Reach::Reached(_) | Reach::Undecided(_)
     ));
 }
+
+/// None of them names a path, and each has its equal in the other table.
+#[test]
+fn many_matches_are_compared_with_as_many() {
+    const MATCHES: usize = 400;
+    let table = || -> Vec<RouteMatch> {
+        let one = |at| header(prefix("/"), &format!("h{at}"), is("v"));
+        (0..MATCHES).map(one).collect()
+    };
+    let (old, new) = (table(), table());
+    let old: Vec<Condition<'_>> = old.iter().map(Condition::of).collect();
+    let new: Vec<Condition<'_>> = new.iter().map(Condition::of).collect();
+    let found = overlaps(&old, &new, &Domain::default(), |old, new| {
+        old.is_some() || new.is_some()
+    });
+    let pairs: Vec<_> = found.iter().map(|one| (one.old, one.new)).collect();
+    let equal: Vec<_> = (0..MATCHES).map(|at| (Some(at), Some(at))).collect();
+    assert_eq!(pairs, equal);
+    assert!(found.iter().all(|one| one.example.is_ok()));
+}
