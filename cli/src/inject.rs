@@ -2,8 +2,8 @@
 
 use crate::args::{Format, InjectArgs, InjectDialect, InjectOutput};
 use crate::{Exit, report};
-use anstream::print;
-use inject::{Injection, LinkerdInject, Manifests, Place, PodReport, manifest, survey};
+use anstream::{eprint, print};
+use inject::{Injection, LinkerdInject, Manifests, Place, PodMade, PodReport, manifest, survey};
 use serde_json::json;
 use std::fmt::Write;
 
@@ -19,6 +19,7 @@ pub(crate) fn inject(args: &InjectArgs) -> Exit {
         args.namespaces_by_default,
         &mut diagnostics,
     );
+    let mut summary = String::new();
     let out = match args.output {
         InjectOutput::Table => {
             let pods = survey(&manifests, &mut diagnostics);
@@ -28,8 +29,9 @@ pub(crate) fn inject(args: &InjectArgs) -> Exit {
             }
         }
         InjectOutput::Manifest => {
-            let texts = manifest(&manifests, &injection(args), &mut diagnostics);
-            let texts: Vec<String> = texts.into_iter().map(|(_, text)| text).collect();
+            let made = manifest(&manifests, &injection(args), &mut diagnostics);
+            summary = summed_up(&made.pods, args.dialect);
+            let texts: Vec<String> = made.texts.into_iter().map(|(_, text)| text).collect();
             joined(&texts)
         }
     };
@@ -37,6 +39,7 @@ pub(crate) fn inject(args: &InjectArgs) -> Exit {
         true if args.output == InjectOutput::Manifest => Exit::BadInput,
         failed => {
             print!("{out}");
+            eprint!("{summary}");
             if failed { Exit::BadInput } else { Exit::Held }
         }
     }
@@ -46,6 +49,13 @@ pub(crate) fn inject(args: &InjectArgs) -> Exit {
 const OPEN: &str = "
 undecided: the labels of a namespace say whether its pods are injected. Add `kind: Namespace` to the
 manifests, or --namespaces-by-default. `meshsim run` and `-o manifest` count such pods as injected.
+";
+
+/// What a sidecar is.
+const WRITTEN: &str = "\
+what is added is that of Istio 1.32.0, with its default installation. A sidecar is an init container that goes
+on running (Kubernetes 1.29 or later); the pod's annotation sidecar.istio.io/nativeSidecar: \"false\" makes it a
+container.
 ";
 
 fn injection(args: &InjectArgs) -> Injection {
@@ -58,6 +68,23 @@ fn injection(args: &InjectArgs) -> Injection {
             privileged: args.privileged,
         }),
     }
+}
+
+/// Which pods something is added to, and which not.
+fn summed_up(pods: &[PodMade], dialect: InjectDialect) -> String {
+    let mut text = String::new();
+    for pod in pods {
+        let name = format!("{} {}/{}", pod.kind, pod.namespace, pod.name);
+        let _ = match &pod.left {
+            None => writeln!(text, "injected: {name}"),
+            Some(why) => writeln!(text, "not injected: {name} ({why})"),
+        };
+    }
+    let sidecars = dialect == InjectDialect::Istio && pods.iter().any(|pod| pod.left.is_none());
+    if sidecars {
+        text.push_str(WRITTEN);
+    }
+    text
 }
 
 /// One stream of documents.
@@ -106,16 +133,23 @@ fn text(pods: &[PodReport]) -> String {
     }
     for pod in pods {
         let stated = pod.captured.iter().flat_map(inject::Captured::stated);
-        let stated = stated.map(|(key, setting)| {
-            let place = at(setting.place.as_ref());
-            format!("{key}: {:?}{place}", setting.value)
-        });
-        let below: Vec<String> = stated.chain(pod.notes.iter().cloned()).collect();
-        if below.is_empty() {
+        let stated: Vec<String> = stated
+            .map(|(key, setting)| {
+                let place = at(setting.place.as_ref());
+                format!("    {key}: {:?}{place}", setting.value)
+            })
+            .collect();
+        if stated.is_empty() && pod.notes.is_empty() {
             continue;
         }
         let _ = write!(text, "\n{}\n", name(pod));
-        for line in below {
+        if !stated.is_empty() {
+            text.push_str("  annotations that change what is captured:\n");
+        }
+        for line in stated {
+            let _ = writeln!(text, "{line}");
+        }
+        for line in &pod.notes {
             let _ = writeln!(text, "  {line}");
         }
     }

@@ -33,7 +33,7 @@ fn the_json_has_the_places() {
 #[test]
 fn manifests_are_one_stream() {
     let ended = inject(&["pods.yaml", "pods.yaml", "-o", "manifest"]);
-    assert_eq!((ended.code, &*ended.err), (0, ""));
+    assert_eq!(ended.code, 0);
     let injected = meshsim(
         Path::new("."),
         &["inject", "-", "--format", "json"],
@@ -41,6 +41,14 @@ fn manifests_are_one_stream() {
     );
     let all: Value = serde_json::from_str(&injected.out).unwrap();
     assert_eq!(all["pods"].as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn beside_a_manifest_it_is_said_what_was_injected() {
+    let ended = inject(&["pods.yaml", "-o", "manifest"]);
+    insta::assert_snapshot!(ended.err);
+    let ended = inject(&["pods.yaml", "-o", "manifest", "--dialect", "2017"]);
+    insta::assert_snapshot!(ended.err);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use source::{Diagnostic, Node};
 use std::net::IpAddr;
 
 const PREFIX: &str = "traffic.sidecar.istio.io/";
+const MODE: &str = "sidecar.istio.io/interceptionMode";
 
 /// What is captured: settings as iptables gets them, `*` for everything.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,7 +56,7 @@ impl Captured {
             exclude_outbound_ip_ranges: setting("excludeOutboundIPRanges", "", Kind::Ranges),
             include_outbound_ports: setting("includeOutboundPorts", "", Kind::Ports),
             exclude_outbound_ports: setting("excludeOutboundPorts", "", Kind::Ports),
-            mode: Setting::of(pod, "sidecar.istio.io/interceptionMode", "REDIRECT"),
+            mode: Setting::of(pod, MODE, "REDIRECT"),
         }
     }
 
@@ -93,8 +94,8 @@ impl Captured {
         text
     }
 
-    /// Those that annotations say, by their names.
-    pub fn stated(&self) -> Vec<(&'static str, &Setting)> {
+    /// Those that annotations say, by the annotations.
+    pub fn stated(&self) -> Vec<(String, &Setting)> {
         let all = [
             ("interceptionMode", &self.mode),
             ("includeInboundPorts", &self.include_inbound_ports),
@@ -105,7 +106,11 @@ impl Captured {
             ("excludeOutboundPorts", &self.exclude_outbound_ports),
         ];
         let stated = all.into_iter().filter(|(_, s)| s.place.is_some());
-        stated.collect()
+        let key = |name| match name {
+            "interceptionMode" => MODE.to_owned(),
+            _ => format!("{PREFIX}{name}"),
+        };
+        stated.map(|(name, setting)| (key(name), setting)).collect()
     }
 }
 

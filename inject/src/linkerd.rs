@@ -33,8 +33,9 @@ impl Default for LinkerdInject {
 }
 
 impl LinkerdInject {
-    /// As the tool: every workload it knows of, bare Pods and CronJobs not, and none twice.
-    pub(crate) fn inject(&self, pod: &PodManifest, edits: &mut Edits<'_>) {
+    /// As the tool: every workload it knows of, bare Pods and CronJobs not, and none twice. Why it leaves
+    /// one alone.
+    pub(crate) fn inject(&self, pod: &PodManifest, edits: &mut Edits<'_>) -> Option<String> {
         let known = [
             "Job",
             "DaemonSet",
@@ -43,8 +44,11 @@ impl LinkerdInject {
             "ReplicationController",
         ];
         let annotation = |key: &str| pod.pod.at(&["metadata", "annotations", key]);
-        if !known.contains(&pod.kind.as_str()) || annotation(LINKERD_INJECTED).is_some() {
-            return;
+        if !known.contains(&pod.kind.as_str()) {
+            return Some(format!("linkerd-inject knows no {}", pod.kind));
+        }
+        if annotation(LINKERD_INJECTED).is_some() {
+            return Some("linkerd-inject was here".to_owned());
         }
         let before = annotation(INIT_CONTAINERS).and_then(source::Node::as_str);
         let before = before.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok());
@@ -58,6 +62,7 @@ impl LinkerdInject {
             ),
         ];
         crate::manifest::annotate(&pod.pod, &annotations, &[], edits);
+        None
     }
 
     fn container(&self) -> Value {

@@ -1,10 +1,11 @@
 //! Manifests as injection leaves them.
 
-use crate::documents::Manifests;
+use crate::documents::{Manifests, PodManifest};
 use crate::edit::Edits;
 use crate::linkerd::LinkerdInject;
-use crate::report::injects;
+use crate::report::{injects, why};
 use crate::sidecar;
+use control_plane::ProxyKind;
 use control_plane::injection::PodFacts;
 use serde_json::Value;
 use source::{Diagnostic, Dialect, Level, Node, SourceFile};
@@ -19,53 +20,92 @@ pub enum Injection {
     Linkerd(LinkerdInject),
 }
 
-/// The text of every file of `manifests`, with what `injection` adds. What can not be added is
-/// reported.
+/// Manifests with what injection adds.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Of every file.
+    pub texts: Vec<(Arc<SourceFile>, String)>,
+    pub pods: Vec<PodMade>,
+}
+
+/// What became of a Pod, or of the pods of a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodMade {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// Why nothing is added to it.
+    pub left: Option<String>,
+}
+
+/// `manifests` with what `injection` adds. What can not be added is reported.
 pub fn manifest(
     manifests: &Manifests,
     injection: &Injection,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<(Arc<SourceFile>, String)> {
-    let files = manifests.files.iter();
-    files
-        .map(|file| {
-            let text = injected(manifests, file, injection, diagnostics);
-            (Arc::clone(file), text)
-        })
-        .collect()
+) -> Made {
+    let mut made = Made {
+        texts: Vec::new(),
+        pods: Vec::new(),
+    };
+    for file in &manifests.files {
+        let text = injected(manifests, file, injection, &mut made.pods, diagnostics);
+        made.texts.push((Arc::clone(file), text));
+    }
+    made
 }
 
 fn injected(
     manifests: &Manifests,
     file: &Arc<SourceFile>,
     injection: &Injection,
+    made: &mut Vec<PodMade>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> String {
     let mut edits = Edits::new(file);
     let pods = manifests.pods.iter();
     for pod in pods.filter(|pod| Arc::ptr_eq(&pod.pod.span.file, file)) {
-        match injection {
+        let left = match injection {
             Injection::Linkerd(linkerd) => linkerd.inject(pod, &mut edits),
-            Injection::Istio { cni } => {
-                let facts = PodFacts::of(&pod.pod);
-                let namespace = manifests.namespace(&pod.namespace);
-                // As `istioctl kube-inject`, which does not ask for labels that it cannot see.
-                let mut injector = manifests.injector.clone();
-                injector.namespaces_by_default |=
-                    !manifests.namespaces.contains_key(&pod.namespace);
-                let (proxy, reason) = injector.decide(&facts, &namespace);
-                if proxy == control_plane::ProxyKind::Sidecar && injects(proxy, &facts, reason) {
-                    sidecar::inject(pod, *cni, &mut edits, diagnostics);
-                }
-            }
-        }
+            Injection::Istio { cni } => istio(manifests, pod, *cni, &mut edits, diagnostics),
+        };
+        made.push(PodMade {
+            kind: pod.kind.clone(),
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            left,
+        });
     }
     if edits.is_empty() {
         return file.text.to_string();
     }
-    let text = edits.finish();
+    let text = edits.finish(diagnostics);
     check(file, &text, diagnostics);
     text
+}
+
+/// Adds a sidecar to a pod that gets one; why others do not.
+fn istio(
+    manifests: &Manifests,
+    pod: &PodManifest,
+    cni: bool,
+    edits: &mut Edits<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<String> {
+    let facts = PodFacts::of(&pod.pod);
+    let namespace = manifests.namespace(&pod.namespace);
+    // As `istioctl kube-inject`, which does not ask for labels that it cannot see.
+    let mut injector = manifests.injector.clone();
+    injector.namespaces_by_default |= !manifests.namespaces.contains_key(&pod.namespace);
+    let (proxy, reason) = injector.decide(&facts, &namespace);
+    if proxy != ProxyKind::Sidecar || !injects(proxy, &facts, reason) {
+        return Some(why(manifests, pod, reason));
+    }
+    let Some(spec) = pod.pod.at(&["spec"]).filter(|spec| spec.as_map().is_some()) else {
+        return Some("it has no spec".to_owned());
+    };
+    sidecar::inject(pod, spec, cni, edits, diagnostics);
+    None
 }
 
 /// Anchors and the like may make an addition something else than it was meant to be.

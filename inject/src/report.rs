@@ -99,7 +99,7 @@ pub(crate) fn injects(proxy: ProxyKind, facts: &PodFacts, reason: Reason) -> boo
     }
 }
 
-fn why(manifests: &Manifests, pod: &PodManifest, reason: Reason) -> String {
+pub(crate) fn why(manifests: &Manifests, pod: &PodManifest, reason: Reason) -> String {
     let label = |key: &str| {
         let node = pod.pod.at(&["metadata", "labels", key]);
         node.and_then(Node::as_scalar)

@@ -15,13 +15,11 @@ const STATUS_PORT: &str = "15020";
 /// warned of.
 pub(crate) fn inject(
     pod: &PodManifest,
+    spec: &Node,
     cni: bool,
     edits: &mut Edits<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let Some(spec) = pod.pod.at(&["spec"]).filter(|spec| spec.as_map().is_some()) else {
-        return;
-    };
     let sidecar = Sidecar {
         pod,
         cni,
@@ -44,10 +42,11 @@ pub(crate) fn inject(
     edits.list_in(spec, "volumes", true, &volumes());
 }
 
-struct Sidecar<'p> {
+/// What is added to one pod.
+pub(crate) struct Sidecar<'p> {
     pod: &'p PodManifest,
-    cni: bool,
-    captured: Captured,
+    pub(crate) cni: bool,
+    pub(crate) captured: Captured,
     /// An init container that goes on running.
     native: bool,
 }
@@ -58,7 +57,7 @@ fn text<'n>(pod: &'n Node, key: &str) -> Option<&'n str> {
 }
 
 impl Sidecar<'_> {
-    fn annotation(&self, key: &str) -> Option<&str> {
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         text(&self.pod.pod, key)
     }
 
@@ -70,7 +69,7 @@ impl Sidecar<'_> {
         self.pod.pod.at(&["metadata", "labels", key])?.as_scalar()
     }
 
-    fn status_port(&self) -> &str {
+    pub(crate) fn status_port(&self) -> &str {
         self.or("status.sidecar.istio.io/port", STATUS_PORT)
     }
 
@@ -165,104 +164,6 @@ impl Sidecar<'_> {
         )
     }
 
-    fn redirecting_name(&self) -> Option<&'static str> {
-        match (&*self.captured.mode.value, self.cni) {
-            ("NONE", _) => None,
-            (_, true) => Some("istio-validation"),
-            (_, false) => Some("istio-init"),
-        }
-    }
-
-    /// Those stated, and the status port.
-    fn excluded_inbound(&self) -> String {
-        let stated = self.captured.exclude_inbound_ports.value.split(',');
-        let stated = stated.map(str::trim).filter(|port| !port.is_empty());
-        let mut ports: Vec<&str> = stated.collect();
-        let own = self.status_port();
-        if own != "0" && !ports.contains(&own) {
-            ports.push(own);
-        }
-        ports.join(",")
-    }
-
-    /// Sets up iptables, or sees that the node agent did.
-    fn redirecting(&self) -> Option<Value> {
-        let name = self.redirecting_name()?;
-        let captured = &self.captured;
-        let excluded = self.excluded_inbound();
-        let excluded = match excluded.is_empty() {
-            true => "15090,15021".to_owned(),
-            false => format!("15090,15021,{excluded}"),
-        };
-        let mut args: Vec<String> = [
-            "istio-iptables",
-            "-p",
-            "15001",
-            "-z",
-            "15006",
-            "-u",
-            "1337",
-            "-m",
-            &captured.mode.value,
-            "-i",
-            &captured.include_outbound_ip_ranges.value,
-            "-x",
-            &captured.exclude_outbound_ip_ranges.value,
-            "-b",
-            &captured.include_inbound_ports.value,
-            "-d",
-            &excluded,
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        for (flag, setting) in [
-            ("-q", &captured.include_outbound_ports),
-            ("-o", &captured.exclude_outbound_ports),
-        ] {
-            if setting.place.is_some() {
-                args.extend([flag.to_owned(), setting.value.clone()]);
-            }
-        }
-        for (flag, keys) in [
-            (
-                "-k",
-                &[
-                    "istio.io/reroute-virtual-interfaces",
-                    "traffic.sidecar.istio.io/kubevirtInterfaces",
-                ][..],
-            ),
-            ("-c", &["traffic.sidecar.istio.io/excludeInterfaces"][..]),
-        ] {
-            if let Some(value) = keys.iter().find_map(|key| self.annotation(key)) {
-                args.extend([flag.to_owned(), value.to_owned()]);
-            }
-        }
-        args.push(self.log_level());
-        let mut security = json!({
-            "allowPrivilegeEscalation": false,
-            "privileged": false,
-            "capabilities": {"drop": ["ALL"]},
-        });
-        let own = match self.cni {
-            true => {
-                args.extend(["--run-validation", "--skip-rule-apply"].map(str::to_owned));
-                json!({"readOnlyRootFilesystem": true, "runAsGroup": 1337, "runAsUser": 1337, "runAsNonRoot": true})
-            }
-            false => {
-                security["capabilities"]["add"] = json!(["NET_ADMIN", "NET_RAW"]);
-                json!({"readOnlyRootFilesystem": false, "runAsGroup": 0, "runAsUser": 0, "runAsNonRoot": false})
-            }
-        };
-        merge(&mut security, own);
-        Some(json!({
-            "name": name,
-            "image": self.image(),
-            "args": args,
-            "resources": self.resources(),
-            "securityContext": security,
-        }))
-    }
-
     fn proxy(&self) -> Value {
         let level = |key: &str, default: &str| self.or(key, default).to_owned();
         let mut proxy = json!({
@@ -316,7 +217,7 @@ impl Sidecar<'_> {
         proxy
     }
 
-    fn image(&self) -> String {
+    pub(crate) fn image(&self) -> String {
         let own = self.annotation("sidecar.istio.io/proxyImage");
         if let Some(own) = own.filter(|image| image.contains('/')) {
             return own.to_owned();
@@ -327,13 +228,13 @@ impl Sidecar<'_> {
         }
     }
 
-    fn log_level(&self) -> String {
+    pub(crate) fn log_level(&self) -> String {
         let level = self.or("sidecar.istio.io/agentLogLevel", "default:info");
         format!("--log_output_level={level}")
     }
 
     /// Those stated; with none stated Istio's.
-    fn resources(&self) -> Value {
+    pub(crate) fn resources(&self) -> Value {
         let stated = |cpu: &str, memory: &str| {
             let mut map = json!({});
             for (name, key) in [("cpu", cpu), ("memory", memory)] {
@@ -492,11 +393,5 @@ impl Sidecar<'_> {
                     .at(&probe.span, "Istio would send this one through port 15020"),
             );
         }
-    }
-}
-
-fn merge(into: &mut Value, more: Value) {
-    if let (Value::Object(into), Value::Object(more)) = (into, more) {
-        into.extend(more);
     }
 }

@@ -25,9 +25,9 @@ fn reports(text: &str, by_default: bool) -> Vec<PodReport> {
 
 fn injected(text: &str, injection: &Injection) -> String {
     let mut diagnostics = Vec::new();
-    let mut texts = manifest(&read(text, false), injection, &mut diagnostics);
+    let mut made = manifest(&read(text, false), injection, &mut diagnostics);
     assert_eq!(render(&diagnostics, false), "");
-    texts.remove(0).1
+    made.texts.remove(0).1
 }
 
 #[test]
