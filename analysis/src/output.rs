@@ -1,24 +1,23 @@
 //! Messages and codes for programs: JSON, and SARIF 2.1.0.
 
 use crate::codes::{self, Code};
+use indexmap::IndexSet;
 use serde_json::{Value, json};
 use source::{Diagnostic, Level, Span};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const SARIF_SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/// Puts messages in the order of the input: by file, by place in it. Those without a place come first.
-pub fn arrange(found: &mut [Diagnostic]) {
-    let mut files: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-    for span in found.iter().filter_map(|one| one.span.as_ref()) {
-        let next = files.len();
-        files.entry(Arc::clone(&span.file.name)).or_insert(next);
-    }
+/// Puts messages in the order of the input: by file, by place in it. Those without a place come first,
+/// those of other files than `files` last.
+pub fn arrange(found: &mut [Diagnostic], files: &[Arc<str>]) {
+    let mut order: IndexSet<Arc<str>> = files.iter().cloned().collect();
+    let spans = found.iter().filter_map(|one| one.span.as_ref());
+    order.extend(spans.map(|span| Arc::clone(&span.file.name)));
     found.sort_by_key(|one| {
         let span = one.span.as_ref()?;
-        Some((files.get(&span.file.name).copied(), span.range().start))
+        Some((order.get_index_of(&span.file.name), span.range().start))
     });
 }
 
@@ -139,4 +138,30 @@ fn uri(name: &str) -> String {
         }
     }
     uri
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use source::{Dialect, SourceFile, parse};
+
+    #[test]
+    fn messages_are_in_the_order_of_the_files_whichever_was_spoken_of_first() {
+        let at = |file: &str, index: usize| {
+            let (documents, _) = parse(&SourceFile::new(file, "[1, 2]"), Dialect::Yaml12);
+            let items = documents[0].as_seq().unwrap();
+            Diagnostic::error(format!("{file} {index}")).at(&items[index].span, "here")
+        };
+        let mut found = [
+            at("other", 0),
+            at("b", 1),
+            at("a", 1),
+            Diagnostic::error("nowhere"),
+            at("b", 0),
+        ];
+        arrange(&mut found, &["a".into(), "b".into()]);
+        let order: Vec<&str> = found.iter().map(|one| one.message.as_str()).collect();
+        assert_eq!(order, ["nowhere", "a 1", "b 0", "b 1", "other 0"]);
+    }
 }

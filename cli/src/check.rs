@@ -45,6 +45,7 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
         networks: of_mesh(&args.mesh_networks),
     };
     let unreadable = has_error(&found);
+    let names: Vec<Arc<str>> = sources.iter().map(|file| Arc::clone(&file.name)).collect();
     let (scenarios, configuration): (Vec<_>, Vec<_>) = sources.into_iter().partition(is_scenario);
     for file in &scenarios {
         found.extend(check_scenario(file, args));
@@ -53,7 +54,7 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
     if !configuration.is_empty() || scenarios.is_empty() {
         found.extend(check_files(&configuration, &mesh, args, &mut objects));
     }
-    arrange(&mut found);
+    arrange(&mut found, &names);
     print!("{}", shown(&found, &objects, args));
     match (unreadable, has_at_least(&found, args.failure_threshold)) {
         (true, _) => Exit::BadInput,

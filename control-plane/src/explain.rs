@@ -15,7 +15,7 @@ use access::{secured, unmatched};
 pub use explanation::{Action, ClusterShare, Explanation, PassedOver, Setting, Upstream};
 use passed_over::Asker;
 use proxy_core::contract::{Direction, DownstreamTls, Opened, Protocol};
-use proxy_core::head::{HeaderText, Headers, RequestHead, ResponseHead};
+use proxy_core::head::ResponseHead;
 use proxy_core::ids::DownstreamId;
 use proxy_core::router::{
     Decision, Matched, Outcome, RequestSubject, Stream, Subject, find_chain,
@@ -205,7 +205,7 @@ fn follow(
                 answer.local_reply(404, Some("NR"), "route_not_found");
                 return;
             };
-            let head = Arc::new(head(request));
+            let head = Arc::new(request.head());
             let stream = Stream {
                 opened,
                 secure: opened.tls.is_some(),
@@ -246,23 +246,6 @@ fn table_of<'r>(
                 .find(|table| table.name == *name)
                 .map(|table| &**table)
         }
-    }
-}
-
-fn head(request: &Request) -> RequestHead {
-    let lines = request.headers.iter().map(|(name, value)| {
-        (
-            Name::from(name.to_ascii_lowercase()),
-            HeaderText::new(value.as_bytes()),
-        )
-    });
-    RequestHead {
-        method: request.method.as_str().into(),
-        scheme: request.scheme.as_str().into(),
-        authority: request.authority.as_str().into(),
-        path: request.path.as_str().into(),
-        headers: Headers(lines.collect()),
-        id: None,
     }
 }
 

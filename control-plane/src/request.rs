@@ -2,6 +2,8 @@
 
 use crate::model::{Pod, ProxyIdentity, ProxyKind};
 use crate::objects::Objects;
+use proxy_core::head::{HeaderText, Headers, RequestHead};
+use proxy_core::xds::Name;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -166,6 +168,22 @@ impl Request {
                 .push((name.to_owned(), value.trim().to_owned())),
         }
         Ok(())
+    }
+
+    /// Its head, as the proxy reads it.
+    pub fn head(&self) -> RequestHead {
+        let lines = self.headers.iter().map(|(name, value)| {
+            let name = Name::from(name.to_ascii_lowercase());
+            (name, HeaderText::new(value.as_bytes()))
+        });
+        RequestHead {
+            method: self.method.as_str().into(),
+            scheme: self.scheme.as_str().into(),
+            authority: self.authority.as_str().into(),
+            path: self.path.as_str().into(),
+            headers: Headers(lines.collect()),
+            id: None,
+        }
     }
 
     /// Where the connection was going.

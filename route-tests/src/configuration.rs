@@ -124,7 +124,7 @@ fn load(
     let rules = Rules::new(objects.stated_rules(), coverage);
     let place = |file: &str| found.iter().position(|one| *one.file.name == *file);
     let mut in_order: Vec<usize> = (0..rules.iter().count()).collect();
-    in_order.sort_by_key(|&rule| {
+    in_order.sort_by_cached_key(|&rule| {
         let origin = &rules.get(rule).origin;
         (place(&origin.file), origin.line)
     });

@@ -71,17 +71,21 @@ pub(crate) fn find(path: &Path, diagnostics: &mut Vec<Diagnostic>) -> Vec<Found>
 
 /// The files of a folder and those of the folders in it, in order of name.
 fn walk(folder: &Path, paths: &mut Vec<PathBuf>, diagnostics: &mut Vec<Diagnostic>) {
+    let mut unreadable = |error| {
+        let message = format!("{}: {error}", folder.display());
+        diagnostics.push(Diagnostic::error(message));
+    };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) => {
-            let message = format!("{}: {error}", folder.display());
-            diagnostics.push(Diagnostic::error(message));
-            return;
-        }
+        Err(error) => return unreadable(error),
     };
-    let mut inside: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let mut inside: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => inside.push(entry.path()),
+            Err(error) => unreadable(error),
+        }
+    }
     inside.sort();
     for path in inside {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -13,13 +13,12 @@
 //! | `scenario` | scenarios |
 //! | [`coverage`] | which rules, matches and destinations were reached |
 //! | [`outcome`], [`report`] | how tests came out, and how that is told |
-//! | `brief`, `head` | YAML in one line, request heads |
+//! | `brief` | YAML in one line |
 
 mod brief;
 mod configuration;
 pub mod coverage;
 mod find;
-mod head;
 pub mod outcome;
 pub mod report;
 mod route_configuration;

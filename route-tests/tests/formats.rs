@@ -282,6 +282,10 @@ virtual_hosts:
         redirect: {response_cod: FOUND}
       - match: {prefix: /}
         direct_response: {status: 200, body: {filename: /etc/passwd}}
+      - match: {prefix: /, dynamic_metadata: [{filter: f, value: {bool_match: false}}]}
+        route: {cluster: a}
+      - match: {prefix: /, dynamic_metadata: [{filter: f, value: {}}]}
+        route: {cluster: a}
 ---
 tests: []
 "#;

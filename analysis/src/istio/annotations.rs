@@ -3,6 +3,7 @@
 
 use super::annotation_values::problem;
 use super::input::{Input, Report};
+use super::workloads::INJECT;
 use crate::codes::{IST0107, IST0108, IST0125, IST0135};
 use crate::documents::{DEPLOYMENT, Document, NAMESPACE, POD, SERVICE};
 use source::node::Entry;
@@ -31,7 +32,6 @@ const fn deprecated(name: &'static str, kinds: &'static [&'static str]) -> Known
     }
 }
 
-const INJECT: &str = "sidecar.istio.io/inject";
 const ON_POD: &[&str] = &["Pod"];
 const ON_GATEWAY: &[&str] = &["Gateway"];
 const ON_SERVICE: &[&str] = &["Service"];

@@ -1,7 +1,9 @@
 //! Namespaces and pods that should have sidecars (IST0102, IST0103, IST0123, IST0146 to IST0148).
 
 use super::input::{ISTIO_NAMESPACE, Input, Report};
-use super::workloads::{DATAPLANE_MODE, INJECTION, PROXY, REVISION, all_containers, proxy_image};
+use super::workloads::{
+    DATAPLANE_MODE, INJECT, INJECTION, PROXY, REVISION, all_containers, proxy_image,
+};
 use crate::codes::{IST0102, IST0103, IST0123, IST0146, IST0147, IST0148};
 use crate::documents::{CONFIG_MAP, DEPLOYMENT, Document, MUTATING_WEBHOOK, NAMESPACE, POD};
 use crate::read::{entries, is_true, items, present, text, value_of};
@@ -9,8 +11,6 @@ use crate::selector::label_selector_matches;
 use source::node::Entry;
 use source::{Dialect, Node, SourceFile, parse};
 use std::collections::{BTreeMap, BTreeSet};
-
-const INJECT: &str = "sidecar.istio.io/inject";
 
 /// The name of the ConfigMap that injection of a revision is configured by.
 pub(super) fn injector(revision: &str) -> String {

@@ -3,7 +3,7 @@
 use super::input::{Input, Report};
 use super::workloads::{is_ambient, namespace_is_ambient};
 use crate::codes::{IST0101, IST0110, IST0111, IST0167};
-use crate::documents::{Document, NAMESPACE, POD, SIDECAR};
+use crate::documents::{Document, Kind, NAMESPACE, POD, SIDECAR};
 use crate::read::entries;
 use crate::selector::Selector;
 use std::collections::BTreeMap;
@@ -11,32 +11,15 @@ use std::collections::BTreeMap;
 const LABELS: [&str; 3] = ["spec", "workloadSelector", "labels"];
 
 pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
-    let mut pods: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
-    for pod in input.of(POD) {
-        pods.entry(&pod.namespace).or_default().push(pod);
+    for (pod, sidecars) in selecting(input, SIDECAR, &LABELS, report) {
+        check_pod(pod, &sidecars, report);
     }
     let mut of_namespaces: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
-    let mut of_pods: BTreeMap<(&str, &str), (&Document, Vec<&Document>)> = BTreeMap::new();
     for sidecar in input.of(SIDECAR) {
-        let selector = Selector::of(entries(&sidecar.node, &LABELS));
-        if selector.is_empty() {
+        if Selector::of(entries(&sidecar.node, &LABELS)).is_empty() {
             let of_namespace = of_namespaces.entry(&sidecar.namespace).or_default();
             of_namespace.push(sidecar);
-            continue;
         }
-        let own = pods.get(&*sidecar.namespace).into_iter().flatten();
-        let mut selected = own.filter(|pod| selector.matches(pod.labels())).peekable();
-        if selected.peek().is_none() && !will_be_selected(input, sidecar, &selector) {
-            report.say(sidecar, no_pods(sidecar, &LABELS, &selector));
-        }
-        for pod in selected {
-            let key = (&*pod.namespace, &*pod.name);
-            let (_, of_pod) = of_pods.entry(key).or_insert_with(|| (pod, Vec::new()));
-            of_pod.push(sidecar);
-        }
-    }
-    for (pod, sidecars) in of_pods.values() {
-        check_pod(pod, sidecars, report);
     }
     for (namespace, sidecars) in &of_namespaces {
         let object = input.find(NAMESPACE, "", namespace);
@@ -44,12 +27,40 @@ pub(super) fn analyze(input: &Input<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// The pods that objects of a kind select, each with those objects. Says of objects that select none.
+/// `labels` is where the kind has its selector.
+pub(super) fn selecting<'d>(
+    input: &'d Input<'_>,
+    kind: Kind,
+    labels: &[&str],
+    report: &mut Report<'_>,
+) -> Vec<(&'d Document, Vec<&'d Document>)> {
+    let mut pods: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
+    for pod in input.of(POD) {
+        pods.entry(&pod.namespace).or_default().push(pod);
+    }
+    let mut of_pods: BTreeMap<(&str, &str), (&Document, Vec<&Document>)> = BTreeMap::new();
+    for document in input.of(kind) {
+        let selector = Selector::of(entries(&document.node, labels));
+        if selector.is_empty() {
+            continue;
+        }
+        let own = pods.get(&*document.namespace).into_iter().flatten();
+        let mut selected = own.filter(|pod| selector.matches(pod.labels())).peekable();
+        if selected.peek().is_none() && !will_be_selected(input, document, &selector) {
+            report.say(document, no_pods(document, labels, &selector));
+        }
+        for pod in selected {
+            let key = (&*pod.namespace, &*pod.name);
+            let (_, of_pod) = of_pods.entry(key).or_insert_with(|| (pod, Vec::new()));
+            of_pod.push(document);
+        }
+    }
+    of_pods.into_values().collect()
+}
+
 /// Whether a workload of its namespace makes pods that are selected, or the objects do not tell.
-pub(super) fn will_be_selected(
-    input: &Input<'_>,
-    document: &Document,
-    selector: &Selector<'_>,
-) -> bool {
+fn will_be_selected(input: &Input<'_>, document: &Document, selector: &Selector<'_>) -> bool {
     let mut own = input
         .pods()
         .filter(|pods| pods.namespace == document.namespace);
@@ -57,11 +68,7 @@ pub(super) fn will_be_selected(
 }
 
 /// Says that no pod of its namespace is selected.
-pub(super) fn no_pods(
-    document: &Document,
-    path: &[&str],
-    selector: &Selector<'_>,
-) -> source::Diagnostic {
+fn no_pods(document: &Document, path: &[&str], selector: &Selector<'_>) -> source::Diagnostic {
     let place = document.node.at(path);
     let place = place.map_or(document.place(), |place| &place.span);
     IST0101

@@ -2,11 +2,10 @@
 //! IST0157, IST0159, IST0160).
 
 use super::input::{Input, Report};
-use super::sidecars::{names, no_pods, will_be_selected};
+use super::sidecars::{names, selecting};
 use crate::codes::{IST0002, IST0157, IST0159, IST0160};
-use crate::documents::{Document, POD, TELEMETRY};
-use crate::read::{entries, is_true, items, present, text};
-use crate::selector::Selector;
+use crate::documents::{Document, TELEMETRY};
+use crate::read::{is_true, items, present, text};
 use std::collections::{BTreeMap, BTreeSet};
 
 const LABELS: [&str; 3] = ["spec", "selector", "matchLabels"];
@@ -37,32 +36,15 @@ pub(super) fn analyze_providers(input: &Input<'_>, report: &mut Report<'_>) {
 }
 
 pub(super) fn analyze_selectors(input: &Input<'_>, report: &mut Report<'_>) {
-    let mut pods: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
-    for pod in input.of(POD) {
-        pods.entry(&pod.namespace).or_default().push(pod);
-    }
-    let mut of_pods: BTreeMap<(&str, &str), Vec<&Document>> = BTreeMap::new();
-    for telemetry in input.of(TELEMETRY) {
-        let selector = Selector::of(entries(&telemetry.node, &LABELS));
-        if selector.is_empty() {
-            continue;
-        }
-        let own = pods.get(&*telemetry.namespace).into_iter().flatten();
-        let mut selected = own.filter(|pod| selector.matches(pod.labels())).peekable();
-        if selected.peek().is_none() && !will_be_selected(input, telemetry, &selector) {
-            report.say(telemetry, no_pods(telemetry, &LABELS, &selector));
-        }
-        for pod in selected {
-            let key = (&*pod.namespace, &*pod.name);
-            of_pods.entry(key).or_default().push(telemetry);
-        }
-    }
-    for ((namespace, pod), telemetries) in of_pods.iter().filter(|(_, all)| all.len() > 1) {
-        for telemetry in telemetries {
+    let selected = selecting(input, TELEMETRY, &LABELS, report).into_iter();
+    for (pod, telemetries) in selected.filter(|(_, all)| all.len() > 1) {
+        for telemetry in &telemetries {
             let diagnostic = IST0159
                 .says(format!(
-                    "Telemetries {} of {namespace} select the same pod {pod}",
-                    names(telemetries)
+                    "Telemetries {} of {} select the same pod {}",
+                    names(&telemetries),
+                    pod.namespace,
+                    pod.name
                 ))
                 .at(telemetry.place(), "which of them counts is not sure")
                 .help("let one Telemetry select a pod");

@@ -1,15 +1,13 @@
 //! Webhooks that inject: several for one pod, or one that calls nobody (IST0139).
 
 use super::input::{Input, Report};
-use super::workloads::{INJECTION, REVISION};
+use super::workloads::{INJECT, INJECTION, REVISION};
 use crate::codes::IST0139;
 use crate::documents::{Document, MUTATING_WEBHOOK, SERVICE};
 use crate::read::{entries, items, present, text, texts, value_of};
 use crate::selector::label_selector_matches;
 use source::Node;
 use std::collections::{BTreeMap, BTreeSet};
-
-const INJECT: &str = "sidecar.istio.io/inject";
 
 /// A webhook, and the configuration that has it.
 type Hook<'n> = (&'n Document, &'n Node);

@@ -9,7 +9,7 @@ pub(super) const PROXY: &str = "istio-proxy";
 pub(super) const INJECTION: &str = "istio-injection";
 pub(super) const REVISION: &str = "istio.io/rev";
 pub(super) const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
-const INJECT: &str = "sidecar.istio.io/inject";
+pub(super) const INJECT: &str = "sidecar.istio.io/inject";
 
 /// The containers of a pod, then its init containers.
 pub(super) fn all_containers<'n>(pod: &'n Node, spec: &[&str]) -> impl Iterator<Item = &'n Node> {

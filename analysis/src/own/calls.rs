@@ -132,7 +132,9 @@ impl Calls {
                     .filter(move |(own, _)| own.eq_ignore_ascii_case(name))
                     .cloned()
             });
-            let place = (workload, script, passed.collect());
+            // A header that each of a circle of workloads adds would grow without end.
+            let passed: IndexSet<(String, String)> = passed.collect();
+            let place = (workload, script, passed.into_iter().collect());
             let (number, new) = self.places.insert_full(place);
             if new {
                 self.made_at.push(Vec::new());

@@ -117,7 +117,8 @@ fn metadata_match(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Clai
             "or_match",
         ],
     );
-    let matcher = fields.optional("string_match");
+    // `false` is a value too: there is no other matcher than this one.
+    let matcher = fields.required("string_match");
     let matcher = matcher.and_then(|node| string_match(node, fields.diagnostics));
     fields.finish();
     Some(ClaimMatch {

@@ -142,6 +142,6 @@ fn count(
         RouteAction::Forward(_) if named => Destinations::All,
         _ => Destinations::Sole,
     };
-    let head = crate::head::of(request);
+    let head = request.head();
     rules.reach(rule, &route.matches, &head, to, coverage);
 }

@@ -13,7 +13,6 @@ use crate::brief::{brief, in_one_line};
 use crate::configuration::{Configuration, Configurations, Given, Places, has_error};
 use crate::coverage::{Coverage, Destinations, delegates, entry_of};
 use crate::find::Found;
-use crate::head;
 use crate::outcome::{Failure, Format, TestResult};
 use crate::route_test::shown;
 use control_plane::{Request, StatedRule, explain};
@@ -95,7 +94,7 @@ fn choose(
     configuration: &mut Configuration,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Chosen> {
-    let head = head::of(request);
+    let head = request.head();
     let Some(name) = &given.proxy else {
         return Some(by_host(&head, hosts, configuration));
     };
