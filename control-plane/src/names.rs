@@ -12,6 +12,12 @@ pub(crate) fn service_host(name: &str, namespace: &str) -> Name {
     format!("{name}.{namespace}.{DOMAIN}").into()
 }
 
+/// Name and namespace of the Kubernetes Service with that host.
+pub(crate) fn service_of_host(host: &str) -> Option<(&str, &str)> {
+    let service = host.strip_suffix(DOMAIN)?.strip_suffix('.')?;
+    service.split_once('.')
+}
+
 /// The full name of `host` as a rule of `namespace` means it: names without a dot are services of
 /// that namespace, the rest is literal.
 pub fn full_name(host: &str, namespace: &str) -> Name {

@@ -32,7 +32,7 @@ pub(crate) fn check(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
         hosts_known: objects.of_kind("Service").next().is_some(),
         egress: egress_rules(objects)
             .into_iter()
-            .map(|(object, rule)| (&rule.host.text, object))
+            .map(|(object, rule)| (rule.lower_host(), object))
             .collect(),
     };
     for object in kinds.iter().flat_map(|kind| objects.of_kind(kind)) {
@@ -50,7 +50,7 @@ struct Context<'o> {
     /// Without any Service the rules are taken on their own.
     hosts_known: bool,
     /// The EgressRules that count, by host.
-    egress: BTreeMap<&'o Name, &'o Arc<Object>>,
+    egress: BTreeMap<Name, &'o Arc<Object>>,
 }
 
 fn warning(message: impl Into<String>, span: &Span, label: impl Into<String>) -> Diagnostic {
@@ -143,24 +143,20 @@ impl Context<'_> {
     /// An earlier rule that takes every request.
     fn covered(&self, object: &Arc<Object>, rule: &RouteRule) -> Option<Diagnostic> {
         let host = host_of(&rule.destination);
-        let takes_all = |rule: &RouteRule| {
-            let condition = &rule.condition;
-            let linkerd = self.data_plane() == DataPlane::Linkerd111;
-            condition.headers.is_empty() && (linkerd || condition.source.is_none())
-        };
         let before = self.rules.of_2017.routes_of(&host);
         let mut before = before.take_while(|(other, _)| other.reference != object.reference);
-        let (first, of_first) = before.find(|(_, other)| takes_all(other))?;
+        let (first, of_first) =
+            before.find(|(_, other)| other.condition.takes_all(self.data_plane()))?;
         let message = format!(
             "no request reaches this RouteRule: {} comes first",
             first.reference
         );
         let label = match of_first.precedence > rule.precedence {
             true => format!(
-                "precedence {} is higher, without conditions",
+                "precedence {} is higher, and it takes every request",
                 of_first.precedence
             ),
-            false => "as high a precedence, without conditions, and an earlier name".to_owned(),
+            false => "as high a precedence, an earlier name, and it takes every request".to_owned(),
         };
         Some(warning(message, &rule.destination.host.span, label))
     }
@@ -198,7 +194,7 @@ impl Context<'_> {
                 "every host outside the mesh may be called",
             ));
         }
-        let counts = self.egress.get(&rule.host.text)?;
+        let counts = self.egress.get(&rule.lower_host())?;
         let message = format!("{} is for the same host", counts.reference);
         let other = key(counts) != key(object);
         other.then(|| warning(message, place, "the one that is first by name counts"))

@@ -40,7 +40,7 @@ pub(crate) struct RulesOf2017 {
 impl RulesOf2017 {
     pub(crate) fn new(objects: &Objects) -> RulesOf2017 {
         let egress = egress_rules(objects).into_iter().flat_map(|(_, rule)| {
-            let host: Name = rule.host.text.to_ascii_lowercase().into();
+            let host = rule.lower_host();
             let ports = rule.ports.iter();
             ports.map(move |(port, protocol)| ((host.clone(), *port), *protocol))
         });
@@ -206,7 +206,7 @@ pub(crate) fn egress_rules(objects: &Objects) -> Vec<(&Arc<Object>, &EgressRule)
     }
     let mut hosts = BTreeMap::new();
     for (object, rule) in rules.into_values() {
-        hosts.entry(&rule.host.text).or_insert((object, rule));
+        hosts.entry(rule.lower_host()).or_insert((object, rule));
     }
     hosts.into_values().collect()
 }

@@ -3,6 +3,7 @@
 
 use super::inbound_ports::Port;
 use crate::config::{DataPlane, MeshConfig};
+use crate::names::service_host;
 use proxy_core::xds::{FilterChain, Listener, Mixer, Name, NetworkFilter};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub(super) fn ask_at_ports(
             .map(|port| &port.origin);
         if let Some(origin) = origin.filter(|origin| &*origin.kind == "Service") {
             let (name, namespace) = (&origin.name, &origin.namespace);
-            let host = format!("{name}.{namespace}.svc.cluster.local");
-            let attributes = vec![("destination.service".into(), host.into())];
+            let host = service_host(name, namespace);
+            let attributes = vec![("destination.service".into(), host)];
             set(chain, filter(mesh, attributes).as_ref());
         }
     }

@@ -5,6 +5,7 @@
 
 use super::{PodIndex, mixer};
 use crate::model::{ProxyIdentity, Resources, Router};
+use crate::names::service_of_host;
 use proxy_core::xds::{
     Cluster, Discovery, Endpoint, EndpointHealth, FilterChain, FilterChainMatch, Forward,
     HttpConnectionManager, Listener, LoadAssignment, LocalityEndpoints, Name, NetworkFilter,
@@ -284,8 +285,7 @@ impl Maker {
 /// What applications in `namespace` call a service.
 fn names_of(host: &str, namespace: &str) -> Vec<Name> {
     let mut names = vec![host.into()];
-    let kubernetes = host.strip_suffix(".svc.cluster.local");
-    if let Some((name, own)) = kubernetes.and_then(|name| name.split_once('.')) {
+    if let Some((name, own)) = service_of_host(host) {
         names.push(format!("{name}.{own}.svc").into());
         names.push(format!("{name}.{own}").into());
         names.extend((own == namespace).then(|| name.into()));

@@ -4,7 +4,7 @@ use super::routes::{default_route, in_mesh, plain_route};
 use super::scope::{Egress, Scope};
 use super::{PodIndex, of_2017};
 use crate::config::DataPlane;
-use crate::names::{is_wildcard, is_within};
+use crate::names::{is_wildcard, is_within, service_of_host};
 use crate::registry::{Service, ServicePort};
 use crate::rules::VirtualServiceRule;
 use proxy_core::time::Nanos;
@@ -195,8 +195,7 @@ fn domains(scope: &Scope<'_>, service: &Service) -> Domains {
 pub(crate) fn other_names(scope: &Scope<'_>, host: &Name) -> Vec<Name> {
     let mut names: Vec<Name> = vec![format!("{host}.").into()];
     // Istio goes by the host, whatever defined it.
-    let kubernetes = host.strip_suffix(".svc.cluster.local");
-    if let Some((name, namespace)) = kubernetes.and_then(|name| name.split_once('.')) {
+    if let Some((name, namespace)) = service_of_host(host) {
         let of_namespace = format!("{name}.{namespace}");
         let of_services = format!("{name}.{namespace}.svc");
         let texts = match *scope.namespace == *namespace {

@@ -362,3 +362,18 @@ spec: {destination: revews.default.svc.cluster.local}
 ";
     insta::assert_snapshot!(checked(&text, None));
 }
+
+#[test]
+fn a_host_of_two_egress_rules_is_one_however_it_is_written() {
+    let rule = |name: &str, host: &str| {
+        format!(
+            "apiVersion: config.istio.io/v1alpha2\nkind: EgressRule\nmetadata: {{name: {name}}}\nspec: {{destination: {{service: {host}}}, ports: [{{port: 80, protocol: http}}]}}\n---\n"
+        )
+    };
+    let text = rule("a", "A.example.com") + &rule("b", "a.example.com");
+    let said = checked(&text, Some(DataPlane::Envoy2017));
+    assert!(
+        said.contains("EgressRule default/a is for the same host"),
+        "{said}"
+    );
+}

@@ -145,3 +145,57 @@ fn unknown_hosts_go_to_egress() {
         );
     }
 }
+
+#[test]
+fn at_the_ingress_precedence_decides_and_expressions_count() {
+    let ingress = |path: &str| {
+        format!(
+            "apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {{name: gateway, annotations: {{kubernetes.io/ingress.class: istio}}}}\nspec:\n  rules:\n  - http:\n      paths:\n      - {{path: {path}, backend: {{serviceName: reviews, servicePort: 9080}}}}\n"
+        )
+    };
+    let rules = rule(
+        "a",
+        3,
+        "  match: {httpHeaders: {uri: {prefix: /a}, cookie: {exact: jason}}}\n  route: [{tags: {version: v3}}]",
+    ) + &rule(
+        "b",
+        2,
+        "  match: {httpHeaders: {uri: {exact: /a/1}}}\n  route: [{tags: {version: v2}}]",
+    ) + &rule(
+        "c",
+        1,
+        "  match: {httpHeaders: {uri: {regex: \"/(a|b)/[0-9]+\"}}}\n  route: [{tags: {version: v1}}]",
+    );
+    for (of_ingress, path, cookie, want) in [
+        ("/.*", "/a/1", "jason", Some("version=v3")),
+        ("/.*", "/a/1", "x", Some("version=v2")),
+        ("/.*", "/b/2?x", "x", Some("version=v1")),
+        ("/.*", "/b/c", "x", Some("")),
+        ("/a.*", "/a/2", "x", Some("version=v1")),
+        ("/a.*", "/b/2", "x", None),
+        ("/b/2", "/b/2", "x", Some("version=v1")),
+        ("/b/c", "/b/c", "x", Some("")),
+    ] {
+        let objects = of_linkerd(&(rules.clone() + &ingress(of_ingress)));
+        let told = resources(&objects, "istio-system/ingress");
+        let request = get("any.example", path, &[("cookie", cookie)]);
+        let what = format!("{of_ingress} {path} {cookie}");
+        match want {
+            Some(want) => assert_eq!(version(&told, &request), format!("{want} {HOST}"), "{what}"),
+            None => assert_eq!(explain(&told, &request).status, Some(404), "{what}"),
+        }
+    }
+}
+
+#[test]
+fn a_rule_for_every_path_covers_the_rest() {
+    let text = rule(
+        "a",
+        2,
+        "  match: {source: ratings.default.svc.cluster.local, httpHeaders: {uri: {prefix: /}}}",
+    ) + &rule("b", 1, "");
+    let unreached = "no request reaches this RouteRule: RouteRule default/a comes first";
+    assert!(checked(&text, Some(DataPlane::Linkerd111)).contains(unreached));
+    let of_envoy = checked(&text, Some(DataPlane::Envoy2017));
+    assert!(!of_envoy.contains(unreached), "{of_envoy}");
+}

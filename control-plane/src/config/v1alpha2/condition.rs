@@ -1,6 +1,6 @@
 //! Which callers and requests a rule of 2017 is for.
 
-use super::{ServiceReference, Spelling};
+use super::{DataPlane, ServiceReference, Spelling};
 use crate::config::syntax::{demand, header_name};
 use crate::config::{Named, entries, parse_cidr, refuse, selection, string_match};
 use proxy_core::xds::StringMatch;
@@ -16,6 +16,17 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
+    /// Whether every request matches, whoever sends it: nothing after such a rule is reached.
+    pub(crate) fn takes_all(&self, data_plane: DataPlane) -> bool {
+        let linkerd = data_plane == DataPlane::Linkerd111;
+        let all = |(name, value): &(Named, StringMatch)| match (&*name.text, value) {
+            ("uri", StringMatch::Prefix(prefix)) => &**prefix == "/",
+            ("uri", StringMatch::Regex(regex)) => linkerd && regex.source() == ".*",
+            _ => false,
+        };
+        (linkerd || self.source.is_none()) && self.headers.iter().all(all)
+    }
+
     pub(super) fn read(
         node: &Node,
         spelling: Spelling,

@@ -2,6 +2,7 @@
 
 use crate::config::syntax::{demand_of, wildcard_host};
 use crate::config::{Named, named, port, refuse};
+use proxy_core::xds::Name;
 use source::{Diagnostic, Fields, Node};
 use std::collections::BTreeSet;
 
@@ -23,6 +24,11 @@ pub(crate) enum EgressProtocol {
 }
 
 impl EgressRule {
+    /// The host however it is written.
+    pub(crate) fn lower_host(&self) -> Name {
+        self.host.text.to_ascii_lowercase().into()
+    }
+
     pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<EgressRule> {
         let mut fields = Fields::of(node, "an EgressRule", diagnostics)?;
         let destination = fields.required("destination");

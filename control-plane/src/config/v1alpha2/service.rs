@@ -3,6 +3,7 @@
 use super::Spelling;
 use crate::config::syntax::{demand_of, dns_label, host_name, wildcard_host};
 use crate::config::{Labels, Named, named, named_node, refuse, selection};
+use crate::names::DOMAIN;
 use source::{Diagnostic, Fields, Node};
 
 /// Istio 0.2 `IstioService`, or the full name of 0.1 with its tags.
@@ -12,8 +13,6 @@ pub(crate) struct ServiceReference {
     pub(crate) host: Named,
     pub(crate) labels: Labels,
 }
-
-const DOMAIN: &str = "cluster.local";
 
 impl ServiceReference {
     /// `key` of a rule in `namespace`.
@@ -130,7 +129,7 @@ fn read_istio_service(
         (None, Some(name)) => {
             let of = of_namespace.as_ref().map_or(namespace, |of| &of.text);
             // As Pilot has it: a domain that is stated does not follow `svc`.
-            let domain = domain.map_or(format!("svc.{DOMAIN}"), |domain| domain.text.to_string());
+            let domain = domain.map_or(DOMAIN.into(), |domain| domain.text);
             (format!("{}.{of}.{domain}", name.text).into(), name.span)
         }
         (None, None) => return None,

@@ -1,7 +1,7 @@
 //! VirtualServices of RouteRules: the rules of a host in the order in which Pilot considered them.
 
 use super::{Converter, duration, set, text};
-use crate::config::{Condition, Named, RouteRule, Share};
+use crate::config::{Condition, DataPlane, Named, RouteRule, Share};
 use crate::of_2017::version_name;
 use crate::translate::TIMEOUT_OF_2017;
 use proxy_core::xds::{Name, StringMatch};
@@ -21,7 +21,7 @@ impl Converter<'_, '_> {
         }
     }
 
-    /// The rules of a host, up to the first without conditions, else with the default at the end.
+    /// The rules of a host, up to the first that takes every request, else with the default at the end.
     pub(super) fn http_routes(&mut self, host: &Name) -> Vec<Value> {
         let rules = self.rules.routes_of(host);
         let rules: Vec<(Name, RouteRule, bool)> = rules
@@ -33,7 +33,7 @@ impl Converter<'_, '_> {
         let mut http = Vec::new();
         for (at, (name, rule, outside)) in rules.iter().enumerate() {
             http.push(self.http_route(host, name, rule, *outside));
-            if takes_all(&rule.condition) {
+            if rule.condition.takes_all(DataPlane::Envoy2017) {
                 self.say_unreached(&rules[at + 1..], name);
                 return http;
             }
@@ -45,7 +45,7 @@ impl Converter<'_, '_> {
     fn say_unreached(&mut self, rest: &[(Name, RouteRule, bool)], first: &Name) {
         for (name, rule, _) in rest {
             let message = format!("RouteRule {name} is left out: no request reaches it");
-            let label = format!("{first} comes first, and has no conditions");
+            let label = format!("{first} comes first, and takes every request");
             self.warn(&rule.destination.host.span, message, label);
         }
     }
@@ -143,14 +143,6 @@ impl Converter<'_, '_> {
             made["sourceLabels"] = labels_of(&wanted);
         }
     }
-}
-
-/// Whether every request matches, whoever sends it.
-fn takes_all(condition: &Condition) -> bool {
-    let root = |(name, value): &(Named, StringMatch)| {
-        &*name.text == "uri" && *value == StringMatch::Prefix("/".into())
-    };
-    condition.source.is_none() && condition.headers.iter().all(root)
 }
 
 fn default_route(host: &str) -> Value {

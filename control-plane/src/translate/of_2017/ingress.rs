@@ -4,12 +4,14 @@
 use super::super::PodIndex;
 use super::super::scope::Scope;
 use super::routes;
-use proxy_core::xds::{Name, PathMatch, Route, RouteAction};
+use crate::config::DataPlane;
+use proxy_core::xds::{HeaderMatch, Name, PathMatch, Route, RouteAction, StringMatch, ValueMatch};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// The routes made of an Ingress, each taken apart by the rules of 2017 for its service, if there are
-/// any: exact paths first, then prefixes, as Pilot sorted them.
+/// any. Pilot sorted them, exact paths first, then longer prefixes; Linkerd took the path of the Ingress,
+/// then the rules by precedence.
 pub(in super::super) fn unfolded(
     scope: &Scope<'_>,
     pods: &PodIndex,
@@ -30,7 +32,9 @@ pub(in super::super) fn unfolded(
         for route in &mut unfolded {
             as_prefix(route);
         }
-        unfolded.sort_by_key(|route| by_path(route));
+        if scope.mesh.rules.of_2017.data_plane() == DataPlane::Envoy2017 {
+            unfolded.sort_by_key(|route| by_path(route));
+        }
     }
     unfolded
 }
@@ -58,9 +62,15 @@ fn of_service(scope: &Scope<'_>, pods: &PodIndex, route: &Route) -> Option<Vec<A
 /// rule, for its rewrite too.
 fn within(of_ingress: &Route, of_rule: &Arc<Route>) -> Option<Arc<Route>> {
     let (outer, inner) = (&of_ingress.matches.path, &of_rule.matches.path);
+    let mut headers = of_rule.matches.headers.clone();
     let path = match (prefix(outer), prefix(inner)) {
         (Some(a), Some(b)) if b.starts_with(&**a) => inner,
         (Some(a), Some(b)) if a.starts_with(&**b) => outer,
+        (Some(a), None) if matches!(inner, PathMatch::Regex(_)) => {
+            headers.push(path_begins_with(a));
+            inner
+        }
+        (None, None) if is_of(outer, inner) => outer,
         (Some(a), None) if exact(inner)?.starts_with(&**a) => inner,
         (None, Some(b)) if exact(outer)?.starts_with(&**b) => outer,
         (None, None) if exact(outer)? == exact(inner)? => inner,
@@ -68,11 +78,30 @@ fn within(of_ingress: &Route, of_rule: &Arc<Route>) -> Option<Arc<Route>> {
     };
     let mut route = Route::clone(of_rule);
     route.matches.path = path.clone();
+    route.matches.headers = headers;
     // Where the Ingress says what the rules of the service do not.
     if &*route.name == "default" {
         route.origin.clone_from(&of_ingress.origin);
     }
     Some(Arc::new(route))
+}
+
+/// Whether an exact path is one of an expression.
+fn is_of(path: &PathMatch, of: &PathMatch) -> bool {
+    match (path, of) {
+        (PathMatch::Exact(path), PathMatch::Regex(regex)) => regex.is_full_match(path.as_bytes()),
+        _ => false,
+    }
+}
+
+/// What no path of a route can say beside its expression.
+fn path_begins_with(prefix: &Name) -> HeaderMatch {
+    HeaderMatch {
+        name: ":path".into(),
+        value: ValueMatch::String(StringMatch::Prefix(prefix.clone())),
+        invert: false,
+        treat_missing_as_empty: false,
+    }
 }
 
 /// Paths were not told apart by their parts then.
