@@ -3,7 +3,7 @@
 use crate::labels::{json, string_match};
 use crate::report::Kind;
 use crate::settings::{Settings, limit, span};
-use proxy_core::xds::{HeaderMatch, RetryOn, RetryPolicy, ValueMatch};
+use proxy_core::xds::{HeaderMatch, RetryPolicy, ValueMatch};
 use std::collections::BTreeSet;
 
 pub(crate) fn of_retries(retry: &RetryPolicy, settings: &mut Settings) {
@@ -26,10 +26,7 @@ pub(crate) fn of_retries(retry: &RetryPolicy, settings: &mut Settings) {
     set("retries.attempts", num_retries.to_string());
     let codes: BTreeSet<&u16> = retriable_status_codes.iter().collect();
     let codes = codes.into_iter().map(u16::to_string);
-    let conditions: Vec<String> = conditions(*retry_on)
-        .map(str::to_owned)
-        .chain(codes)
-        .collect();
+    let conditions: Vec<String> = retry_on.tokens().map(str::to_owned).chain(codes).collect();
     set("retries.retryOn", conditions.join(","));
     for (name, time) in [
         ("retries.perTryTimeout", per_try_timeout),
@@ -63,29 +60,6 @@ pub(crate) fn of_retries(retry: &RetryPolicy, settings: &mut Settings) {
             set(name, header_conditions(headers));
         }
     }
-}
-
-fn conditions(on: RetryOn) -> impl Iterator<Item = &'static str> {
-    const TOKENS: [&str; 15] = [
-        "5xx",
-        "gateway-error",
-        "reset",
-        "reset-before-request",
-        "connect-failure",
-        "refused-stream",
-        "retriable-4xx",
-        "retriable-status-codes",
-        "cancelled",
-        "deadline-exceeded",
-        "internal",
-        "resource-exhausted",
-        "unavailable",
-        "retriable-headers",
-        "envoy-ratelimited",
-    ];
-    TOKENS
-        .into_iter()
-        .filter(move |token| RetryOn::from_token(token).is_some_and(|one| on.any(one)))
 }
 
 fn header_conditions(headers: &[HeaderMatch]) -> String {

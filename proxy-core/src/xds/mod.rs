@@ -12,6 +12,7 @@ mod matching;
 mod mixer;
 mod rate_limit;
 mod rbac;
+mod retry_on;
 mod route;
 
 pub use cluster::*;
@@ -23,6 +24,7 @@ pub use matching::*;
 pub use mixer::*;
 pub use rate_limit::*;
 pub use rbac::*;
+pub use retry_on::*;
 pub use route::*;
 
 use serde::{Deserialize, Serialize};
