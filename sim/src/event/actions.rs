@@ -125,8 +125,13 @@ impl World<'_, '_> {
     ) {
         let state = &mut self.proxies[proxy as usize];
         if let (Some(Router::Outgoing), BodySource::Exchange(exchange)) = (state.router, source) {
-            let exchange = &mut state.workers[worker as usize].exchanges[exchange.index];
-            (exchange.attempt, exchange.served_by) = (Some(attempt), None);
+            let worker = &mut state.workers[worker as usize];
+            let tried = &mut worker.exchanges[exchange.index];
+            if let Some(before) = tried.attempt.replace(attempt) {
+                worker.attempts.remove(&before);
+            }
+            tried.served_by = None;
+            worker.attempts.insert(attempt, exchange.index);
         }
     }
 

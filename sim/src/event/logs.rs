@@ -33,9 +33,15 @@ impl World<'_, '_> {
         let now = self.queue.now();
         let state = &mut self.proxies[proxy as usize].workers[worker as usize];
         let Exchange {
-            from, served_by, ..
+            from,
+            attempt,
+            served_by,
+            ..
         } = state.exchanges[log.exchange.index];
         state.exchanges.remove(log.exchange.index);
+        if let Some(attempt) = attempt {
+            state.attempts.remove(&attempt);
+        }
         let downstream = &mut state.downstreams[log.downstream.index];
         downstream.active -= 1;
         if downstream.draining && downstream.active == 0 {
@@ -50,8 +56,9 @@ impl World<'_, '_> {
         } = from
         {
             self.call_logged(call, generation, tried, log.flags);
-            let known = self.calls.holds(call, generation);
-            caller = self.calls[call].pod.filter(|_| known);
+            if router == Some(Router::Outgoing) && self.calls.holds(call, generation) {
+                caller = self.calls[call].pod;
+            }
         }
         let cluster = log
             .cluster
@@ -184,11 +191,9 @@ impl World<'_, '_> {
         else {
             return;
         };
-        let exchanges = &mut self.proxies[proxy as usize].workers[worker as usize].exchanges;
-        let tried = |at: &u32| exchanges[*at].attempt == Some(attempt);
-        let exchange = exchanges.taken().find(tried);
-        if let Some(exchange) = exchange {
-            exchanges[exchange].served_by = pod;
+        let state = &mut self.proxies[proxy as usize].workers[worker as usize];
+        if let Some(&exchange) = state.attempts.get(&attempt) {
+            state.exchanges[exchange].served_by = pod;
         }
     }
 

@@ -12,6 +12,7 @@ use proxy_core::proxy::{Outs, Proxy, Witness};
 use proxy_core::slab::Slab;
 use proxy_core::time::Nanos;
 use proxy_core::xds::Name;
+use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub(super) struct ProxyState {
 #[derive(Debug, Default)]
 pub(super) struct WorkerState {
     pub(super) exchanges: Slab<Exchange>,
+    /// At an outgoing router: the exchange that an attempt is the last one of. Only looked up.
+    pub(super) attempts: FxHashMap<AttemptId, u32>,
     pub(super) downstreams: Slab<Downstream>,
     /// By the index of the connection's id.
     pub(super) conns: Vec<Conn>,
