@@ -23,12 +23,25 @@ impl<'r> Answering<'r> {
         }
     }
 
+    /// Tells it from others: the address of the table, or the outcome in words.
+    pub(crate) fn key(&self) -> (usize, String) {
+        match self {
+            Answering::Fixed(outcome) => (0, outcome.destination.clone()),
+            Answering::ByHost(table, _) => (table_address(Some(table)), String::new()),
+        }
+    }
+
     pub(crate) fn manager(&self) -> Option<&'r HttpConnectionManager> {
         match self {
             Answering::Fixed(_) => None,
             Answering::ByHost(_, manager) => Some(manager),
         }
     }
+}
+
+/// `None`: 0.
+pub(crate) fn table_address(table: Option<&RouteTable>) -> usize {
+    table.map_or(0, |table| std::ptr::from_ref(table) as usize)
 }
 
 /// What one side does with the requests for a host.

@@ -1,9 +1,9 @@
 //! One proxy, before and after: connection by connection, host by host, route by route.
 
 use crate::access::{bare, of_manager, rules_of, rules_of_manager};
-use crate::answers::{Answering, HostAnswers, answering, guard_first, guarding};
+use crate::answers::{Answering, HostAnswers, answering, guard_first, guarding, table_address};
 use crate::clusters::{PolicyChange, policies};
-use crate::connections::{self, Connection, Handling, Listeners, Secured, Taker};
+use crate::connections::{self, Connection, Handling, Listeners, NOBODY, Secured, Taker};
 use crate::guard;
 use crate::hosts;
 use crate::labels::cluster_label;
@@ -21,6 +21,8 @@ use proxy_core::xds::{
 };
 use request_set::{Authorities, Domain};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
 
 /// What was found at one proxy.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,7 @@ pub(crate) fn compare(name: &str, direction: Direction, old: Side<'_>, new: Side
         direction,
         policies: policies(&before, &after),
         told: BTreeSet::new(),
+        hosts: BTreeMap::new(),
         compared: BTreeSet::new(),
         guarded: [&[], &[]],
         old: &before,
@@ -52,6 +55,17 @@ pub(crate) fn compare(name: &str, direction: Direction, old: Side<'_>, new: Side
     comparison.found
 }
 
+/// What both sides do on a connection: the address of a table, or an outcome in words; whether it was
+/// plain; its address, if only the host that has it was looked at.
+type Compared = ([(usize, String); 2], bool, Option<IpAddr>);
+
+/// The hosts that two tables tell apart.
+struct Hosts<'r> {
+    classes: Vec<hosts::Class<'r>>,
+    /// Routes look at more of a host than its virtual host.
+    by_authority: bool,
+}
+
 struct Comparison<'r, 'c> {
     name: &'c str,
     direction: Direction,
@@ -60,8 +74,9 @@ struct Comparison<'r, 'c> {
     policies: BTreeMap<&'r Name, PolicyChange>,
     /// Clusters whose change has a witness.
     told: BTreeSet<&'r Name>,
-    /// Pairs of tables, and whether connections were plain.
-    compared: BTreeSet<(usize, usize, bool)>,
+    /// Of pairs of tables, by their addresses.
+    hosts: BTreeMap<[usize; 2], Rc<Hosts<'r>>>,
+    compared: BTreeSet<Compared>,
     /// What requests have to pass on the connection that is looked at.
     guarded: [&'r [Rbac]; 2],
     found: Found,
@@ -100,28 +115,40 @@ impl<'r> Comparison<'r, '_> {
             return (before.way != Way::Refuses || after.way != Way::Refuses).then_some(place);
         }
         let (old_table, new_table) = (old.table(), new.table());
-        let by_authority = looks_at_authority(old_table) || looks_at_authority(new_table);
-        let classes = match by_authority {
-            true => hosts::each_host(old_table, new_table),
-            false => hosts::classes(old_table, new_table),
-        };
-        let first = classes
-            .first()
-            .map(|class| self.place(connection, Some(&class.host)));
-        let address =
-            |table: Option<&RouteTable>| table.map_or(0, |at| std::ptr::from_ref(at) as usize);
-        let key = (address(old_table), address(new_table), plain);
-        if !self.compared.insert(key) {
+        let hosts = self.hosts(old_table, new_table);
+        let first = hosts.classes.first();
+        let first = first.map(|class| self.place(connection, Some(&class.host)));
+        let both = old_table.is_some() && new_table.is_some();
+        // Hosts by addresses would be too many: of what is at one address, only its own host.
+        let ip = connection.address.ip();
+        let own_only = !both && self.direction == Direction::Outbound && ip != NOBODY;
+        let key = |ip| ([old.key(), new.key()], plain, ip);
+        if self.compared.contains(&key(None)) || !self.compared.insert(key(own_only.then_some(ip)))
+        {
             return first;
         }
+        let is_in_class = |class: &hosts::Class<'r>, authority: &str| {
+            let same = |table: Option<&'r RouteTable>, host: Option<&VirtualHost>| {
+                let found = table.and_then(|table| table.virtual_host(authority));
+                found.map(std::ptr::from_ref) == host.map(std::ptr::from_ref)
+            };
+            same(old_table, class.old) && same(new_table, class.new)
+        };
+        let own = match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
         let managers: Vec<_> = old.manager().into_iter().chain(new.manager()).collect();
-        for class in &classes {
-            let place = self.place(connection, Some(&class.host));
+        for class in &hosts.classes {
+            if own_only && !is_in_class(class, &own) {
+                continue;
+            }
+            let mut place = self.place(connection, Some(&class.host));
+            place.is_elsewhere = !both && class.is_at_other_addresses(ip);
             let alike = match (class.old, class.new) {
                 (Some(before), Some(after)) => routes::same_host(before, after),
                 (before, after) => before.is_none() && after.is_none(),
             };
-            let both = matches!((old, new), (Answering::ByHost(..), Answering::ByHost(..)));
             if alike && both && !self.touches(class.new) {
                 continue;
             }
@@ -129,21 +156,31 @@ impl<'r> Comparison<'r, '_> {
                 HostAnswers::of(old, class.old, plain),
                 HostAnswers::of(new, class.new, plain),
             ];
-            let authorities = match by_authority {
+            let authorities = match hosts.by_authority {
                 true => class.authorities(&place.authority),
                 false => Authorities::OneOf(vec![place.authority.clone()]),
             };
             let domain = routes::domain(&managers, authorities);
-            let is_in_class = |authority: &str| {
-                let same = |table: Option<&'r RouteTable>, host: Option<&VirtualHost>| {
-                    let found = table.and_then(|table| table.virtual_host(authority));
-                    found.map(std::ptr::from_ref) == host.map(std::ptr::from_ref)
-                };
-                same(old_table, class.old) && same(new_table, class.new)
-            };
+            let is_in_class = |authority: &str| is_in_class(class, authority);
             self.host(&place, &sides, &domain, is_in_class, &managers);
         }
         first
+    }
+
+    fn hosts(&mut self, old: Option<&'r RouteTable>, new: Option<&'r RouteTable>) -> Rc<Hosts<'r>> {
+        let key = [old, new].map(table_address);
+        let known = self.hosts.entry(key).or_insert_with(|| {
+            let by_authority = looks_at_authority(old) || looks_at_authority(new);
+            let classes = match by_authority {
+                true => hosts::each_host(old, new),
+                false => hosts::classes(old, new),
+            };
+            Rc::new(Hosts {
+                classes,
+                by_authority,
+            })
+        });
+        Rc::clone(known)
     }
 
     /// Whether requests for the host may go to a cluster that is used otherwise, and of which no request
@@ -388,6 +425,7 @@ impl<'r> Comparison<'r, '_> {
             witness: Witness {
                 proxy: self.name.to_owned(),
                 request: request.clone(),
+                is_elsewhere: place.is_elsewhere,
             },
             hosts: vec![place.host.clone()],
             proxies: vec![self.name.to_owned()],

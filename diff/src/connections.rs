@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// What nobody has: class E.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(240, 240, 1, 7));
+pub(crate) const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(240, 240, 1, 7));
 
 /// Who connects by mutual TLS, where it does not matter who.
 const SOMEBODY: &str = "cluster.local/ns/default/sa/default";

@@ -17,6 +17,14 @@ pub(crate) struct Class<'t> {
 }
 
 impl Class<'_> {
+    /// Whether its hosts have addresses, and none of them is `ip`.
+    pub(crate) fn is_at_other_addresses(&self, ip: IpAddr) -> bool {
+        let hosts = [self.old, self.new].into_iter().flatten();
+        let domains = hosts.flat_map(|host| &host.domains);
+        let mut addresses = domains.filter_map(|domain| of_address(domain)).peekable();
+        addresses.peek().is_some() && addresses.all(|address| address != ip)
+    }
+
     /// Every way in which clients may name its hosts, where that counts; `preferred` is one.
     pub(crate) fn authorities(&self, preferred: &Name) -> Authorities {
         // Virtual hosts ignore case, routes do not.
@@ -77,11 +85,20 @@ fn address(host: Option<&VirtualHost>) -> usize {
     host.map_or(0, |host| std::ptr::from_ref(host) as usize)
 }
 
+/// The address that a host is written as.
+fn of_address(host: &str) -> Option<IpAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().ok()
+}
+
 /// Names before addresses, what people would type before what only programs do.
 fn readability(host: &str) -> (bool, bool, usize, String) {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_address = bare.parse::<IpAddr>().is_ok();
-    (is_address, host.ends_with('.'), host.len(), host.to_owned())
+    (
+        of_address(host).is_some(),
+        host.ends_with('.'),
+        host.len(),
+        host.to_owned(),
+    )
 }
 
 /// A host for every domain, and one that no domain names, each with an expression for those it stands

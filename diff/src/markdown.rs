@@ -15,7 +15,7 @@ pub fn markdown(report: &Report) -> String {
         for change in &report.changes {
             let mut example = format!(
                 "{}<br>as {}",
-                code(&request(&change.witness.request)),
+                code(&request(&change.witness)),
                 cell(&proxies(change))
             );
             if change.hosts.len() > 1 {

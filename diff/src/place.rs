@@ -14,6 +14,8 @@ pub(crate) struct Place<'p> {
     /// As reports call it.
     pub(crate) host: String,
     pub(crate) authority: Name,
+    /// The host alone does not lead to the address.
+    pub(crate) is_elsewhere: bool,
 }
 
 impl<'p> Place<'p> {
@@ -55,6 +57,7 @@ impl<'p> Place<'p> {
             connection,
             host: label,
             authority: authority.into(),
+            is_elsewhere: false,
         }
     }
 

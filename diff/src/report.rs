@@ -104,6 +104,9 @@ pub struct Witness {
     /// As `explain` takes it.
     pub proxy: String,
     pub request: Request,
+    /// Its host alone does not lead to its address.
+    #[serde(skip)]
+    pub is_elsewhere: bool,
 }
 
 /// Something that could not be decided.

@@ -1,7 +1,7 @@
 //! The answer as people read it.
 
-use crate::report::{Change, Report, Treatment, Undecided};
-use control_plane::{Request, RequestDirection, RequestProtocol, RequestTls};
+use crate::report::{Change, Report, Treatment, Undecided, Witness};
+use control_plane::{RequestDirection, RequestProtocol, RequestTls};
 use proxy_core::xds::ConfigRef;
 use std::fmt::Write;
 
@@ -48,7 +48,7 @@ pub(crate) fn notes(report: &Report) -> Vec<&'static str> {
 }
 
 fn class(change: &Change) -> String {
-    let mut text = format!("{}: {}\n", kinds(change), request(&change.witness.request));
+    let mut text = format!("{}: {}\n", kinds(change), request(&change.witness));
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<4} {value}");
     };
@@ -127,7 +127,8 @@ pub(crate) fn listed(names: &[String]) -> String {
 }
 
 /// A request as one would give it to curl.
-pub(crate) fn request(request: &Request) -> String {
+pub(crate) fn request(witness: &Witness) -> String {
+    let request = &witness.request;
     let secured = match (request.tls, &request.sni) {
         (RequestTls::None, _) => String::new(),
         (RequestTls::Tls, None) => " by TLS".to_owned(),
@@ -160,6 +161,9 @@ pub(crate) fn request(request: &Request) -> String {
     }
     for (name, value) in &request.headers {
         line += &format!(" -H '{}: {}'", quoted(name), quoted(value));
+    }
+    if let Some(address) = request.address.filter(|_| witness.is_elsewhere) {
+        line += &format!(" to {address}");
     }
     // Where a URL says it already.
     let told = request.scheme == "https" && request.tls == RequestTls::Tls;

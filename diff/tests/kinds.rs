@@ -236,3 +236,36 @@ spec:
         text(&report)
     );
 }
+
+/// Two Services of port 80, at addresses of their own.
+fn at_addresses(port_name: &str) -> String {
+    let service = |name: &str, address: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default}}, spec: \
+             {{clusterIP: {address}, selector: {{app: {name}}}, ports: [{{name: {port_name}, port: \
+             80}}]}}}}\n"
+        )
+    };
+    service("a", "10.96.0.1") + &service("b", "10.96.0.2")
+}
+
+#[test]
+fn each_service_whose_protocol_changes_is_told_of() {
+    let report = between("", &at_addresses("http"), &at_addresses("tcp"));
+    let mut told: Vec<String> = Vec::new();
+    for change in &report.changes {
+        told.extend(
+            change
+                .settings
+                .iter()
+                .map(|one| format!("{} -> {}", one.old, one.new)),
+        );
+    }
+    for name in ["a", "b"] {
+        let wanted = format!("{name}.default:80 -> the bytes are passed on to {name}.default:80");
+        assert!(told.contains(&wanted), "{wanted}: {told:#?}");
+    } // The host leads to its own address only.
+    let elsewhere = "GET http://a/ to 240.240.1.7:80\n";
+    assert!(text(&report).contains(elsewhere), "{}", text(&report));
+    assert!(text(&report).contains("GET http://a/\n"));
+}
