@@ -17,7 +17,7 @@ pub(crate) fn explain_requests(args: &ExplainArgs) -> Exit {
     for (request, answer) in &answers {
         match args.format {
             Format::Json => println!("{}", json(answer)),
-            Format::Text => print!("{}", text(request, answer)),
+            Format::Text => print!("{}", text(&args.proxy, request, answer)),
         }
     }
     Exit::Held
@@ -91,9 +91,10 @@ fn json(answer: &Explanation) -> String {
 }
 
 /// An answer as people read it: what was asked, where it goes, how it got there, what holds for it.
-fn text(request: &Request, answer: &Explanation) -> String {
+fn text(proxy: &str, request: &Request, answer: &Explanation) -> String {
     let mut lines = Lines::default();
     lines.add("request", asked(request));
+    lines.add("proxy", proxy.to_owned());
     destination(&mut lines, answer);
     let or_empty = |name: &Option<proxy_core::xds::Name>| name.as_deref().unwrap_or("").to_owned();
     lines.add("listener", or_empty(&answer.listener));

@@ -126,7 +126,7 @@ fn text(pods: &[PodReport]) -> String {
             words(captured.map(inject::Captured::outbound)),
         ]
     });
-    let headings = ["POD", "PROXY", "WHY", "INBOUND", "OUTBOUND"];
+    let headings = ["WORKLOAD", "PROXY", "WHY", "INBOUND", "OUTBOUND"];
     let mut text = crate::proxy_config::lines(headings, rows.collect());
     if pods.iter().any(|pod| pod.proxy == "undecided") {
         text.push_str(OPEN);

@@ -114,8 +114,12 @@ fn explained(resources: &Resources, request: &Request, asker: Option<&Asker<'_>>
         return answer;
     };
     answer.listener = Some(choice.listener.name.clone());
+    let made_up = match request.address {
+        Some(_) => "",
+        None => ", which stands for an address that nobody here has",
+    };
     answer.say(format!(
-        "listener {} takes {}",
+        "listener {} takes {}{made_up}",
         choice.listener.name, opened.original_dst
     ));
     if has_overlapping_chains(&choice.listener) {
@@ -355,8 +359,8 @@ impl Explanation {
             .map_or_else(|| "built in".to_owned(), described);
         let asked = conditions::asked(&route.matches);
         self.say(match route.name.is_empty() {
-            true => format!("a route without a name matches: {asked} ({by})"),
-            false => format!("route `{}` matches: {asked} ({by})", route.name),
+            true => format!("matches: {asked} ({by})"),
+            false => format!("matches: {asked} (route `{}`, {by})", route.name),
         });
         let mut entry = None;
         match &route.action {
@@ -424,11 +428,13 @@ impl Explanation {
         let share = |ppm: u32| f64::from(ppm) / 10_000.0;
         if let Some(delay) = &fault.delay {
             let (share, span) = (share(delay.fraction_ppm), delay.fixed.as_millis());
-            self.say(format!("{share} % are delayed by {span} ms"));
+            self.say(format!(
+                "{share} % of these requests wait {span} ms first, which no timeout counts"
+            ));
         }
         if let Some(abort) = &fault.abort {
             let (share, status) = (share(abort.fraction_ppm), abort.status);
-            self.say(format!("{share} % are aborted with {status}"));
+            self.say(format!("{share} % of these requests are answered {status}"));
         }
     }
 }

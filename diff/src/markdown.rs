@@ -1,7 +1,7 @@
 //! The answer as a comment on a pull request.
 
 use crate::report::{Report, Treatment};
-use crate::text::{headline, kinds, listed, notes, proxies, request, rule};
+use crate::text::{asked, headline, kinds, listed, notes, proxies, request, rule};
 use proxy_core::xds::ConfigRef;
 
 /// So many rules are named in one cell.
@@ -14,8 +14,9 @@ pub fn markdown(report: &Report) -> String {
         text += "\n| what changes | for example | was | now |\n|---|---|---|---|\n";
         for change in &report.changes {
             let mut example = format!(
-                "{}<br>as {}",
+                "{}<br>{} {}",
                 code(&request(&change.witness)),
+                asked(change),
                 cell(&proxies(change))
             );
             if change.hosts.len() > 1 {

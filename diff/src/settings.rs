@@ -61,6 +61,12 @@ impl Settings {
     }
 }
 
+/// Blocks that are there when a setting of theirs is.
+const BLOCKS: [(&str, &str); 2] = [
+    ("retries.", "retries.attempts"),
+    ("outlierDetection.", "outlierDetection.interval"),
+];
+
 /// The destination, and the settings that differ as one side has them. A block that the side lacks is
 /// said to be absent once.
 pub(crate) fn summary(
@@ -68,21 +74,22 @@ pub(crate) fn summary(
     settings: &[SettingChange],
     value: impl Fn(&SettingChange) -> &String,
 ) -> String {
-    let block = |one: &SettingChange| one.setting.split('.').next().map(str::to_owned);
+    let lacks = |key: &str| {
+        let mut all = settings.iter();
+        all.any(|one| one.setting == key && value(one) == "none")
+    };
+    let lacking = BLOCKS.iter().filter(|(_, key)| lacks(key));
+    let lacking: Vec<&str> = lacking.map(|(block, _)| *block).collect();
+    let others = settings.iter().filter(|one| {
+        let of_lacking = lacking.iter().any(|block| one.setting.starts_with(block));
+        one.setting != "destination" && !(of_lacking && value(one) == "none")
+    });
+    let others = others.map(|one| format!("{} {}", one.setting, value(one)));
+    let absent = lacking
+        .iter()
+        .map(|block| format!("{} none", block.trim_end_matches('.')));
     let first = Some(destination.to_owned()).filter(|text| !text.is_empty());
-    let mut parts: Vec<String> = first.into_iter().collect();
-    for settings in settings.chunk_by(|a, b| block(a) == block(b)) {
-        match settings {
-            [one] if one.setting == "destination" => {}
-            [one, _, ..] if settings.iter().all(|one| value(one) == "none") => {
-                parts.extend(block(one).map(|block| format!("{block} none")));
-            }
-            settings => {
-                let told = settings.iter();
-                parts.extend(told.map(|one| format!("{} {}", one.setting, value(one))));
-            }
-        }
-    }
+    let parts: Vec<String> = first.into_iter().chain(others).chain(absent).collect();
     parts.join("; ")
 }
 

@@ -48,11 +48,16 @@ pub(crate) fn notes(report: &Report) -> Vec<&'static str> {
 }
 
 fn class(change: &Change) -> String {
-    let mut text = format!("{}: {}\n", kinds(change), request(&change.witness));
+    let mut text = format!(
+        "{} changes {}
+",
+        request(&change.witness),
+        kinds(change)
+    );
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<4} {value}");
     };
-    line("as", &proxies(change));
+    line(asked(change), &proxies(change));
     if change.hosts.len() > 1 {
         line("to", &listed(&change.hosts));
     }
@@ -95,6 +100,14 @@ pub(crate) fn headline(report: &Report) -> String {
 pub(crate) fn kinds(change: &Change) -> String {
     let names: Vec<&str> = change.kinds.iter().map(|kind| kind.name()).collect();
     names.join(", ")
+}
+
+/// How the proxies stand to the request.
+pub(crate) fn asked(change: &Change) -> &'static str {
+    match change.witness.request.direction {
+        None | Some(RequestDirection::Outbound) => "from",
+        Some(RequestDirection::Inbound | RequestDirection::Gateway) => "at",
+    }
 }
 
 pub(crate) fn proxies(change: &Change) -> String {

@@ -85,7 +85,7 @@ impl Captured {
         );
         for (setting, how) in [
             (&self.include_outbound_ports, "; also port"),
-            (&self.exclude_outbound_ports, "; never port"),
+            (&self.exclude_outbound_ports, ", but not port"),
         ] {
             if !setting.value.is_empty() {
                 text = format!("{text}{how} {}", spaced(&setting.value));

@@ -74,7 +74,7 @@ fn check_namespaces(document: &Document, namespaces: &[&str], report: &mut Repor
                 continue;
             }
             let diagnostic = IST0101
-                .says(format!("namespace `{written}` is not there"))
+                .says(format!("namespace `{written}` not found"))
                 .at(&node.span, "no such namespace")
                 .nearest(written, namespaces.iter().copied());
             report.say(document, diagnostic);

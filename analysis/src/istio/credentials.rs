@@ -48,7 +48,7 @@ fn check(
             .of(SECRET)
             .filter(|secret| secret.namespace == namespace);
         let diagnostic = IST0101
-            .says(format!("credentialName `{written}` is not there"))
+            .says(format!("credentialName `{written}` not found"))
             .at(&credential.span, format!("no Secret {namespace}/{name}"));
         let diagnostic = match elsewhere {
             Some(secret) => diagnostic.help(format!(

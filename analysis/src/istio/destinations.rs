@@ -107,7 +107,7 @@ fn unknown_host(hosts: &Hosts<'_>, document: &Document, to: &Destination<'_>) ->
         Role::Mirror | Role::Mirrors => "mirror host",
     };
     let diagnostic = IST0101
-        .says(format!("{what} `{host}` is not there"))
+        .says(format!("{what} `{host}` not found"))
         .at(place(to.node, "host"), "no Service or ServiceEntry has it");
     let full = format!("{host}.{DOMAIN}");
     if host.contains('.') && hosts.find(&document.namespace, &[], &full).is_some() {
@@ -136,7 +136,7 @@ fn check_port(to: &Destination<'_>, ports: &[i64]) -> Option<Diagnostic> {
     let port = number(to.node, &["port", "number"]);
     (!ports.contains(&port)).then(|| {
         IST0101
-            .says(format!("host:port `{host}:{port}` is not there"))
+            .says(format!("port {port} of host `{host}` not found"))
             .at(place(to.node, "host"), format!("no port {port}"))
             .help(format!("its ports are {listed}"))
     })
@@ -214,11 +214,11 @@ pub(super) fn analyze_subsets(input: &Input<'_>, report: &mut Report<'_>) {
                 continue;
             }
             let what = match destination.role {
-                Role::Route => "host+subset",
-                Role::Mirror | Role::Mirrors => "mirror host+subset",
+                Role::Route => "host",
+                Role::Mirror | Role::Mirrors => "mirror host",
             };
             let diagnostic = IST0101
-                .says(format!("{what} `{host}+{subset}` is not there"))
+                .says(format!("subset `{subset}` of {what} `{host}` not found"))
                 .at(
                     place(destination.node, "subset"),
                     "no DestinationRule defines it",

@@ -56,7 +56,7 @@ fn check_subsets(
         let place = subset.at(&["labels"]).unwrap_or(subset);
         let diagnostic = IST0173
             .says(format!("subset `{name}` selects no pod"))
-            .at(&place.span, format!("no pod has {selector}"))
+            .at(&place.span, format!("no pod of the service has {selector}"))
             .help("requests that are sent to it fail with 503 (UH)");
         report.say_once(document, diagnostic);
     }

@@ -46,7 +46,7 @@ fn check_gateway(
         (None, Some(found)) => served_by_listeners(found),
         (None, None) => {
             let diagnostic = IST0101
-                .says(format!("gateway `{written}` is not there"))
+                .says(format!("gateway `{written}` not found"))
                 .at(&gateway.span, "no such Gateway");
             let names: Vec<String> = input
                 .of(GATEWAY)

@@ -84,11 +84,12 @@ fn without_effect(tries: &Tries<'_>, whole: Nanos) -> Diagnostic {
     let label = format!("the `timeout` of the whole request is {}", span_of(whole));
     MSH0003
         .says(format!(
-            "a `perTryTimeout` of {each} never ends a try: the request ends first"
+            "a `perTryTimeout` of {each} has no effect: the request ends first"
         ))
         .at(tries.each_span, label)
         .help(format!(
-            "for {most} slow tries, a `perTryTimeout` of at most {}; or a longer `timeout`",
+            "for {most} slow tries, a `perTryTimeout` below {} and `reset` in `retryOn`; or a longer \
+             `timeout`",
             span_of(Nanos::from_millis(whole.as_millis() / u64::from(most)))
         ))
 }

@@ -58,9 +58,8 @@ impl Words<'_> {
                 taken_by,
                 takers,
             } => {
-                let verb = if takers.len() == 1 { "takes" } else { "take" };
                 let message = format!(
-                    "{subject} is never reached: {} {verb} every request that it asks for",
+                    "{subject} is never reached: every request that it matches is taken by {}",
                     self.listed(takers, finding.at)
                 );
                 let taker = self.called(*taken_by, finding.at);

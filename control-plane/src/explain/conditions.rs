@@ -37,7 +37,7 @@ pub(super) fn lacking(
     let path = path_of(&head.path);
     if let Some(unmet) = unmet(matches, path, head) {
         return Some(match unmet {
-            Unmet::Path => format!("path `{path}` is not one that {}", path_wanted(matches)),
+            Unmet::Path => format!("path `{path}` {}", path_refused(matches)),
             Unmet::Header(header) => header_lacking(header, head),
             Unmet::Query(parameter) => query_lacking(parameter, &head.path),
         });
@@ -56,7 +56,20 @@ fn path_wanted(matches: &RouteMatch) -> String {
         PathMatch::Exact(path) => format!("is `{path}`{caseless}"),
         PathMatch::Prefix(prefix) => format!("begins with `{prefix}`{caseless}"),
         PathMatch::SeparatedPrefix(prefix) => format!("is `{prefix}` or below it{caseless}"),
-        PathMatch::Regex(regex) => format!("matches `{}` as a whole", regex.source()),
+        PathMatch::Regex(regex) => format!("fully matches `{}`", regex.source()),
+    }
+}
+
+fn path_refused(matches: &RouteMatch) -> String {
+    let caseless = match matches.case_sensitive {
+        true => "",
+        false => ", in any case",
+    };
+    match &matches.path {
+        PathMatch::Exact(path) => format!("is not `{path}`{caseless}"),
+        PathMatch::Prefix(prefix) => format!("does not begin with `{prefix}`{caseless}"),
+        PathMatch::SeparatedPrefix(prefix) => format!("is not `{prefix}` or below it{caseless}"),
+        PathMatch::Regex(regex) => format!("does not fully match `{}`", regex.source()),
     }
 }
 

@@ -8,8 +8,8 @@ use crate::of_2017::RulesOf2017;
 use crate::translate::Mesh;
 use proxy_core::time::Nanos;
 use proxy_core::xds::{
-    CircuitBreakers, Cluster, ConfigRef, Forward, LbPolicy, OutlierDetection, RetryPolicy, Route,
-    Transport,
+    CircuitBreakers, Cluster, ConfigRef, Forward, LbPolicy, OutlierDetection, RetryOn, RetryPolicy,
+    Route, Transport,
 };
 use source::Node;
 
@@ -77,9 +77,7 @@ impl Stated<'_> {
                 "limits",
                 limits.clone().unwrap_or_else(|| "none".to_owned()),
                 pool.filter(|_| limits.is_some()),
-                of_2017.unwrap_or(
-                    "Istio's, which lifts Envoy's own (1024 connections, requests, waiting requests; 3 retries)",
-                ),
+                of_2017.unwrap_or("Istio's, which lifts those of Envoy"),
             ),
             setting(
                 "outlier detection",
@@ -91,7 +89,10 @@ impl Stated<'_> {
                 "TLS",
                 transport(&cluster.transport).to_owned(),
                 at("tls"),
-                "MeshConfig's enableAutoMtls, which is on unless set",
+                match cluster.transport {
+                    Transport::Plaintext => "where not all endpoints are known to take mutual TLS",
+                    _ => "MeshConfig's enableAutoMtls, which is on unless set",
+                },
             ),
         ];
         if let LbPolicy::ClusterProvided = cluster.lb_policy {
@@ -196,9 +197,13 @@ fn setting(
 
 fn retry(retry: &RetryPolicy) -> String {
     let mut text = format!("{} more tries on {}", retry.num_retries, retry.retry_on);
-    if !retry.retriable_status_codes.is_empty() {
+    if retry.retry_on.any(RetryOn::RETRIABLE_STATUS_CODES) {
         let codes = retry.retriable_status_codes.iter().map(u16::to_string);
-        text += &format!(" ({})", codes.collect::<Vec<_>>().join(", "));
+        let codes = codes.collect::<Vec<_>>().join(", ");
+        text += &match codes.is_empty() {
+            true => " (of which there are none)".to_owned(),
+            false => format!(" ({codes})"),
+        };
     }
     if let Some(limit) = retry.per_try_timeout {
         text += &format!(", {} for each try", span(limit));
@@ -206,7 +211,7 @@ fn retry(retry: &RetryPolicy) -> String {
     text
 }
 
-fn balancing(policy: &LbPolicy) -> &'static str {
+pub(super) fn balancing(policy: &LbPolicy) -> &'static str {
     match policy {
         LbPolicy::RoundRobin => "round robin",
         LbPolicy::LeastRequest { .. } => "least request, of two drawn",
@@ -258,7 +263,7 @@ fn ejects(outlier: &OutlierDetection) -> String {
 
 fn transport(transport: &Transport) -> &'static str {
     match transport {
-        Transport::Plaintext => "plain text",
+        Transport::Plaintext => "none is added",
         Transport::AutoMutualTls => "mutual TLS to endpoints with a sidecar",
         Transport::IstioMutualTls => "mutual TLS",
         Transport::Tls { .. } => "TLS begins here",

@@ -1,5 +1,6 @@
 //! From a route's clusters on: which there are, and the endpoints behind them.
 
+use super::settings::balancing;
 use super::{ClusterShare, Explanation, Upstream};
 use crate::model::Resources;
 use proxy_core::contract::Opened;
@@ -85,16 +86,16 @@ fn describe(cluster: &Cluster) -> String {
         Discovery::LogicalDns { host, port } => format!("an address of {host}, port {port}"),
         Discovery::OriginalDst { .. } => "where the connection was going".to_owned(),
     };
-    let policy = match cluster.lb_policy {
-        LbPolicy::RoundRobin => "in turn",
-        LbPolicy::LeastRequest { .. } => "by fewest requests of a few drawn",
-        LbPolicy::Random => "at random",
-        LbPolicy::RingHash { .. } => "by hash on a ring",
-        LbPolicy::Maglev { .. } => "by hash in a Maglev table",
-        LbPolicy::PeakEwma { .. } => "by peak EWMA of two drawn",
-        LbPolicy::ClusterProvided => return found,
-    };
-    format!("{found}, chosen {policy}")
+    match (&*cluster.name, &cluster.lb_policy) {
+        ("PassthroughCluster", _) => format!(
+            "{found}: no service has this address and port, and outboundTrafficPolicy is ALLOW_ANY"
+        ),
+        ("BlackHoleCluster", _) => "nowhere: no service has this address and port, and \
+                                    outboundTrafficPolicy is REGISTRY_ONLY"
+            .to_owned(),
+        (_, LbPolicy::ClusterProvided) => found,
+        (_, policy) => format!("{found}, {}", balancing(policy)),
+    }
 }
 
 /// The healthy endpoints; `None` where only a name is known.
