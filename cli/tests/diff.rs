@@ -46,7 +46,7 @@ fn what_changes_decides_the_exit_code_where_that_is_asked_for() {
     assert_eq!(ended(&["rules.yaml", "new.yaml"]).0, 0);
     let (code, out) = ended(&["rules.yaml", "new.yaml", "--exit-code"]);
     assert!(
-        code == 1 && out.contains("GET http://any.example/old\n"),
+        code == 1 && out.contains("GET http://any.example/old changes "),
         "{out}"
     );
     assert_eq!(
