@@ -2,8 +2,7 @@
 
 use crate::args::ConfigArgs;
 use control_plane::{
-    ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Request, Resources,
-    allow_invalid,
+    ControlPlane, Objects, ProxyIdentity, PushSettings, Request, Resources, allow_invalid,
 };
 use scenarios::model::Scenario;
 use source::{Diagnostic, Dialect, SourceFile};
@@ -30,9 +29,7 @@ pub(crate) fn objects(args: &ConfigArgs, diagnostics: &mut Vec<Diagnostic>) -> O
         allow_invalid(diagnostics);
     }
     if let Some(path) = &args.mesh_config {
-        for file in sim::plan::read_sources(path, None, diagnostics) {
-            objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, diagnostics));
-        }
+        sim::plan::set_mesh_config(&mut objects, path, diagnostics);
     }
     objects
 }

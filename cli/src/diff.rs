@@ -4,7 +4,7 @@ use crate::args::{DiffArgs, DiffFormat};
 use crate::config::{self, is_scenario};
 use crate::{Exit, has_error, report};
 use anstream::print;
-use control_plane::{MeshConfig, Objects, allow_invalid};
+use control_plane::{Objects, allow_invalid};
 use diff::{Report, markdown, read_revision, text};
 use sim::plan::{ReadSources, objects_from};
 use source::{Diagnostic, Level, SourceFile};
@@ -129,9 +129,7 @@ fn objects(
         allow_invalid(diagnostics);
     }
     if let Some(path) = &args.mesh_config {
-        for file in sim::plan::read_sources(path, None, diagnostics) {
-            objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, diagnostics));
-        }
+        sim::plan::set_mesh_config(&mut objects, path, diagnostics);
     }
     objects
 }

@@ -2,9 +2,7 @@
 
 use crate::coverage::{Coverage, Rules};
 use crate::find::{Found, Kind, find};
-use control_plane::{
-    ControlPlane, MeshConfig, Objects, ProxyIdentity, PushSettings, Resources, allow_invalid,
-};
+use control_plane::{ControlPlane, Objects, ProxyIdentity, PushSettings, Resources, allow_invalid};
 use source::{Diagnostic, Level, Span};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -108,9 +106,7 @@ fn load(
         allow_invalid(&mut diagnostics[before..]);
     }
     if let Some(path) = places.mesh_config.as_ref().or(given.mesh_config.as_ref()) {
-        for file in sim::plan::read_sources(path, None, diagnostics) {
-            objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, diagnostics));
-        }
+        sim::plan::set_mesh_config(&mut objects, path, diagnostics);
     }
     if !any {
         if has_error(&diagnostics[before..]) {

@@ -3,7 +3,7 @@
 use super::views::View;
 use control_plane::{
     ControlPlane, Objects, Pod, ProxyIdentity, ProxyKind, PushSettings, Request, RequestTls,
-    Workload, explain,
+    ServiceInfo, Workload, explain,
 };
 use indexmap::IndexSet;
 use proxy_core::time::Nanos;
@@ -281,14 +281,7 @@ impl<'a> World<'a> {
     /// Whether the Service called so selects the workload.
     fn is_behind(&self, workload: &Workload, service: &str) -> bool {
         let found = self.objects.service(service, &workload.namespace);
-        found.is_some_and(|service| {
-            !service.selector.is_empty()
-                && service.namespace == workload.namespace
-                && service
-                    .selector
-                    .iter()
-                    .all(|label| workload.labels.contains(label))
-        })
+        found.is_some_and(|service| selects(&service, workload))
     }
 
     fn caller(&self, number: usize) -> From {
@@ -320,16 +313,8 @@ impl<'a> World<'a> {
         let Some(proxy) = &from.proxy else {
             // Straight to any pod of the service.
             if let Some(service) = service {
-                let selects = |workload: &Workload| {
-                    !service.selector.is_empty()
-                        && service.namespace == workload.namespace
-                        && service
-                            .selector
-                            .iter()
-                            .all(|label| workload.labels.contains(label))
-                };
                 let all = self.workloads.iter().enumerate();
-                let all = all.filter(|(_, workload)| selects(workload));
+                let all = all.filter(|(_, workload)| selects(&service, workload));
                 routed.workloads = all.map(|(number, _)| number).collect();
             }
             return routed;
@@ -365,6 +350,14 @@ impl<'a> World<'a> {
         routed.route = answer.matched;
         routed
     }
+}
+
+/// Whether the Service has pods of the workload behind it.
+fn selects(service: &ServiceInfo, workload: &Workload) -> bool {
+    let mut wanted = service.selector.iter();
+    !service.selector.is_empty()
+        && service.namespace == workload.namespace
+        && wanted.all(|label| workload.labels.contains(label))
 }
 
 fn is_called(workload: &Workload, name: &str) -> bool {

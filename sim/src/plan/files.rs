@@ -1,6 +1,6 @@
 //! Reading files, folders and standard input.
 
-use control_plane::Objects;
+use control_plane::{MeshConfig, Objects};
 use scenarios::model::{ConfigSource, Named, Scenario};
 use source::{Diagnostic, Level, SourceFile};
 use std::io::Read;
@@ -22,6 +22,13 @@ pub fn read_scenario(
     let file = read_file(&path, None, diagnostics)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     scenarios::parse_with(&file, folder, sets, diagnostics)
+}
+
+/// Gives `objects` the MeshConfig of the file at `path`.
+pub fn set_mesh_config(objects: &mut Objects, path: &Path, diagnostics: &mut Vec<Diagnostic>) {
+    for file in read_sources(path, None, diagnostics) {
+        objects.set_mesh_config(MeshConfig::parse(&file.name, &file.text, diagnostics));
+    }
 }
 
 /// Every YAML file at `path`: a file, a folder (its files in order of name), or `-` for standard

@@ -16,7 +16,7 @@ mod traffic;
 
 pub use behavior::{PlanBehavior, PlanCall, PlanScript};
 pub use expect::{Caller, Of, PlanExpectation, PlanMetric};
-pub use files::{ReadSources, read_scenario, read_sources};
+pub use files::{ReadSources, read_scenario, read_sources, set_mesh_config};
 pub use mixer::{PlanMixer, PlanMixerChange};
 pub use places::Place;
 pub(crate) use places::is_localhost;
